@@ -1,0 +1,29 @@
+"Everything about the package is said in settings.ini; this file only hands it to setuptools."
+from configparser import ConfigParser
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+parser = ConfigParser()
+parser.read(Path(__file__).with_name("settings.ini"), encoding="utf-8")
+settings = parser["DEFAULT"]
+notebook_tools = settings["dev_requirements"].split()
+
+setup(
+    name=settings["lib_name"],
+    version=settings["version"],
+    description=settings["description"],
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    author=settings["author"],
+    author_email=settings["author_email"],
+    url=settings["git_url"],
+    license=settings["license"].upper(),
+    keywords=settings["keywords"].split(),
+    packages=find_packages(include=["highlight_sense*"]),
+    python_requires=f">={settings['min_python']}",
+    install_requires=settings["requirements"].split(),
+    extras_require={"dev": notebook_tools},
+    entry_points={"console_scripts": settings["console_scripts"].split(),
+                  "nbdev": [f"{settings['lib_path']}={settings['lib_path']}._modidx:d"]},
+)

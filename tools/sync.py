@@ -1,0 +1,138 @@
+"""Write again what follows from settings.ini and the notebooks: badges, install cells, the table of notebooks, README.md.
+
+    python tools/sync.py                             write what is out of date
+    python tools/sync.py --check                     write nothing; name what is out of date and exit with 1
+    python tools/sync.py --notebook nbs/00_core.ipynb    only this notebook
+"""
+import argparse
+import json
+import re
+import sys
+from collections.abc import Iterator
+from configparser import ConfigParser
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+SETTINGS = ConfigParser()
+SETTINGS.read(ROOT/"settings.ini", encoding="utf-8")
+REPO = SETTINGS["DEFAULT"]
+NBS = ROOT/REPO["nbs_path"]
+INDEX = NBS/REPO["readme_nb"]
+
+BADGE = re.compile(r"^(\[badge\]|\[!\[.*\]\(.*\))$", re.MULTILINE)  # the placeholder, or a badge that stands there
+CLONE = re.compile(r"git clone \S+ && cd [\w.-]+")
+INSTALL = "#| hide\n# install"                                      # how an install cell begins
+TABLE = "<!-- notebooks -->"                                        # how the cell with the table of notebooks begins
+RELATIVE = re.compile(r"\]\((?!\w+:|#)([^)]+)\)")                   # a link to a file of this repository
+
+INSTALL_CELL = f"""{INSTALL} the package when on Colab; anywhere else it is there already
+import subprocess
+import sys
+
+if "google.colab" in sys.modules:
+    source = "git+{REPO['git_url']}@{REPO['branch']}"
+    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", source], check=True)"""
+
+
+def numbered() -> list[Path]: return sorted(NBS.glob("[0-9]*.ipynb"))
+
+
+def read(path: Path) -> dict:  # a notebook, every source as one string
+    notebook = json.loads(path.read_text(encoding="utf-8"))
+    for cell in notebook["cells"]: cell["source"] = "".join(cell["source"])
+    return notebook
+
+
+def text_of(notebook: dict) -> str:
+    "The notebook as a file, formatted as nbdev_clean does, so that the two never undo each other's work."
+    cells = [cell | {"source": cell["source"].splitlines(keepends=True)} for cell in notebook["cells"]]
+    return json.dumps(notebook | {"cells": cells}, sort_keys=True, indent=1, ensure_ascii=False) + "\n"
+
+
+def badge(path: Path) -> str:
+    "README.md and the index show whether the tests pass, every other notebook where to open it."
+    if path == INDEX:
+        tests = f"{REPO['git_url']}/actions/workflows/test.yaml"
+        return f"[![Tests]({tests}/badge.svg?branch={REPO['branch']})]({tests})"
+    colab = "https://colab.research.google.com"
+    place = f"{REPO['user']}/{REPO['repo']}/blob/{REPO['branch']}/{REPO['nbs_path']}/{path.name}"
+    return f"[![Open in Colab]({colab}/assets/colab-badge.svg)]({colab}/github/{place})"
+
+
+def table() -> str:
+    "One row for each notebook: its name, the line under its title, its badge."
+    rows = [TABLE, "", "| notebook | what you learn there | |", "|---|---|---|"]
+    for path in numbered():
+        line = re.search(r"^> (.+)$", title_cell(path, read(path))["source"], re.MULTILINE)
+        if not line: raise SystemExit(f"{path.name}: found no line that begins with '> ' under the title; write one, the table quotes it")
+        rows.append(f"| [{path.stem}]({path.name}) | {line[1]} | {badge(path)} |")
+    return "\n".join(rows)
+
+
+def title_cell(path: Path, notebook: dict) -> dict:
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "markdown" and cell["source"].startswith("# "): return cell
+    raise SystemExit(f"{path.name}: found no markdown cell that begins with '# Title'")
+
+
+def synced(path: Path) -> dict:
+    "The notebook at `path` as it should be."
+    notebook = read(path)
+    title = title_cell(path, notebook)
+    if not BADGE.search(title["source"]): raise SystemExit(f"{path.name}: found no line '[badge]' in the title cell")
+    title["source"] = BADGE.sub(badge(path), title["source"], count=1)
+    if path != INDEX and not any(cell["source"].startswith(INSTALL) for cell in notebook["cells"]):
+        raise SystemExit(f"{path.name}: found no cell that begins with {INSTALL!r}; add one below the title")
+    for cell in notebook["cells"]:
+        if cell["source"].startswith(INSTALL): cell["source"] = INSTALL_CELL
+        if cell["source"].startswith(TABLE): cell["source"] = table()
+        cell["source"] = CLONE.sub(f"git clone {REPO['git_url']} && cd {REPO['repo']}", cell["source"])
+    return notebook
+
+
+def shown(output: dict) -> str:
+    "The text of a cell's output; the README shows no pictures."
+    return "".join(output.get("text") or output.get("data", {}).get("text/plain", []))
+
+
+def blocks(notebook: dict) -> Iterator[str]:
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "markdown": yield RELATIVE.sub(from_root, cell["source"])
+        elif not cell["source"].startswith("#| hide"):
+            yield f"```python\n{cell['source']}\n```"
+            if text := "".join(map(shown, cell["outputs"])).rstrip(): yield f"```\n{text}\n```"
+
+
+def from_root(link: re.Match) -> str:
+    "A link that starts in the notebooks' folder, as seen from the folder above."
+    target = link[1]
+    return f"]({target[3:]})" if target.startswith("../") else f"]({REPO['nbs_path']}/{target})"
+
+
+def readme(index: dict) -> str:
+    origin = f"<!-- Made from {INDEX.relative_to(ROOT).as_posix()} by tools/sync.py: edit that notebook. -->"
+    return "\n\n".join([*(block.strip() for block in blocks(index)), origin]) + "\n"
+
+
+def everything() -> Iterator[tuple[Path, str]]:  # every derived file with what it should hold
+    for path in numbered(): yield path, text_of(synced(path))
+    index = synced(INDEX)
+    yield INDEX, text_of(index)
+    yield ROOT/"README.md", readme(index)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 if a file is out of date")
+    parser.add_argument("--notebook", type=Path, help="only this notebook")
+    options = parser.parse_args()
+    one = options.notebook and options.notebook.resolve()
+    files = [(one, text_of(synced(one)))] if one else list(everything())
+    stale = [(path, text) for path, text in files if not path.exists() or path.read_text(encoding="utf-8") != text]
+    for path, text in stale:
+        print(f"{path.relative_to(ROOT)}: {'out of date; run python tools/sync.py' if options.check else 'written'}")
+        if not options.check: path.write_text(text, encoding="utf-8", newline="\n")
+    return 1 if options.check and stale else 0
+
+
+if __name__ == "__main__": sys.exit(main())
