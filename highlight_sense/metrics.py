@@ -14,7 +14,6 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 import pandas as pd
-from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sklearn.linear_model import LogisticRegression
@@ -78,6 +77,8 @@ def probe_roc_auc(
     if fewest < 2: raise InputError(f"a class that occurs in {fewest} group(s): expected each class in 2 or more, to hold one out; add recordings")
     scores = np.empty(len(labels))
     for seen, held_out in StratifiedGroupKFold(min(folds, fewest)).split(features, labels, groups):
+        if len(np.unique(labels[seen])) < 2:
+            raise InputError(f"{fewest} groups hold all clips of one class and fall into one fold: expected more; add recordings")
         probe = make_pipeline(StandardScaler(), LogisticRegression(class_weight="balanced")).fit(features[seen], labels[seen])
         scores[held_out] = probe.decision_function(features[held_out])
     return float(roc_auc_score(labels, scores))
@@ -86,7 +87,7 @@ def probe_roc_auc(
 BLUE, VERMILION, GREY = "#0072B2", "#D55E00", "#6E6E6E"
 STYLE = {"font.size": 10.0, "axes.titlesize": 11.0, "axes.titlelocation": "left", "axes.spines.top": False, "axes.spines.right": False,
          "axes.edgecolor": GREY, "axes.grid": True, "grid.color": "#E4E4E4", "axes.axisbelow": True, "legend.frameon": False,
-         "lines.linewidth": 1.8, "axes.prop_cycle": cycler(color=[BLUE, VERMILION, GREY])}
+         "lines.linewidth": 1.8, "axes.prop_cycle": matplotlib.cycler(color=[BLUE, VERMILION, GREY])}
 
 
 class Picture(Figure):
@@ -94,6 +95,7 @@ class Picture(Figure):
 
     def __init__(self, width: float, height: float):  # inches
         super().__init__(figsize=(width, height), dpi=90, layout="constrained")
+        self.get_layout_engine().set(w_pad=0.08, h_pad=0.08)
 
     def _repr_png_(self) -> bytes:
         "What a notebook shows."
@@ -112,14 +114,17 @@ def plot_history(
 ) -> Figure:
     "Loss by epoch, and AP and ROC-AUC by epoch, with the best epoch marked."
     history = pd.DataFrame(history)
-    missing = [name for name in ("epoch", "train_loss", "val_loss", "ap", "roc_auc") if name not in history]
-    if history.empty or missing: raise InputError(f"a history of {len(history)} epochs without {', '.join(missing) or 'rows'}: expected a row for each epoch")
+    needed = ["epoch", "train_loss", "val_loss", "ap", "roc_auc"]
+    if history.empty or not set(needed) <= set(history):
+        found = f"{len(history)} rows with columns {', '.join(history) or 'none'}"
+        raise InputError(f"history: found {found}, expected a row for each epoch with {', '.join(needed)}; train first")
     best = history.loc[history["ap"].idxmax()]
     fig = Picture(9, 3.4)
     loss, order = fig.subplots(1, 2)
     loss.set(title="Loss", ylabel="binary cross-entropy")
-    order.set(title=f"Order of the validation clips: AP {best['ap']:.3f} in epoch {best['epoch']:g}", ylabel="AP, ROC-AUC")
-    for axes, curves in ((loss, {"train_loss": "training", "val_loss": "validation"}), (order, {"ap": "AP", "roc_auc": "ROC-AUC"})):
+    order.set(title=f"Validation: AP {best['ap']:.3f} in epoch {best['epoch']:g}", ylabel="AP, ROC-AUC")
+    for axes, curves in ((loss, {"train_loss": "training", "val_loss": "validation"}),
+                         (order, {"ap": "AP", "roc_auc": "ROC-AUC"})):
         for name, label in curves.items(): axes.plot(history["epoch"], history[name], marker="o", markersize=4, label=label)
         axes.axvline(best["epoch"], color=GREY, linestyle=":", linewidth=1.2, label="best epoch")
         axes.set_xlabel("epoch")
@@ -138,14 +143,15 @@ def plot_precision_recall(
     found = clip_metrics(labels, probabilities, threshold)
     precision, recall, _ = precision_recall_curve(labels, probabilities)
     base_rate = found["positives"] / found["clips"]
-    fig = Picture(5.6, 4.2)
+    fig = Picture(5.6, 4.8)
     axes = fig.subplots()
     axes.plot(recall, precision, drawstyle="steps-post", label=f"model: AP {found['ap']:.3f}")
     axes.axhline(base_rate, color=GREY, linestyle="--", linewidth=1.2, label=f"guessing: {base_rate:.3f}")
     axes.plot(found["recall"], found["precision"], "o", color=VERMILION, markersize=8, clip_on=False, zorder=3,
               label=f"threshold {threshold:.2f}: precision {found['precision']:.2f}, recall {found['recall']:.2f}")
-    axes.set(title=f"{found['positives']} highlights among {found['clips']} clips", xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02))
-    axes.legend(loc="best")
+    axes.set(title=f"{found['positives']} highlights among {found['clips']} clips",
+             xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02))
+    fig.legend(loc="outside lower left")
     return fig
 
 # %% ../nbs/02b_metrics.ipynb #7920e08c
@@ -161,7 +167,7 @@ def plot_confusion(
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     for (row, column), count in np.ndenumerate(counts):
         axes.text(column, row, f"{count}\n{shares[row, column]:.0%}", ha="center", va="center", fontsize=13,
-                  color="white" if shares[row, column] > 0.55 else "black")
+                  color="white" if shares[row, column] > 0.7 else "black")
     axes.set(title=f"Decisions at threshold {metrics['threshold']:.2f}", xlabel="the model says", ylabel="the label says",
              xticks=(0, 1), xticklabels=("other", "highlight"), yticks=(0, 1), yticklabels=("other", "highlight"))
     axes.tick_params(length=0)

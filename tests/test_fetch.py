@@ -15,11 +15,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
+from kagglesdk import kaggle_env  # kagglehub's own client
 
-kaggle_env = pytest.importorskip("kagglesdk.kaggle_env")
-
-from highlight_sense import data  # noqa: E402
-from highlight_sense.core import InputError  # noqa: E402
+from highlight_sense import data
+from highlight_sense.core import InputError
 
 HANDLE = "somebody/two-games"
 MIB = 2**20

@@ -2,7 +2,7 @@
 
     python tools/sync.py                             write what is out of date
     python tools/sync.py --check                     write nothing; name what is out of date and exit with 1
-    python tools/sync.py --notebook nbs/00_core.ipynb    only this notebook
+    python tools/sync.py --notebook nbs/index.ipynb  only what follows from this notebook
 """
 import argparse
 import json
@@ -114,21 +114,21 @@ def readme(index: dict) -> str:
     return "\n\n".join([*(block.strip() for block in blocks(index)), origin]) + "\n"
 
 
-def everything() -> Iterator[tuple[Path, str]]:  # every derived file with what it should hold
-    for path in numbered(): yield path, text_of(synced(path))
-    index = synced(INDEX)
-    yield INDEX, text_of(index)
-    yield ROOT/"README.md", readme(index)
+def derived(notebooks: list[Path]) -> Iterator[tuple[Path, str]]:
+    "Every file that follows from these notebooks and settings.ini, with what it should hold."
+    for path in notebooks:
+        notebook = synced(path)
+        yield path, text_of(notebook)
+        if path == INDEX: yield ROOT/"README.md", readme(notebook)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 if a file is out of date")
-    parser.add_argument("--notebook", type=Path, help="only this notebook")
+    parser.add_argument("--notebook", type=Path, help="only this notebook, and README.md where it is the index")
     options = parser.parse_args()
-    one = options.notebook and options.notebook.resolve()
-    files = [(one, text_of(synced(one)))] if one else list(everything())
-    stale = [(path, text) for path, text in files if not path.exists() or path.read_text(encoding="utf-8") != text]
+    notebooks = [options.notebook.resolve()] if options.notebook else [*numbered(), INDEX]
+    stale = [(path, text) for path, text in derived(notebooks) if not path.exists() or path.read_text(encoding="utf-8") != text]
     for path, text in stale:
         print(f"{path.relative_to(ROOT)}: {'out of date; run python tools/sync.py' if options.check else 'written'}")
         if not options.check: path.write_text(text, encoding="utf-8", newline="\n")
