@@ -40,12 +40,15 @@ def log_mel(
     front_end: FrontEnd = FrontEnd(),
 ) -> torch.Tensor:                     # (..., n_mels, 1 + samples // hop_length), same type and device
     "Natural log of the mel power spectrogram, equal to librosa's within 1e-3."
-    if not waveform.is_floating_point(): raise InputError(f"waveform: found type {waveform.dtype}, expected float samples in -1..1; convert it first")
-    if not waveform.numel(): raise InputError(f"waveform: found shape {tuple(waveform.shape)}, expected at least one sample; leave empty sounds out")
+    if not waveform.is_floating_point():
+        raise InputError(f"waveform: found type {waveform.dtype}, expected float samples in -1..1; convert it first")
+    if not waveform.numel():
+        raise InputError(f"waveform: found shape {tuple(waveform.shape)}, expected at least one sample; leave empty sounds out")
     dtype = torch.float32 if waveform.device.type == "mps" else torch.float64
     window, filters = window_and_filters(front_end, waveform.device, dtype)
     samples = waveform.reshape(-1, waveform.shape[-1]).to(dtype)
-    spectrum = torch.stft(samples, front_end.n_fft, front_end.hop_length, window=window, center=True, pad_mode="constant", return_complex=True)
+    spectrum = torch.stft(samples, front_end.n_fft, front_end.hop_length, window=window,
+                          center=True, pad_mode="constant", return_complex=True)
     power = spectrum.real.square() + spectrum.imag.square()
     mel = torch.log(filters @ power + front_end.log_floor).to(waveform.dtype)
     return mel.reshape(*waveform.shape[:-1], *mel.shape[-2:])
@@ -67,9 +70,12 @@ def require_waveform(
     what: str,            # names the file and the track, to begin the message with
 ) -> None:
     "Raise `InputError` unless `samples` are a mono waveform."
-    if samples.ndim != 1 or not len(samples): raise InputError(f"{what}: found samples of shape {samples.shape}, expected (samples,) with at least one; mix it down to mono first")
-    if samples.dtype.kind != "f": raise InputError(f"{what}: found samples of type {samples.dtype}, expected float in -1..1; scale them first")
-    if not np.isfinite(samples).all(): raise InputError(f"{what}: found {np.sum(~np.isfinite(samples))} samples that are not finite, expected none; look where they come from")
+    if samples.ndim != 1 or not len(samples):
+        raise InputError(f"{what}: found samples of shape {samples.shape}, expected (samples,) with at least one; mix it down to mono first")
+    if samples.dtype.kind != "f":
+        raise InputError(f"{what}: found samples of type {samples.dtype}, expected float in -1..1; scale them first")
+    if not np.isfinite(samples).all():
+        raise InputError(f"{what}: found {np.sum(~np.isfinite(samples))} samples that are not finite, expected none; look where they come from")
 
 # %% ../nbs/00a_audio.ipynb #c5251996
 def write_recording(
@@ -86,7 +92,8 @@ def write_recording(
     known = av.Codec(codec, "w").audio_rates
     rate = rate_hz if not known or rate_hz in known else 48_000
     # bitexact leaves out the random identifier that Matroska files carry
-    with write_atomically(path) as beside, av.open(str(beside.absolute()), "w", format="matroska", options={"fflags": "+bitexact"}) as container:
+    exact = {"fflags": "+bitexact"}
+    with write_atomically(path) as beside, av.open(str(beside.absolute()), "w", format="matroska", options=exact) as container:
         streams = [container.add_stream(codec, rate=rate, layout="mono") for _ in tracks]
         for stream, title in zip(streams, tracks): stream.metadata["title"] = title
         for start in range(0, max(map(len, tracks.values())), rate_hz):
@@ -135,7 +142,8 @@ def open_media(
     if path.is_dir(): raise InputError(f"{path}: found a folder, {expected}; name a file inside it")
     try: container = av.open(str(path.absolute()), metadata_errors="replace", options={"protocol_whitelist": "file"})
     except (av.FFmpegError, OSError) as error:
-        raise InputError(f"{path}: found nothing that can be opened as media ({error.strerror}), {expected}; it may be cut off, or of another kind") from error
+        found = f"found nothing that can be opened as media ({error.strerror})"
+        raise InputError(f"{path}: {found}, {expected}; it may be cut off, or of another kind") from error
     if container.format.name != "tty": return container
     container.close()  # FFmpeg takes any text for pictures of a terminal
     raise InputError(f"{path}: found text, {expected}; check the path")
@@ -143,7 +151,7 @@ def open_media(
 # %% ../nbs/00a_audio.ipynb #2c3bd76a
 def start_of(container: av.container.InputContainer) -> float:  # seconds on the clock of the container
     "The moment that players show as 0:00."
-    return (container.start_time or 0) / av.time_base
+    return max(0, container.start_time or 0) / av.time_base  # what lies before zero is the run-up of an encoder
 
 
 def title_of(stream: av.AudioStream) -> str | None:
@@ -163,16 +171,16 @@ def describe_track(stream: av.AudioStream, number: int, start_s: float) -> Audio
     "What the header says of an audio stream, in a file that starts at `start_s` of its clock."
     coding = stream.codec_context  # none for a codec that this FFmpeg cannot decode
     late_s = max(0.0, float((stream.start_time or 0) * stream.time_base) - start_s)
-    return AudioTrack(number, title_of(stream), coding.codec.canonical_name if coding else "unknown", coding.sample_rate if coding else 0,
-                      coding.channels if coding else 0, late_s, duration_of(stream))
+    kind = (coding.name, coding.sample_rate, coding.layout.nb_channels) if coding else ("unknown", 0, 0)
+    return AudioTrack(number, title_of(stream), *kind, late_s, duration_of(stream))
 
 
 def describe_video(container: av.container.InputContainer) -> VideoTrack | None:
-    "What the header says of the picture; a cover is none."
+    "What the header says of the picture; the cover of an album, a still image, is none."
     for stream in container.streams.video:
-        coding = stream.codec_context
-        if coding and not stream.disposition & av.stream.Disposition.attached_pic:
-            return VideoTrack(coding.codec.canonical_name, coding.width, coding.height, stream.average_rate)
+        coding, rate = stream.codec_context, stream.average_rate
+        if coding and (rate or coding.name not in ("mjpeg", "png", "bmp", "gif")):
+            return VideoTrack(coding.name, coding.width, coding.height, rate)
     return None
 
 # %% ../nbs/00a_audio.ipynb #ca8e5b8e
@@ -197,7 +205,7 @@ class Timeline:
 
     def __init__(self):
         self.waiting: deque[np.ndarray] = deque()  # laid down, not yet taken
-        self.end = self.taken = 0                  # samples since time 0
+        self.end = 0                               # samples since time 0
 
     def lay(self, samples: np.ndarray, at: int) -> None:
         "Put `samples` at place `at`; silence fills what is missing before, what overlaps is dropped."
@@ -221,7 +229,6 @@ class Timeline:
             block[done:done + len(part)] = part
             if len(rest): self.waiting.appendleft(rest)
             done += len(part)
-        self.taken += size
         return block
 
 # %% ../nbs/00a_audio.ipynb #951b14ef
@@ -250,7 +257,8 @@ class TrackReader:
         if self.damage and packet.size: raise self.damage
         try: frames = packet.decode()
         except av.FFmpegError as error:
-            self.damage = InputError(f"{self.name}: found damaged sound at {self.next_s:.1f} s ({error.strerror}), expected sound that can be decoded; copy the file again")
+            found = f"found damaged sound at {self.next_s:.1f} s ({error.strerror})"
+            self.damage = InputError(f"{self.name}: {found}, expected sound that can be decoded; copy the file again")
         else:
             for frame in frames: self.add(frame)
 
@@ -261,13 +269,18 @@ class TrackReader:
         if kind != self.kind or abs(at_s - self.next_s) > JITTER_S: self.begin(at_s)
         due_s = max(self.presumed / self.rate_hz - JITTER_S, self.line.end / self.rate_hz - LAG_S)
         if self.next_s < due_s: self.late_s += frame.samples / frame.sample_rate
-        if self.late_s > LATE_S: raise InputError(f"{self.name}: found sound of {at_s:.1f} s where that of {due_s:.1f} s was due, expected tracks side by side; remux the file")
+        if self.late_s > LATE_S:
+            found = f"found sound of {at_s:.1f} s where that of {due_s:.1f} s was due"
+            raise InputError(f"{self.name}: {found}, expected tracks side by side; remux the file")
         self.kind, self.next_s = kind, self.next_s + frame.samples / frame.sample_rate
         self.resample(frame)
 
     def begin(self, at_s: float) -> None:
         "Begin a segment at `at_s`, with a resampler of its own."
-        if at_s - self.next_s > LONGEST_GAP_S: raise InputError(f"{self.name}: found a gap of {(at_s - self.next_s) / 3600:.0f} hours after {self.next_s:.1f} s, expected sound without; remux the file")
+        gap_s = at_s - self.next_s
+        if gap_s > LONGEST_GAP_S:
+            found = f"found {gap_s / 3600:.0f} hours of nothing after {self.next_s:.1f} s"
+            raise InputError(f"{self.name}: {found}, expected a day at most; remux the file")
         self.resample(None)
         self.at, self.next_s = round(at_s * self.rate_hz), at_s
         self.resampler = av.AudioResampler(format="fltp", rate=self.rate_hz, frame_size=8192)  # fewer, larger pieces: twice as fast
@@ -297,10 +310,12 @@ def choose_tracks(
     streams = container.streams.audio
     if not streams: raise InputError(f"{path}: found no audio track, expected a recording with sound; choose another file")
     there = ", ".join(f"{number} ({title_of(stream) or 'untitled'})" for number, stream in enumerate(streams))
-    if not tracks: raise InputError(f"{path}: found an empty choice of tracks, expected at least one of {there}")
+    if not tracks: raise InputError(f"{path}: found an empty choice of tracks, expected at least one of {there}; name one")
     for number in tracks:
-        if not 0 <= number < len(streams): raise InputError(f"{path}: found no audio track {number}, expected one of {there}; choose among these")
-        if streams[number].codec_context is None: raise InputError(f"{path}: found a codec in audio track {number} that cannot be decoded, expected a common one; convert the file")
+        if not 0 <= number < len(streams):
+            raise InputError(f"{path}: found no audio track {number}, expected one of {there}; choose among these")
+        if streams[number].codec_context is None:
+            raise InputError(f"{path}: found a codec in audio track {number} that cannot be decoded, expected a common one; convert the file")
     return [streams[number] for number in tracks]
 
 # %% ../nbs/00a_audio.ipynb #155d0682
@@ -312,7 +327,8 @@ def require_whole(container: av.container.InputContainer, end_s: float, path: st
     "Raise `InputError` where the packets end, at `end_s` of the clock, well before the duration that the header promises."
     promised_s = (container.duration or 0) / av.time_base
     if PROMISING.isdisjoint(container.format.name.split(",")) or end_s > promised_s - TORN_S: return
-    raise InputError(f"{path}: found {max(0.0, end_s):.1f} s, expected the {promised_s:.1f} s that its header promises; the file is cut off, copy it again")
+    found = f"found {max(0.0, end_s):.1f} s"
+    raise InputError(f"{path}: {found}, expected the {promised_s:.1f} s that its header promises; the file is cut off, copy it again")
 
 # %% ../nbs/00a_audio.ipynb #546f544a
 def decode_tracks(
@@ -331,7 +347,8 @@ def decode_tracks(
             for reader in readers.values(): reader.presume(furthest - round(LAG_S * reader.rate_hz))
             yield
     except av.FFmpegError as error:
-        raise InputError(f"{path}: found damaged data after {max(0.0, end_of(last.values())):.1f} s ({error.strerror}), expected media that can be read to the end; copy the file again") from error
+        found = f"found damaged data after {max(0.0, end_of(last.values())):.1f} s ({error.strerror})"
+        raise InputError(f"{path}: {found}, expected media that can be read to the end; copy the file again") from error
     require_whole(container, end_of(last.values()), path)
     for reader in readers.values(): reader.resample(None)
 
@@ -344,10 +361,11 @@ def read_blocks(
 ) -> Iterator[np.ndarray]:           # (tracks, samples) float32
     "Read audio tracks side by side, each mono and resampled, from the start of the file to the end of the longest."
     size = round(block_s * rate_hz)
-    if size < 1: raise InputError(f"{path}: found blocks of {block_s} s at {rate_hz} Hz, expected at least one sample in each")
+    if size < 1: raise InputError(f"{path}: found blocks of {block_s} s at {rate_hz} Hz, expected a sample or more in each; make them longer")
     with open_media(path) as container:
         streams = choose_tracks(container, tracks, path)
-        readers = {stream.index: TrackReader(f"{path}: audio track {number}", rate_hz, start_of(container)) for number, stream in zip(tracks, streams)}
+        readers = {stream.index: TrackReader(f"{path}: audio track {number}", rate_hz, start_of(container))
+                   for number, stream in zip(tracks, streams)}
         lines = {index: reader.line for index, reader in readers.items()}
 
         def take(size: int) -> np.ndarray:
@@ -359,7 +377,8 @@ def read_blocks(
             while min(line.end for line in lines.values()) >= taken + size:
                 yield take(size)
                 taken += size
-        if not any(line.end for line in lines.values()): raise InputError(f"{path}: found no sound in the chosen tracks, expected some; choose another track or file")
+        if not any(line.end for line in lines.values()):
+            raise InputError(f"{path}: found no sound in the chosen tracks, expected some; choose another track or file")
         while (left := max(line.end for line in lines.values()) - taken) > 0:
             yield take(min(size, left))
             taken += size

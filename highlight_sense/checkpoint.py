@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 import highlight_sense
-from .core import FrontEnd, InputError, ModelConfig, write_atomically
+from .core import FrontEnd, InputError, ModelConfig, TrainConfig, write_atomically
 from .data import load_record
 from .model import HighlightCRNN
 
@@ -26,7 +26,8 @@ class CheckpointInfo:
     dialect: str = "ours"                        # ours, notebook, published: whose names the weights carry
     epochs: int | None = None                    # that it was trained for
     front_end: FrontEnd | None = None            # that its features must come from
-    threshold: float | None = None               # probability from which a clip counts as a highlight
+    max_frames: int = TrainConfig().max_frames   # that training padded or cut every clip to
+    threshold: float | None = None               # probability above which a clip counts as a highlight
     calibration: dict | None = None              # how logits become probabilities, where that was measured
     metrics: dict = field(default_factory=dict)  # on the validation clips
     version: str | None = None                   # of the package that wrote the file
@@ -37,7 +38,8 @@ def save_checkpoint(
     model: HighlightCRNN,
     epochs: int,                          # that the model was trained for
     front_end: FrontEnd = FrontEnd(),     # that its features came from
-    threshold: float | None = None,       # probability from which a clip counts as a highlight
+    max_frames: int = TrainConfig().max_frames,  # that training padded or cut every clip to
+    threshold: float | None = None,       # probability above which a clip counts as a highlight
     metrics: dict | None = None,          # on the validation clips, plain numbers
     training: dict | None = None,         # what resuming needs, tensors and plain values
 ) -> None:
@@ -45,7 +47,7 @@ def save_checkpoint(
     record = {
         "model": {name: value.detach().cpu() for name, value in model.state_dict().items()},
         "epochs": epochs, "config": dataclasses.asdict(model.config), "front_end": dataclasses.asdict(front_end),
-        "threshold": threshold, "calibration": None, "metrics": metrics or {}, "version": highlight_sense.__version__,
+        "max_frames": max_frames, "threshold": threshold, "calibration": None, "metrics": metrics or {}, "version": highlight_sense.__version__,
     }
     if training is not None: record["training"] = training
     with write_atomically(path) as beside: torch.save(record, beside)
@@ -87,7 +89,7 @@ def checkpoint_info(
     config = {**record["config"], "cnn_channels": tuple(record["config"]["cnn_channels"])}
     return CheckpointInfo(
         ModelConfig(**config), "ours", record["epochs"], FrontEnd(**record["front_end"]),
-        record["threshold"], record["calibration"], record["metrics"], record["version"])
+        record["max_frames"], record["threshold"], record["calibration"], record["metrics"], record["version"])
 
 
 def load_checkpoint(

@@ -132,6 +132,7 @@ class TrainConfig:
     max_duration_s: float = 60.0                               # every clip is padded or cut to this
     val_split: float = 0.15                                    # share of the clips held out for validation
     split: Literal["group", "notebook"] = "group"              # keep streams whole, or the notebook's random split
+    lengths: Literal["notebook", "measured"] = "notebook"      # of negatives in training: the notebook's table, or as the positives at hand
     threshold: float = 0.5                                     # probability above which a clip counts as a highlight
     seed: int = 42                                             # of the split, the sampler, the augmentation, the weights
     workers: int = 2                                           # processes that load clips; 0: the training process itself

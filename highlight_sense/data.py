@@ -7,7 +7,8 @@ __all__ = ['KAGGLE_DATASET', 'KAGGLE_HANDLE', 'COLAB_FOLDER', 'PAUSES_S', 'DAMAG
            'kaggle_settings', 'kaggle_account', 'kaggle_refusal', 'remove_archives', 'download_once',
            'download_dataset', 'fetch_dataset', 'open_archive', 'load_record', 'read_clip', 'archive_members',
            'clip_place', 'get_data_index', 'recording_group', 'describe_clip', 'scan_clips', 'index_clips',
-           'length_shares', 'plot_lengths', 'split_notebook', 'best_fold', 'split_by_group', 'split_clips']
+           'length_shares', 'measure_lengths', 'plot_lengths', 'split_notebook', 'best_fold', 'split_by_group',
+           'split_clips']
 
 # %% ../nbs/00_data.ipynb #48e578f5
 import io
@@ -295,6 +296,14 @@ def length_shares(
     firsts = [first for first, _, _ in NOTEBOOK_LENGTHS[1:]]
     counts = np.bincount(np.searchsorted(firsts, np.asarray(frames), side="right"), minlength=len(NOTEBOOK_LENGTHS))
     return counts / max(1, counts.sum())
+
+# %% ../nbs/00_data.ipynb #9f350595
+def measure_lengths(
+    frames: Sequence[int],    # lengths of the positive clips
+) -> tuple[tuple[int, int, float], ...]:  # first frame count, last frame count, share; as NOTEBOOK_LENGTHS
+    "A table of lengths for these clips, in ranges of equal share."
+    bounds = np.quantile(frames, np.linspace(0, 1, 7), method="nearest").astype(int)
+    return tuple((int(first), int(last), 1 / 6) for first, last in zip(bounds[:-1], bounds[1:], strict=True))
 
 # %% ../nbs/00_data.ipynb #eb529de1
 def plot_lengths(

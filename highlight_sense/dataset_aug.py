@@ -62,11 +62,12 @@ class HighlightSenseDataset(Dataset):
         max_frames: int = 2584,      # length of every item
         training: bool = True,       # augment
         seed: int = 42,              # of the augmentation
+        pos_distribution: Sequence[tuple[int, int, float]] = NOTEBOOK_LENGTHS,  # lengths for negatives: first and last frame count, share
     ):
         if len(file_paths) != len(labels): raise InputError(f"found {len(file_paths)} clips and {len(labels)} labels, expected as many of both")
         self.file_paths, self.labels = list(file_paths), [int(label) for label in labels]
         self.max_frames, self.training, self.seed, self.epoch = max_frames, training, seed, 0
-        self.pos_distribution = NOTEBOOK_LENGTHS
+        self.pos_distribution = pos_distribution
 
     def __len__(self) -> int: return len(self.file_paths)
 
