@@ -89,6 +89,7 @@ class PrepareConfig:
     "How recordings are cut into clips. The defaults give clips like those of the published data set."
     lengths: tuple[tuple[int, int, float], ...] = NOTEBOOK_LENGTHS  # of positives: frames from, frames to (included), share
     negative_s: float = 30.0  # length of every negative
+    match_lengths: bool = False  # cut each negative to the length of a positive of its recording
     ratio: float = 1.2        # negatives for each positive, where there is room
     margin_s: float = 1.0     # kept between a negative and the nearest highlight
     run: int = 4              # negatives are taken in runs of consecutive parts, at most so many

@@ -25,9 +25,9 @@ def loudness_and_length(
 ) -> np.ndarray:          # (N, 5): mean level of voice and game, highest level of voice and game, frames
     "What can be known of a clip without listening to it."
     rows = []
-    for path in index.path:
+    for path, frames in zip(index.path, index.frames, strict=True):
         level = np.log(np.exp(read_clip(path)["tensor"].float().numpy()).sum(axis=1))    # (2, T), of all bands together
-        rows.append([*level.mean(axis=1), *level.max(axis=1), level.shape[1]])
+        rows.append([*level.mean(axis=1), *level.max(axis=1), frames])
     return np.array(rows)
 
 
@@ -37,7 +37,8 @@ def probe(
     "How well loudness and length alone tell highlights from the rest, on recordings that the probe has not seen."
     features = loudness_and_length(index)
     columns = {"loudness": slice(0, 4), "length": slice(4, 5), "loudness and length": slice(0, 5)}
-    return {name: probe_roc_auc(features[:, part], index.label.to_numpy(), index.group.to_numpy()) for name, part in columns.items()}
+    both = np.stack((features, (features - features.mean(axis=0)) ** 2), axis=1)    # (N, 2, 5)
+    return {name: probe_roc_auc(both[:, :, part].reshape(len(index), -1), index.label.to_numpy(), index.group.to_numpy()) for name, part in columns.items()}
 
 # %% ../nbs/06a_demo.ipynb #a7ab132d
 @dataclass(frozen=True)

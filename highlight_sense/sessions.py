@@ -9,8 +9,8 @@ __all__ = ['SYNTH_RATE_HZ', 'GAME_STYLES', 'VOWELS_HZ', 'SCENES', 'MEDIA_SUFFIXE
            'Event', 'plan_scene', 'plan_session', 'Levels', 'draw_levels', 'voice_track', 'game_track', 'Session',
            'synthetic_session', 'run_jobs', 'write_session', 'make_sessions', 'find_recordings', 'read_label',
            'find_recording', 'open_labels', 'read_labels', 'Window', 'draw_lengths', 'place_positives', 'free_runs',
-           'place_negatives', 'plan_clips', 'cut_stream', 'cut_clips', 'prepare_recording', 'clear_clips', 'one_thread',
-           'prepare']
+           'place_negatives', 'match_lengths', 'plan_clips', 'cut_stream', 'cut_clips', 'prepare_recording',
+           'clear_clips', 'one_thread', 'prepare']
 
 # %% ../nbs/00b_sessions.ipynb #4285ee05
 import csv
@@ -581,6 +581,17 @@ def place_negatives(
     return [Window(*times, "Negative") for times in sorted(chosen)]
 
 # %% ../nbs/00b_sessions.ipynb #004090e2
+def match_lengths(
+    negatives: Sequence[Window],
+    positives: Sequence[Window],  # of the same recording
+    rng: np.random.Generator,
+) -> list[Window]:
+    "Shorten every negative to the length of a positive drawn at random; as they are where there is no positive."
+    if not positives: return list(negatives)
+    lengths_s = [window.end_s - window.start_s for window in positives]
+    return [window._replace(end_s=min(window.end_s, window.start_s + lengths_s[rng.integers(len(lengths_s))])) for window in negatives]
+
+# %% ../nbs/00b_sessions.ipynb #7adc5e07
 def plan_clips(
     name: str,                                  # of the recording
     highlights: Sequence[tuple[float, float]],  # start_s, end_s
@@ -592,7 +603,8 @@ def plan_clips(
     rng = np.random.default_rng([config.seed, zlib.crc32(name.encode())])
     lengths_s = draw_lengths(len(highlights), config, front_end, rng)
     positives = place_positives(highlights, duration_s, lengths_s, front_end.seconds(config.longest - 0.5), rng)
-    return sorted(positives + place_negatives(highlights, positives, duration_s, config, rng))
+    negatives = place_negatives(highlights, positives, duration_s, config, rng)
+    return sorted(positives + (match_lengths(negatives, positives, rng) if config.match_lengths else negatives))
 
 # %% ../nbs/00b_sessions.ipynb #95672e08
 def cut_stream(
@@ -703,4 +715,4 @@ def prepare(
     return pd.DataFrame(rows)
 
 # %% ../nbs/00b_sessions.ipynb #45168815
-SESSION_CLIPS = PrepareConfig(lengths=((FrontEnd().frames(8), FrontEnd().frames(16), 1.0),), negative_s=12.0)  # suits synthetic sessions
+SESSION_CLIPS = PrepareConfig(lengths=((FrontEnd().frames(8), FrontEnd().frames(16), 1.0),), negative_s=16.0, match_lengths=True)  # suits synthetic sessions
