@@ -126,16 +126,17 @@ def describe_clip(path: Path) -> dict[str, object]:
     from highlight_sense.data import read_clip
     record = read_clip(path)
     tensor = record.pop("tensor")
-    seconds = FrontEnd().seconds(tensor.shape[2])
-    return {"kind": "clip", "frames": tensor.shape[2], "seconds": round(seconds, 2), "values": f"{tensor.dtype}, {tensor.min():.2f} to {tensor.max():.2f}", **record}
+    values = f"{tensor.dtype}, {tensor.min():.2f} to {tensor.max():.2f}"
+    return {"kind": "clip", "frames": tensor.shape[2], "seconds": round(FrontEnd().seconds(tensor.shape[2]), 2), "values": values, **record}
 
 
 def describe_folder(path: Path) -> dict[str, object]:
     "How many clips of which class and game a folder holds."
     from highlight_sense.data import index_clips
     index = index_clips(path, progress=True)
-    return {"kind": "clip folder", "positive": int(index.label.sum()), "negative": int((index.label == 0).sum()), "games": ", ".join(sorted(index.game.unique())),
-            "recordings": index.group.nunique(), "hours": round(FrontEnd().seconds(int(index.frames.sum())) / 3600, 2)}
+    hours = FrontEnd().seconds(int(index.frames.sum())) / 3600
+    return {"kind": "clip folder", "positive": int(index.label.sum()), "negative": int((index.label == 0).sum()),
+            "games": ", ".join(sorted(index.game.unique())), "recordings": index.group.nunique(), "hours": round(hours, 2)}
 
 
 def describe_checkpoint(path: Path) -> dict[str, object]:
@@ -146,16 +147,18 @@ def describe_checkpoint(path: Path) -> dict[str, object]:
     model, known = load_checkpoint(path)
     metrics = {f"validation {name}": value for name, value in known.metrics.items()}
     rest = {name: value for name, value in asdict(known).items() if name not in ("metrics", "config", "front_end")}
-    shape = {name: ", ".join(f"{key} {value}" for key, value in (asdict(part) if part else {"not": "told"}).items()) for name, part in (("config", known.config), ("front_end", known.front_end))}
-    return {"kind": "checkpoint", "parameters": sum(p.numel() for p in model.parameters()), **rest, **shape, **metrics}
+    words = lambda part: ", ".join(f"{key} {value}" for key, value in asdict(part).items()) if part else "not told"
+    return {"kind": "checkpoint", "parameters": sum(p.numel() for p in model.parameters()), **rest,
+            "model": words(known.config), "front end": words(known.front_end), **metrics}
 
 
 def describe_recording(path: Path) -> dict[str, object]:
     "A recording's length, picture and audio tracks."
     from highlight_sense.audio import probe
     media = probe(path)
-    tracks = {f"audio {track.number}": f"{track.title or 'no title'}: {track.codec}, {track.rate_hz} Hz, {track.channels} channels, starts at {track.start_s:.3f} s" for track in media.tracks}
-    return {"kind": "recording", "seconds": round(media.duration_s, 3), **tracks}
+    words = lambda track: f"{track.title or 'no title'}: {track.codec}, {track.rate_hz} Hz, {track.channels} channels, starts at {track.start_s:.3f} s"
+    video = {"video": f"{media.video.codec}, {media.video.width}x{media.video.height}, {media.video.rate} frames/s"} if media.video else {}
+    return {"kind": "recording", "seconds": round(media.duration_s, 3), **video, **{f"audio {track.number}": words(track) for track in media.tracks}}
 
 # %% ../nbs/07_cli.ipynb #01d5fac9
 VERBS: dict[str, Callable] = {verb.__name__: verb for verb in (demo, fetch, prepare, train, evaluate, info)}

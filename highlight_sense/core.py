@@ -43,7 +43,7 @@ def write_atomically(
 # %% ../nbs/00_core.ipynb #cb3d0696
 @dataclass(frozen=True)
 class FrontEnd:
-    "The numbers that turn a waveform into a log-mel spectrogram: periodic Hann window, centred frames, zero padding, Slaney mel scale and norm, power, natural log."
+    "The numbers of a log-mel spectrogram: Hann window, centred frames with zero padding, Slaney mel scale and norm, power, natural log."
     sample_rate: int = 22_050  # Hz, each track mono
     n_fft: int = 1024          # samples in a window
     hop_length: int = 512      # samples from one frame to the next
@@ -101,7 +101,8 @@ class PrepareConfig:
         "Refuse numbers that no clip could have."
         check_numbers(self, above_zero=("negative_s", "run", "quiet_s"), not_negative=("ratio", "margin_s", "seed"))
         for first, last, share in self.lengths or ((0, 0, 0),):
-            if not (0 < first <= last and share > 0): raise InputError(f"lengths: found {first} to {last} frames with share {share}, expected 0 < from <= to and a share above 0")
+            if 0 < first <= last and share > 0: continue
+            raise InputError(f"lengths: found {first} to {last} frames with share {share}, expected 0 < from <= to and a share above 0")
 
     @property
     def longest(self) -> int:

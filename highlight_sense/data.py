@@ -19,6 +19,7 @@ import zipfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -231,7 +232,8 @@ def get_data_index(
 ) -> dict[str, list[str]]:      # 'positive' and 'negative': sorted paths
     "The notebook's two lists."
     root = Path(base_path_str)
-    if not root.is_dir(): raise InputError(f"{root}: found no such folder, expected one with Positive/ and Negative/; check the path or run `highlight-sense fetch`")
+    if not root.is_dir():
+        raise InputError(f"{root}: found no such folder, expected one with Positive/ and Negative/; check the path or run `highlight-sense fetch`")
     index = {"positive": [], "negative": []}
     found = [str(path) for path in root.rglob("*.pt") if not path.name.startswith(".")]
     for path in root.rglob("*.zip"): found += archive_members(path)
@@ -239,7 +241,8 @@ def get_data_index(
         label, _ = clip_place(path, root)
         if label: index[label].append(path)
     for label, paths in index.items():
-        if not paths: raise InputError(f"{root}: found no {label} clips, expected *.pt files under {label.title()}/; check the folder or run `highlight-sense prepare`")
+        if paths: continue
+        raise InputError(f"{root}: found no {label} clips, expected *.pt files under {label.title()}/; check the folder or run `highlight-sense prepare`")
     return index
 
 # %% ../nbs/00_data.ipynb #0c66ab76
@@ -303,7 +306,7 @@ def measure_lengths(
 ) -> tuple[tuple[int, int, float], ...]:  # first frame count, last frame count, share; as NOTEBOOK_LENGTHS
     "A table of lengths for these clips, in ranges of equal share."
     bounds = np.quantile(frames, np.linspace(0, 1, 7), method="nearest").astype(int)
-    return tuple((int(first), int(last), 1 / 6) for first, last in zip(bounds[:-1], bounds[1:], strict=True))
+    return tuple((int(first), int(last), 1 / 6) for first, last in pairwise(bounds))
 
 # %% ../nbs/00_data.ipynb #eb529de1
 def plot_lengths(
@@ -373,5 +376,6 @@ def split_clips(
         raise InputError(f"found {counts}, expected enough of both classes to hold out {val_split:.0%}; add clips ({error})") from error
     for side, table in (("training", train), ("validation", val)):
         if table.label.nunique() < 2:
-            raise InputError(f"found {len(table)} {side} clips of {table.label.nunique()} class after the split of {counts}, expected both classes; add recordings or change the share")
+            found = f"{len(table)} {side} clips of {table.label.nunique()} class after the split of {counts}"
+            raise InputError(f"found {found}, expected both classes; add recordings or change the share")
     return train, val

@@ -119,7 +119,8 @@ class BalancedSampler(WeightedRandomSampler):
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         self.generator = torch.Generator().manual_seed(int(np.random.SeedSequence([self.seed, self.epoch]).generate_state(1)[0]))
-        return ((index, position) for position, index in enumerate(super(BalancedSampler, self).__iter__()))
+        draws = super().__iter__()
+        return ((index, position) for position, index in enumerate(draws))
 
 # %% ../nbs/01_dataset_aug.ipynb #e147e41b
 def make_loader(

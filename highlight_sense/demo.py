@@ -45,12 +45,12 @@ def probe(
 class DemoConfig:
     "How large the demo is."
     seed: int = 0                  # of the sessions and of the training
-    train_sessions: int = 18       # synthetic sessions to train and validate on
+    train_sessions: int = 24       # synthetic sessions to train and validate on
     test_sessions: int = 8         # others, to measure on
     minutes: float = 4.0           # length of a session
     clips: PrepareConfig = SESSION_CLIPS
     model: ModelConfig = ModelConfig(cnn_channels=(8, 16, 24, 32), rnn_hidden=32, rnn_layers=1, att_dim=32, dropout=0.2)
-    train: TrainConfig = TrainConfig(epochs=8, batch_size=16, lr=2e-3, max_duration_s=16, val_split=0.2, lengths="measured", workers=0, device="cpu")
+    train: TrainConfig = TrainConfig(epochs=14, batch_size=16, lr=2e-3, max_duration_s=16, val_split=0.2, lengths="measured", workers=0, device="cpu")
 
 # %% ../nbs/06a_demo.ipynb #ef035493
 def demo_clips(out: Path, config: DemoConfig, progress: bool) -> None:
@@ -68,10 +68,12 @@ def run_demo(
 ) -> str:                                 # the main figures and where everything is
     "Synthetic sessions, training, evaluation on held-out sessions; leaves everything in `out`."
     out = Path(out)
-    if out.exists() and any(out.iterdir()): raise InputError(f"{out}: found a folder that is not empty, expected a new one; remove it or choose another with -o")
+    if out.exists() and any(out.iterdir()):
+        raise InputError(f"{out}: found a folder that is not empty, expected a new one; remove it or choose another with -o")
     demo_clips(out, config, progress)
     train(out/"clips"/"train", out/"run", replace(config.train, seed=config.seed), config.model, progress)
-    metrics = evaluate_checkpoint(out/"run"/"best.pt", out/"clips"/"test", workers=0, device=config.train.device, out=out/"evaluation", progress=progress).metrics
+    best, held_out = out/"run"/"best.pt", out/"clips"/"test"
+    metrics = evaluate_checkpoint(best, held_out, workers=0, device=config.train.device, out=out/"evaluation", progress=progress).metrics
     probes = probe(pd.concat([index_clips(out/"clips"/side) for side in ("train", "test")], ignore_index=True))
     with write_atomically(out/"summary.json") as beside: beside.write_text(json.dumps({"held-out": metrics, "probes": probes}, indent=2) + "\n")
     return summary(out, metrics, probes)

@@ -30,11 +30,11 @@ def _check_scores(labels, probabilities) -> tuple[np.ndarray, np.ndarray]:  # (N
     "The two arrays in plain form, or `InputError` where no figure could be computed from them."
     labels, probabilities = np.asarray(labels), np.asarray(probabilities, dtype=np.float64)
     if labels.ndim != 1 or labels.shape != probabilities.shape:
-        raise InputError(f"labels of shape {labels.shape} and probabilities of shape {probabilities.shape}: expected one label and one probability for each clip")
+        raise InputError(f"found labels of shape {labels.shape}, probabilities of shape {probabilities.shape}, expected one of each for each clip")
     wrong = int((~np.isin(labels, (0, 1))).sum())
     if wrong: raise InputError(f"{wrong} of {len(labels)} labels are neither 0 nor 1: expected 1 for a highlight and 0 for the rest")
     broken = int((~np.isfinite(probabilities)).sum())
-    if broken: raise InputError(f"{broken} of {len(labels)} probabilities are NaN or infinite: expected 0 to 1; the training has diverged, lower the learning rate")
+    if broken: raise InputError(f"found {broken} of {len(labels)} probabilities not finite, expected 0 to 1; training has diverged, lower the learning rate")
     if not ((0 <= probabilities) & (probabilities <= 1)).all():
         raise InputError(f"probabilities reach from {probabilities.min():g} to {probabilities.max():g}: expected 0 to 1; pass logits through a sigmoid first")
     positives = int(labels.sum())
@@ -52,7 +52,7 @@ def clip_metrics(
     "Loss, precision, recall, f1, ap, roc_auc, threshold, clips, positives, and the counts tn, fp, fn, tp."
     labels, probabilities = _check_scores(labels, probabilities)
     if not 0 <= threshold <= 1: raise InputError(f"threshold {threshold}: expected a probability between 0 and 1")
-    if loss is not None and not np.isfinite(loss): raise InputError(f"loss {loss}: expected a finite number; the training has diverged, lower the learning rate")
+    if loss is not None and not np.isfinite(loss): raise InputError(f"found a loss of {loss}, expected a finite number; lower the learning rate")
     picked = (probabilities > threshold).astype(int)
     precision, recall, f1, _ = precision_recall_fscore_support(labels, picked, average="binary", zero_division=0.0)
     counts = confusion_matrix(labels, picked, labels=(0, 1)).ravel().tolist()

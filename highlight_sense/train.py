@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['pick_device', 'has_fast_bf16', 'pick_precision', 'autocast', 'predict', 'Evaluation', 'evaluate', 'make_loaders',
-           'TrainState', 'start_training', 'train_step', 'fit', 'train_epoch', 'save_epoch', 'train_and_eval', 'train',
-           'write_setting', 'picture_clip', 'save_evaluation', 'evaluate_checkpoint', 'free_memory']
+           'TrainState', 'start_training', 'train_step', 'fit', 'train_epoch', 'epoch_line', 'save_epoch',
+           'train_and_eval', 'train', 'write_setting', 'picture_clip', 'save_evaluation', 'evaluate_checkpoint',
+           'free_memory']
 
 # %% ../nbs/03_train.ipynb #6d3bf6a0
 import dataclasses
@@ -104,7 +105,8 @@ def evaluate(
 ) -> Evaluation:
     "Score every clip of a loader and measure how well the scores separate the classes."
     labels, logits = map(torch.from_numpy, predict(model, loader, device, precision, progress))
-    if not logits.isfinite().all(): raise InputError(f"found {int((~logits.isfinite()).sum())} logits that are not finite, expected none; use a lower learning rate or fp32")
+    broken = int((~logits.isfinite()).sum())
+    if broken: raise InputError(f"found {broken} of {len(logits)} logits not finite, expected none; use a lower learning rate or fp32")
     weight = None if pos_weight is None else torch.tensor(float(pos_weight))
     loss = F.binary_cross_entropy_with_logits(logits, labels.float(), pos_weight=weight).item()
     probabilities = torch.sigmoid(logits).numpy()
@@ -195,7 +197,7 @@ def fit(
             state.best = measured
             state.best_weights = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
         if out: save_epoch(state, config, out, improved)
-        if progress: print(f"epoch {row['epoch']}: train loss {train_loss:.4f}, val loss {row['val_loss']:.4f}, AP {row['ap']:.4f}, F1 {row['f1']:.4f}" + " (best)" * improved)
+        if progress: print(epoch_line(row) + " (best)" * improved)
     return state
 
 # %% ../nbs/03_train.ipynb #c00e9785
@@ -209,6 +211,11 @@ def train_epoch(state: TrainState, loader: DataLoader, config: TrainConfig, devi
             total, clips = total + loss * len(batch[2]), clips + len(batch[2])
             bar.set_postfix(loss=f"{loss:.4f}")
     return total / clips
+
+
+def epoch_line(row: dict) -> str:
+    "The figures of an epoch for the terminal."
+    return f"epoch {row['epoch']}: train loss {row['train_loss']:.4f}, val loss {row['val_loss']:.4f}, AP {row['ap']:.4f}, F1 {row['f1']:.4f}"
 
 
 def save_epoch(state: TrainState, config: TrainConfig, out: Path, improved: bool) -> None:

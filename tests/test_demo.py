@@ -1,0 +1,43 @@
+"The first command of README.md, as a newcomer runs it."
+import json
+import subprocess
+import sys
+
+import pytest
+
+LIMIT_KIB = 2 * 1024 ** 2  # 2 GiB of memory
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    "The folder that `highlight-sense demo` leaves, what it printed, and the most memory that it held, in KiB."
+    resource = pytest.importorskip("resource")  # not on Windows
+    out = tmp_path_factory.mktemp("demo")/"out"
+    ended = subprocess.run([sys.executable, "-c", "from highlight_sense.cli import main; main()", "demo", "-o", out], text=True, capture_output=True)
+    assert ended.returncode == 0, ended.stderr[-2000:]
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    return out, ended.stdout, peak // 1024 if sys.platform == "darwin" else peak
+
+
+def test_it_learns_what_no_single_number_tells(demo):
+    "Average precision on sessions it never heard, against loudness and length alone."
+    out, *_ = demo
+    summary = json.loads((out/"summary.json").read_text())
+    assert summary["held-out"]["ap"] >= 0.9 and summary["held-out"]["clips"] >= 80
+    assert max(summary["probes"].values()) <= 0.75
+
+
+def test_it_leaves_everything_behind(demo):
+    "Checkpoint, metrics, curves, pictures; and the path and the main figures are printed."
+    out, printed, _ = demo
+    for name in ("run/best.pt", "run/last.pt", "run/config.json", "run/metrics.jsonl", "run/metrics.csv", "run/history.png", "run/attention.png",
+                 "evaluation/metrics.json", "evaluation/precision_recall.png", "evaluation/confusion.png"):
+        assert (out/name).stat().st_size > 100, name
+    ap = json.loads((out/"summary.json").read_text())["held-out"]["ap"]
+    assert str(out) in printed and f"{ap:.3f}" in printed
+    assert list((out/"sessions").rglob("*.mkv")) and not list(out.rglob(".*.part*"))
+
+
+def test_it_stays_within_its_memory(demo):
+    "At most 2 GiB."
+    assert demo[2] <= LIMIT_KIB
