@@ -132,11 +132,11 @@ def describe_clip(path: Path) -> dict[str, object]:
 
 def describe_folder(path: Path) -> dict[str, object]:
     "How many clips of which class and game a folder holds."
-    from highlight_sense.data import index_clips
-    index = index_clips(path, progress=True)
+    from highlight_sense.data import load_index
+    index, unusable = load_index(path, progress=True)
     hours = FrontEnd().seconds(int(index.frames.sum())) / 3600
     return {"kind": "clip folder", "positive": int(index.label.sum()), "negative": int((index.label == 0).sum()),
-            "games": ", ".join(sorted(index.game.unique())), "recordings": index.group.nunique(), "hours": round(hours, 2)}
+            "games": ", ".join(sorted(index.game.unique())), "recordings": index.group.nunique(), "hours": round(hours, 2), "unusable": len(unusable)}
 
 
 def describe_checkpoint(path: Path) -> dict[str, object]:

@@ -6,9 +6,9 @@
 __all__ = ['KAGGLE_DATASET', 'KAGGLE_HANDLE', 'COLAB_FOLDER', 'PAUSES_S', 'DAMAGED_ARCHIVE', 'LABELS', 'credentials_folder',
            'kaggle_settings', 'kaggle_account', 'kaggle_refusal', 'remove_archives', 'download_once',
            'download_dataset', 'fetch_dataset', 'open_archive', 'load_record', 'read_clip', 'archive_members',
-           'clip_place', 'get_data_index', 'recording_group', 'describe_clip', 'scan_clips', 'index_clips',
-           'length_shares', 'measure_lengths', 'plot_lengths', 'split_notebook', 'best_fold', 'split_by_group',
-           'split_clips']
+           'clip_place', 'get_data_index', 'recording_group', 'describe_clip', 'scan_clips', 'load_index',
+           'index_clips', 'length_shares', 'measure_lengths', 'plot_lengths', 'split_notebook', 'best_fold',
+           'split_by_group', 'split_clips']
 
 # %% ../nbs/00_data.ipynb #48e578f5
 import io
@@ -261,35 +261,41 @@ def describe_clip(path: str, root: Path) -> dict | InputError:
 
 # %% ../nbs/00_data.ipynb #9d1177c1
 def scan_clips(
-    root: str | Path,         # clip folder
-    threads: int = 8,         # that read at the same time
-    progress: bool = False,   # show a progress bar
-) -> tuple[pd.DataFrame, list[str]]:  # table: path, label (1 positive), game, group, frames; one line for each unusable clip
-    "Read every clip of a folder once: the usable ones as a table, and what is wrong with the others."
+    root: str | Path,            # clip folder
+    threads: int = 8,            # that read at the same time
+    progress: bool = False,      # show a progress bar
+) -> tuple[pd.DataFrame, list[str]]:  # table: path, label (1 positive), game, group, frames; a line for each unusable clip
+    "Read every clip of a folder once: the usable ones as a table, positives first, and what is wrong with the others."
     root = Path(root)
     paths = [path for paths in get_data_index(root).values() for path in paths]
     with ThreadPoolExecutor(threads) as pool:
-        rows = list(tqdm(pool.map(lambda path: describe_clip(path, root), paths), "reading clips", len(paths), unit="clip", disable=not progress))
+        described = pool.map(lambda path: describe_clip(path, root), paths)
+        rows = list(tqdm(described, "reading clips", len(paths), unit="clip", disable=not progress))
     unusable = [str(row) for row in rows if isinstance(row, InputError)]
-    table = pd.DataFrame([row for row in rows if isinstance(row, dict)], columns=["path", "label", "game", "group", "frames"])
+    return pd.DataFrame([row for row in rows if isinstance(row, dict)], columns=["path", "label", "game", "group", "frames"]), unusable
+
+
+def load_index(
+    root: str | Path,            # clip folder
+    max_unusable: float = 0.05,  # share of unusable clips above which to stop
+    progress: bool = False,      # show a progress bar
+) -> tuple[pd.DataFrame, list[str]]:  # as `scan_clips`
+    "The table of usable clips, and what is wrong with the others; `InputError` when too many are, or a class is missing."
+    table, unusable = scan_clips(root, progress=progress)
+    clips = len(table) + len(unusable)
+    if len(unusable) > max_unusable * clips:
+        found = f"{len(unusable)} of {clips} clips unusable, expected at most {max_unusable:.0%}"
+        raise InputError(f"{root}: found {found}; replace them, the first is {unusable[0]}")
+    for label, value in LABELS.items():
+        if not (table.label == value).any(): raise InputError(f"{root}: found no usable {label} clip, expected both classes; check the files")
     return table, unusable
 
 
-def index_clips(
-    root: str | Path,            # clip folder
-    max_unusable: float = 0.05,  # share of unusable clips from which on to stop
-    progress: bool = False,      # show a progress bar
-) -> pd.DataFrame:               # path, label (1 positive), game, group, frames; positives first, as in the notebook
-    "The table of all usable clips; warns about the others, raises `InputError` when there are too many."
-    table, unusable = scan_clips(root, progress=progress)
-    if unusable:
-        count = f"{len(unusable)} of {len(table) + len(unusable)} clips cannot be used"
-        if len(unusable) > max_unusable * (len(table) + len(unusable)):
-            raise InputError(f"{root}: found that {count}, expected at most {max_unusable:.0%}; replace them, the first is {unusable[0]}")
-        warnings.warn(f"{count} and are left out:\n" + "\n".join(unusable), stacklevel=2)
-    for label, value in LABELS.items():
-        if not (table.label == value).any(): raise InputError(f"{root}: found no usable {label} clip, expected both classes; check the files")
-    return table.sort_values("label", ascending=False, kind="stable", ignore_index=True)
+def index_clips(root: str | Path) -> pd.DataFrame:  # path, label (1 positive), game, group, frames
+    "The table of usable clips, with a warning about the others."
+    table, unusable = load_index(root)
+    if unusable: warnings.warn(f"left out {len(unusable)} unusable of {len(table) + len(unusable)} clips:\n" + "\n".join(unusable), stacklevel=2)
+    return table
 
 # %% ../nbs/00_data.ipynb #cb4e4503
 def length_shares(

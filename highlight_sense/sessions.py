@@ -30,7 +30,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import torch
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from .audio import log_mel, probe, read_blocks, write_recording
 from .core import FrontEnd, InputError, PrepareConfig, write_atomically

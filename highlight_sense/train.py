@@ -5,15 +5,14 @@
 # %% auto #0
 __all__ = ['pick_device', 'has_fast_bf16', 'pick_precision', 'autocast', 'predict', 'Evaluation', 'evaluate', 'make_loaders',
            'TrainState', 'start_training', 'train_step', 'fit', 'train_epoch', 'epoch_line', 'save_epoch',
-           'train_and_eval', 'train', 'write_setting', 'picture_clip', 'save_evaluation', 'evaluate_checkpoint',
-           'free_memory']
+           'train_and_eval', 'train', 'write_setting', 'report_unusable', 'picture_clip', 'save_evaluation',
+           'evaluate_checkpoint', 'free_memory']
 
 # %% ../nbs/03_train.ipynb #6d3bf6a0
 import dataclasses
 import gc
 import json
 import platform
-import warnings
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -29,7 +28,7 @@ from tqdm import tqdm
 import highlight_sense
 from .checkpoint import load_checkpoint, save_checkpoint
 from .core import NOTEBOOK_LENGTHS, FrontEnd, InputError, ModelConfig, TrainConfig, write_atomically
-from .data import index_clips, measure_lengths, split_clips
+from .data import load_index, measure_lengths, split_clips
 from .dataset_aug import HighlightSenseDataset, make_loader, set_epoch
 from .metrics import clip_metrics, plot_clip_attention, plot_confusion, plot_history, plot_precision_recall, save_figure
 from .model import HighlightCRNN
@@ -264,13 +263,10 @@ def train(
     if any((out/name).exists() for name in ("best.pt", "last.pt")):
         raise InputError(f"{out}: found an earlier run, expected a new folder; choose another one or move it away")
     pick_device(config.device)
-    with warnings.catch_warnings(record=True) as notes:
-        warnings.simplefilter("always")
-        index = index_clips(data, progress=progress)
-    unusable = [str(note.message) for note in notes if "cannot be used" in str(note.message)]
-    if unusable and progress: print(unusable[0])
+    index, unusable = load_index(data, progress=progress)
+    report_unusable(unusable, len(index), out, progress)
     train_table, val_table = split_clips(index, config.split, config.val_split, config.seed)
-    write_setting(out, data, config, model_config, train_table, val_table, unusable)
+    write_setting(out, data, config, model_config, train_table, val_table)
     train_loader, val_loader = make_loaders(train_table, val_table, config)
     torch.manual_seed(config.seed)
     state = fit(HighlightCRNN.from_config(model_config), train_loader, val_loader, config, out, progress)
@@ -280,8 +276,8 @@ def train(
 
 # %% ../nbs/03_train.ipynb #a6f224c9
 def write_setting(out: Path, data: str | Path, config: TrainConfig, model_config: ModelConfig,
-                  train_table: pd.DataFrame, val_table: pd.DataFrame, unusable: list[str]) -> None:
-    "Write what a run was made of: settings and versions, the split, the clips that were left out."
+                  train_table: pd.DataFrame, val_table: pd.DataFrame) -> None:
+    "Write what a run was made of: settings and versions, and the split."
     sides = {"training": train_table, "validation": val_table}
     record = {
         "data": str(data), "clips": {side: {"positive": int(table.label.sum()), "negative": int((table.label == 0).sum()), "recordings": table.group.nunique()}
@@ -291,8 +287,15 @@ def write_setting(out: Path, data: str | Path, config: TrainConfig, model_config
     with write_atomically(out/"config.json") as beside: beside.write_text(json.dumps(record, indent=2) + "\n")
     split = pd.concat([table.assign(side=side) for side, table in sides.items()])
     with write_atomically(out/"split.csv") as beside: split.to_csv(beside, index=False)
-    if unusable:
-        with write_atomically(out/"unusable.txt") as beside: beside.write_text("\n".join(unusable) + "\n")
+
+
+def report_unusable(unusable: list[str], usable: int, out: Path | None, progress: bool) -> None:
+    "Count and list the clips that are left out, on the screen and in `unusable.txt`."
+    if not unusable: return
+    lines = [f"left out {len(unusable)} unusable of {usable + len(unusable)} clips:", *unusable]
+    if progress: print("\n".join(lines))
+    if out is None: return
+    with write_atomically(out/"unusable.txt") as beside: beside.write_text("\n".join(lines) + "\n")
 
 # %% ../nbs/03_train.ipynb #ca85f38c
 @torch.no_grad()
@@ -332,7 +335,8 @@ def evaluate_checkpoint(
     "Measure a checkpoint on all clips of a folder."
     device = pick_device(device)
     model, info = load_checkpoint(checkpoint, device)
-    index = index_clips(data, progress=progress)
+    index, unusable = load_index(data, progress=progress)
+    report_unusable(unusable, len(index), None if out is None else Path(out), progress)
     loader = make_loader(HighlightSenseDataset(index.path, index.label, info.max_frames, training=False), batch_size, workers)
     if threshold is None: threshold = 0.5 if info.threshold is None else info.threshold
     measured = evaluate(model, loader, device, threshold, None, pick_precision(device), progress)
