@@ -50,7 +50,7 @@ class DemoConfig:
     minutes: float = 4.0           # length of a session
     clips: PrepareConfig = SESSION_CLIPS
     model: ModelConfig = ModelConfig(cnn_channels=(8, 16, 24, 32), rnn_hidden=32, rnn_layers=1, att_dim=32, dropout=0.2)
-    train: TrainConfig = TrainConfig(epochs=14, batch_size=16, lr=2e-3, max_duration_s=16, val_split=0.2, lengths="measured", workers=0, device="cpu")
+    train: TrainConfig = TrainConfig(epochs=14, batch_size=16, lr=1e-3, max_duration_s=16, val_split=0.2, lengths="measured", workers=0, device="cpu")
 
 # %% ../nbs/06a_demo.ipynb #ef035493
 def demo_clips(out: Path, config: DemoConfig, progress: bool) -> None:
