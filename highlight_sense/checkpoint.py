@@ -89,9 +89,11 @@ def checkpoint_info(
     "All that a checkpoint says about its model."
     if "config" not in record:
         return CheckpointInfo(config_of(weights), "published" if other_names else "notebook", record.get("epochs"))
-    config = {**record["config"], "cnn_channels": tuple(record["config"]["cnn_channels"])}
+    config = ModelConfig(**{**record["config"], "cnn_channels": tuple(record["config"]["cnn_channels"])})
+    front_end = FrontEnd(**record["front_end"])
+    if front_end.n_mels != config.n_mels or not record["max_frames"] >= 1: raise ValueError("bands or frames contradict each other")
     return CheckpointInfo(
-        ModelConfig(**config), "ours", record["epochs"], FrontEnd(**record["front_end"]),
+        config, "ours", record["epochs"], front_end,
         record["max_frames"], record["threshold"], record["calibration"], record["metrics"], record["version"])
 
 
@@ -110,7 +112,7 @@ def load_checkpoint(
         info = checkpoint_info(record, weights, other_names)
         model = HighlightCRNN.from_config(info.config)
         model.load_state_dict(weights)
-    except (AttributeError, IndexError, KeyError, TypeError, RuntimeError, ZeroDivisionError) as error:
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError, RuntimeError, ZeroDivisionError) as error:
         names = ", ".join(list(weights)[:2]) or "none"
         raise InputError(f"{path}: found {len(weights)} weights that do not fit ({names}, ...), expected {wanted}; {WRITER}") from error
     return model.to(device).eval(), info

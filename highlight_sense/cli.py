@@ -15,7 +15,7 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Literal, NoReturn
 
 import tyro
 
@@ -61,11 +61,12 @@ def prepare(
     mic: option(int, "Number of the audio track with the streamer's voice.") = 0,
     game_track: option(int, "Number of the audio track with the game.") = 1,
     workers: option(int, "Recordings prepared at the same time.") = 1,
+    overwrite: Annotated[bool, tyro.conf.FlagCreatePairsOff, tyro.conf.arg(help="Replace the clips of an earlier run.")] = False,
     config: tyro.conf.OmitArgPrefixes[PrepareConfig] = PrepareConfig(),
 ) -> None:
     "Cut recordings with labelled highlights into a clip folder to train on."
     from highlight_sense import sessions
-    table = sessions.prepare(recordings, labels, out, config, game=game, mic=mic, game_track=game_track, workers=workers)
+    table = sessions.prepare(recordings, labels, out, config, game=game, mic=mic, game_track=game_track, workers=workers, overwrite=overwrite)
     print(table.to_string(index=False))
     print(f"{table.positives.sum()} positive and {table.negatives.sum()} negative clips in {out}")
 
@@ -88,6 +89,7 @@ def evaluate(
     batch_size: option(int, "Clips at a time.") = 32,
     workers: option(int, "Processes that load clips; 0: the evaluating process itself.") = 2,
     device: option(str, "auto, cpu, cuda, cuda:1, mps.") = "auto",
+    precision: option(Literal["auto", "fp32", "bf16", "fp16"], "Auto: what the device is fast at.") = "auto",
     out: option(Path | None, "Folder for metrics.json and pictures.", "-o") = None,
     json: Annotated[bool, tyro.conf.FlagCreatePairsOff, tyro.conf.arg(help="Print one JSON object.")] = False,
 ) -> None:
@@ -95,7 +97,7 @@ def evaluate(
     from json import dumps
 
     from highlight_sense.train import evaluate_checkpoint
-    metrics = evaluate_checkpoint(checkpoint, clips, threshold, batch_size, workers, device, out, progress=not json).metrics
+    metrics = evaluate_checkpoint(checkpoint, clips, threshold, batch_size, workers, device, precision, out, progress=not json).metrics
     print(dumps(metrics) if json else table_of(metrics))
 
 
@@ -191,8 +193,10 @@ def main(
     "Run a verb. Exits with 2 on bad usage or bad input, 130 on Ctrl-C, and 1, with a traceback, on a failure of ours."
     try:
         parse(arguments)()
-    except (InputError, FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError) as error:
-        stop(" ".join(str(error).split()), 2)
+    except InputError as error:
+        stop(str(error).strip().splitlines()[-1].removeprefix("highlight_sense.core.InputError: "), 2)  # a loading process sends its traceback along
+    except PermissionError as error:
+        stop(f"{error.filename}: found no permission to read or write it, expected access; change its permissions or choose another place", 2)
     except KeyboardInterrupt:
         stop("stopped; every file that was finished is whole and stays where it is", 130)
 

@@ -202,8 +202,10 @@ def read_clip(
         raise InputError(f"{path}: found {tensor.dtype}, expected floating point; replace or remove it")
     if tensor.ndim != 3 or tensor.shape[:2] != (2, n_mels) or not tensor.shape[2]:
         raise InputError(f"{path}: found shape {tuple(tensor.shape)}, expected (2, {n_mels}, frames); replace or remove it")
-    if not torch.isfinite(tensor).all():
-        raise InputError(f"{path}: found NaN or infinity in the tensor, expected finite values; replace or remove it")
+    if tensor.layout != torch.strided:
+        raise InputError(f"{path}: found a {tensor.layout} tensor, expected a dense one; replace or remove it")
+    if not torch.isfinite(tensor.float()).all():
+        raise InputError(f"{path}: found NaN or infinity in the tensor, expected finite values in the range of float32; replace or remove it")
     return record
 
 # %% ../nbs/00_data.ipynb #4aae6c6d
@@ -213,7 +215,10 @@ LABELS = {"negative": 0, "positive": 1}
 def archive_members(path: Path) -> list[str]:
     "The clips inside a zip archive, as `archive.zip::member`."
     try:
-        with zipfile.ZipFile(path) as archive: names = archive.namelist()
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+            # A clip is a zip archive itself: of a shard that is cut off, the last whole clip would be taken for the shard.
+            if min((entry.header_offset for entry in archive.infolist()), default=0): raise zipfile.BadZipFile("it is cut off")
     except zipfile.BadZipFile as error:
         raise InputError(f"{path}: found a damaged zip archive ({error}), expected a shard of clips; download it again") from error
     return [f"{path}::{name}" for name in names if name.endswith(".pt") and not PurePosixPath(name).name.startswith(".")]
@@ -256,8 +261,9 @@ def describe_clip(path: str, root: Path) -> dict | InputError:
     try: record = read_clip(path)
     except InputError as error: return error
     label, game = clip_place(path, root)
-    name = record.get("clip_name") or PurePosixPath(path.replace(os.sep, "/")).stem
-    return {"path": path, "label": LABELS[label], "game": game, "group": recording_group(str(name)), "frames": record["tensor"].shape[2]}
+    name = record.get("clip_name")
+    if not isinstance(name, str) or not name: name = PurePosixPath(path.replace(os.sep, "/")).stem
+    return {"path": path, "label": LABELS[label], "game": game, "group": recording_group(name), "frames": record["tensor"].shape[2]}
 
 # %% ../nbs/00_data.ipynb #9d1177c1
 def scan_clips(
@@ -343,10 +349,14 @@ def split_notebook(
 # %% ../nbs/00_data.ipynb #07f92585
 def best_fold(labels: np.ndarray, groups: np.ndarray, share: float, seed: int) -> np.ndarray:
     "Indices of the group-whole fold that is nearest to `share` of the clips with the overall share of positives."
-    folds = max(2, min(round(1 / share), len(set(groups)), *np.bincount(labels, minlength=2)))
-    candidates = StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(labels, labels, groups)
     miss = lambda held: abs(len(held) / len(labels) - share) + abs(labels[held].mean() - labels.mean())
-    return min((held for _, held in candidates), key=miss)
+    both = lambda side: 0 < labels[side].sum() < side.sum()
+    most = max(2, min(round(1 / share), len(set(groups)), *np.bincount(labels, minlength=2)))
+    for folds in range(most, 1, -1):  # where no fold has both classes on both sides, larger ones may
+        candidates = [held for _, held in StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(labels, labels, groups)]
+        whole = [held for held in candidates if both(inside := np.isin(np.arange(len(labels)), held)) and both(~inside)]
+        if whole: break
+    return min(whole or candidates, key=miss)
 
 
 def split_by_group(

@@ -68,6 +68,7 @@ class HighlightSenseDataset(Dataset):
         self.file_paths, self.labels = list(file_paths), [int(label) for label in labels]
         self.max_frames, self.training, self.seed, self.epoch = max_frames, training, seed, 0
         self.pos_distribution = pos_distribution
+        self.rng = np.random.default_rng(seed)  # for the methods when they are called by hand
 
     def __len__(self) -> int: return len(self.file_paths)
 
@@ -75,16 +76,17 @@ class HighlightSenseDataset(Dataset):
         "Choose the epoch, and with it the random numbers."
         self.epoch = epoch
 
-    def sample_frame_count(self, rng: np.random.Generator) -> int:
-        "Draw a length from the distribution of the positives."
-        return sample_frame_count(rng, self.pos_distribution)
+    def sample_frame_count(self, rng: np.random.Generator | None = None) -> int:
+        "Draw a length from the distribution of the positives; without `rng` from the dataset's own random numbers."
+        return sample_frame_count(self.rng if rng is None else rng, self.pos_distribution)
 
     def pad_or_truncate(self, input_tensor: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         "Fill up or cut to `max_frames`, with the mask."
         return pad_or_truncate(input_tensor, self.max_frames)
 
-    def augment_negative_tensor(self, input_tensor: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+    def augment_negative_tensor(self, input_tensor: torch.Tensor, rng: np.random.Generator | None = None) -> torch.Tensor:
         "Give a negative a length drawn from the distribution of the positives."
+        rng = self.rng if rng is None else rng
         return augment_negative(input_tensor, self.sample_frame_count(rng), rng)
 
     def __getitem__(
@@ -129,6 +131,8 @@ def make_loader(
     workers: int = 0,          # processes that load clips; 0: this one
 ) -> DataLoader:               # of log-mels (B, 2, n_mels, T), masks (B, T), labels (B,)
     "Batches of a dataset: balanced draws in training, every clip once and in order otherwise."
+    if batch_size < 1 or workers < 0:
+        raise InputError(f"found batches of {batch_size} clips and {workers} workers, expected at least 1 and 0; choose other numbers")
     sampler = BalancedSampler(dataset.labels, dataset.seed) if dataset.training else None
     workers = min(workers, -(-len(dataset) // batch_size))
     return DataLoader(dataset, batch_size, sampler=sampler, num_workers=workers, pin_memory=torch.cuda.is_available())

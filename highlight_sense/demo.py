@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from .core import InputError, ModelConfig, PrepareConfig, TrainConfig, write_atomically
+from .core import InputError, ModelConfig, PrepareConfig, TrainConfig, check_numbers, require_folder, write_atomically
 from .data import index_clips, read_clip
 from .metrics import probe_roc_auc
 from .sessions import SESSION_CLIPS, make_sessions, prepare
@@ -52,6 +52,10 @@ class DemoConfig:
     model: ModelConfig = ModelConfig(cnn_channels=(8, 16, 24, 32), rnn_hidden=32, rnn_layers=1, att_dim=32, dropout=0.2)
     train: TrainConfig = TrainConfig(epochs=14, batch_size=16, lr=1e-3, max_duration_s=16, val_split=0.2, lengths="measured", workers=0, device="cpu")
 
+    def __post_init__(self) -> None:
+        "Refuse a seed that no generator takes."
+        check_numbers(self, not_negative=("seed",), above_zero=("train_sessions", "test_sessions", "minutes"))
+
 # %% ../nbs/06a_demo.ipynb #ef035493
 def demo_clips(out: Path, config: DemoConfig, progress: bool) -> None:
     "Make sessions and cut them into clips: `out/clips/train` and `out/clips/test`."
@@ -67,7 +71,7 @@ def run_demo(
     progress: bool = True,                # show progress bars
 ) -> str:                                 # the main figures and where everything is
     "Synthetic sessions, training, evaluation on held-out sessions; leaves everything in `out`."
-    out = Path(out)
+    out = require_folder(out)
     if out.exists() and any(out.iterdir()):
         raise InputError(f"{out}: found a folder that is not empty, expected a new one; remove it or choose another with -o")
     demo_clips(out, config, progress)

@@ -10,7 +10,7 @@ __all__ = ['SYNTH_RATE_HZ', 'GAME_STYLES', 'VOWELS_HZ', 'SCENES', 'MEDIA_SUFFIXE
            'synthetic_session', 'run_jobs', 'write_session', 'make_sessions', 'find_recordings', 'read_label',
            'find_recording', 'open_labels', 'read_labels', 'Window', 'draw_lengths', 'place_positives', 'free_runs',
            'place_negatives', 'match_lengths', 'plan_clips', 'cut_stream', 'cut_clips', 'prepare_recording',
-           'clear_clips', 'one_thread', 'prepare']
+           'clear_clips', 'one_thread', 'check_request', 'prepare']
 
 # %% ../nbs/00b_sessions.ipynb #4285ee05
 import csv
@@ -33,7 +33,7 @@ import torch
 from tqdm import tqdm
 
 from .audio import log_mel, probe, read_blocks, write_recording
-from .core import FrontEnd, InputError, PrepareConfig, write_atomically
+from .core import FrontEnd, InputError, PrepareConfig, require_folder, write_atomically
 
 # %% ../nbs/00b_sessions.ipynb #3dfdbdca
 SYNTH_RATE_HZ = 22_050  # of all synthetic sound; the front end's own rate, so that nothing is resampled
@@ -486,7 +486,9 @@ def open_labels(
     if missing:
         raise InputError(f"{path}: line 1: found the columns {', '.join(rows.fieldnames or ()) or '(none)'}, "
                          f"expected recording,start_s,end_s; add {' and '.join(sorted(missing))}")
-    return [(where := f"{path}: line {rows.line_num}", *read_label(row, where)) for row in rows]
+    try: return [(where := f"{path}: line {rows.line_num}", *read_label(row, where)) for row in rows]
+    except csv.Error as error:
+        raise InputError(f"{path}: line {rows.line_num}: found what is no table ({error}), expected recording,start_s,end_s; save it as CSV again") from None
 
 # %% ../nbs/00b_sessions.ipynb #bd3d2f45
 def read_labels(
@@ -685,6 +687,24 @@ def one_thread() -> Iterator[None]:
     finally: torch.set_num_threads(threads)
 
 # %% ../nbs/00b_sessions.ipynb #8ac52566
+def check_request(
+    highlights: dict[Path, list[tuple[float, float]]],  # of each recording
+    labels: str | Path,
+    game: str | None,
+    mic: int,
+    game_track: int,
+    workers: int,
+) -> None:
+    "Refuse what cannot become clips before the first recording is opened."
+    twice = [name for name, count in Counter(p.stem for p in highlights).items() if count > 1]
+    if twice: raise InputError(f"found several recordings named {twice[0]!r}, expected each name once, since it names the clips; rename a file")
+    if not any(highlights.values()): raise InputError(f"{labels}: found no labels, expected at least one highlight; add a line recording,start_s,end_s")
+    if game is not None and (Path(game).name != game or game in (".", "..")):
+        raise InputError(f"game: found {game!r}, expected a name for a folder; leave out the slashes")
+    if mic == game_track: raise InputError(f"found audio track {mic} for both voice and game, expected two different tracks; choose others")
+    if workers < 1: raise InputError(f"workers: found {workers}, expected at least 1; choose another number")
+
+# %% ../nbs/00b_sessions.ipynb #9a356917
 def prepare(
     recordings: str | Path | Iterable[str | Path],  # media files, or folders of them
     labels: str | Path,                             # labels.csv: recording,start_s,end_s
@@ -701,11 +721,8 @@ def prepare(
 ) -> pd.DataFrame:                                  # for each recording: game, minutes, positives, negatives
     "Cut labelled recordings into a clip folder: out/{Positive,Negative}/<game>/<recording>_part<N>.pt."
     highlights = read_labels(labels, recordings)
-    twice = [name for name, count in Counter(p.stem for p in highlights).items() if count > 1]
-    if twice:
-        raise InputError(f"found several recordings named {twice[0]!r}, expected each name once, since it names the clips; rename a file")
-    if game is not None and Path(game).name != game: raise InputError(f"game {game!r}: expected a name for a folder; leave out the slashes")
-    clear_clips(Path(out), overwrite)
+    check_request(highlights, labels, game, mic, game_track, workers)
+    clear_clips(require_folder(out), overwrite)
     jobs = [(p, times, Path(out), game or p.resolve().parent.name or "game", (mic, game_track), config, front_end)
             for p, times in highlights.items()]
     with one_thread(), tqdm(total=len(jobs), unit="recording", disable=not progress) as bar:

@@ -27,7 +27,7 @@ from tqdm import tqdm
 
 import highlight_sense
 from .checkpoint import load_checkpoint, save_checkpoint
-from .core import NOTEBOOK_LENGTHS, FrontEnd, InputError, ModelConfig, TrainConfig, write_atomically
+from .core import NOTEBOOK_LENGTHS, FrontEnd, InputError, ModelConfig, TrainConfig, require_folder, require_front_end, write_atomically
 from .data import load_index, measure_lengths, split_clips
 from .dataset_aug import HighlightSenseDataset, make_loader, set_epoch
 from .metrics import clip_metrics, plot_clip_attention, plot_confusion, plot_history, plot_precision_recall, save_figure
@@ -105,7 +105,8 @@ def evaluate(
     "Score every clip of a loader and measure how well the scores separate the classes."
     labels, logits = map(torch.from_numpy, predict(model, loader, device, precision, progress))
     broken = int((~logits.isfinite()).sum())
-    if broken: raise InputError(f"found {broken} of {len(logits)} logits not finite, expected none; use a lower learning rate or fp32")
+    if broken:
+        raise InputError(f"found {broken} of {len(logits)} logits not finite, expected none; use other weights, or train with a lower learning rate or fp32")
     weight = None if pos_weight is None else torch.tensor(float(pos_weight))
     loss = F.binary_cross_entropy_with_logits(logits, labels.float(), pos_weight=weight).item()
     probabilities = torch.sigmoid(logits).numpy()
@@ -245,7 +246,8 @@ def train_and_eval(
     metrics = state.best.metrics
     if save_path is not None:
         epoch = 1 + int(np.argmax([row["ap"] for row in state.history]))
-        save_checkpoint(save_path, model, epoch, FrontEnd(), config.max_frames, config.threshold, metrics)
+        max_frames = getattr(train_loader.dataset, "max_frames", config.max_frames)
+        save_checkpoint(save_path, model, epoch, FrontEnd(), max_frames, config.threshold, metrics)
         print(f"Model saved to {Path(save_path).name}")
     print(f"Val Loss : {metrics['loss']:.4f}\nPrecision: {metrics['precision']:.4f}\nF1 Score : {metrics['f1']:.4f}")
     return metrics["loss"], metrics["precision"], metrics["f1"]
@@ -259,7 +261,7 @@ def train(
     progress: bool = True,                      # show progress bars and a line for each epoch
 ) -> TrainState:
     "Train a model on a clip folder and leave a run folder behind."
-    out = Path(out)
+    out = require_folder(out)
     if any((out/name).exists() for name in ("best.pt", "last.pt")):
         raise InputError(f"{out}: found an earlier run, expected a new folder; choose another one or move it away")
     pick_device(config.device)
@@ -329,17 +331,20 @@ def evaluate_checkpoint(
     batch_size: int = 32,
     workers: int = 2,                 # processes that load clips
     device: str = "auto",
+    precision: str = "auto",
     out: str | Path | None = None,    # folder for metrics.json and pictures
     progress: bool = True,            # show progress bars
 ) -> Evaluation:
     "Measure a checkpoint on all clips of a folder."
     device = pick_device(device)
     model, info = load_checkpoint(checkpoint, device)
+    require_front_end(info.front_end or FrontEnd(n_mels=info.config.n_mels), FrontEnd(), str(checkpoint))
+    if out is not None: require_folder(out)
     index, unusable = load_index(data, progress=progress)
     report_unusable(unusable, len(index), None if out is None else Path(out), progress)
     loader = make_loader(HighlightSenseDataset(index.path, index.label, info.max_frames, training=False), batch_size, workers)
     if threshold is None: threshold = 0.5 if info.threshold is None else info.threshold
-    measured = evaluate(model, loader, device, threshold, None, pick_precision(device), progress)
+    measured = evaluate(model, loader, device, threshold, None, pick_precision(device, precision), progress)
     if out is not None:
         with write_atomically(Path(out)/"metrics.json") as beside: beside.write_text(json.dumps(measured.metrics, indent=2) + "\n")
         save_evaluation(measured, model, index.path, info.max_frames, Path(out))
