@@ -111,7 +111,7 @@ def info(
 def table_of(values: dict[str, object]) -> str:
     "One line for each value."
     width = max(map(len, values))
-    return "\n".join(f"{name:{width}}  {value:.4f}" if isinstance(value, float) else f"{name:{width}}  {value}" for name, value in values.items())
+    return "\n".join(f"{name:{width}}  {value:.4g}" if isinstance(value, float) else f"{name:{width}}  {value}" for name, value in values.items())
 
 
 def describe(path: Path) -> dict[str, object]:
@@ -147,7 +147,8 @@ def describe_checkpoint(path: Path) -> dict[str, object]:
 
     from highlight_sense.checkpoint import load_checkpoint
     model, known = load_checkpoint(path)
-    metrics = {f"validation {name}": value for name, value in known.metrics.items()}
+    metrics = {name.replace("_", " ") if "loss" in name or name == "threshold" else f"validation {name}": value
+               for name, value in known.metrics.items() if name != "threshold"}
     rest = {name: value for name, value in asdict(known).items() if name not in ("metrics", "config", "front_end")}
     words = lambda part: ", ".join(f"{key} {value}" for key, value in asdict(part).items()) if part else "not told"
     return {"kind": "checkpoint", "parameters": sum(p.numel() for p in model.parameters()), **rest,
@@ -160,6 +161,7 @@ def describe_recording(path: Path) -> dict[str, object]:
     media = probe(path)
     words = lambda track: f"{track.title or 'no title'}: {track.codec}, {track.rate_hz} Hz, {track.channels} channels, starts at {track.start_s:.3f} s"
     video = {"video": f"{media.video.codec}, {media.video.width}x{media.video.height}, {media.video.rate} frames/s"} if media.video else {}
+    if not media.tracks: raise InputError(f"{path}: found no audio track, expected a clip, a clip folder, a checkpoint or a recording; choose one of those")
     return {"kind": "recording", "seconds": round(media.duration_s, 3), **video, **{f"audio {track.number}": words(track) for track in media.tracks}}
 
 # %% ../nbs/07_cli.ipynb #01d5fac9
@@ -183,6 +185,8 @@ def parse(arguments: list[str] | None) -> Callable[[], None]:
                 description="Find the moments of a game stream that are worth clipping, from its sound.")
     except SystemExit as ended:
         if not ended.code: raise
+        ours = re.search(r"\w+: found .*?(?= [─-]{4,}|$)", re.sub(r"[│╭╮╰╯\s]+", " ", said.getvalue()))
+        if ours: stop(ours[0].strip(), 2)
         words = re.sub(r"[^\w\s]{4,}|[\u2500-\u257f]|__tyro-dummy-inner__\.", " ", said.getvalue()).split()
         stop(" ".join(words), 2)
 

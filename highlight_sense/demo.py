@@ -61,6 +61,7 @@ def demo_clips(out: Path, config: DemoConfig, progress: bool) -> None:
     "Make sessions and cut them into clips: `out/clips/train` and `out/clips/test`."
     for side, count, seed in (("train", config.train_sessions, config.seed), ("test", config.test_sessions, config.seed + 1_000_000)):
         recordings = out/"sessions"/side
+        if progress: print(f"{side}: making {count} sessions of {config.minutes:g} minutes, cutting them into clips")
         make_sessions(recordings, count=count, minutes=config.minutes, seed=seed)
         prepare(recordings, recordings/"labels.csv", out/"clips"/side, config.clips, progress=progress)
 
@@ -88,6 +89,8 @@ def summary(out: Path, metrics: dict, probes: dict) -> str:
     return "\n".join([
         f"Held-out sessions: {metrics['clips']} clips, {metrics['positives']} of them highlights.",
         f"  average precision {metrics['ap']:.3f}, ROC-AUC {metrics['roc_auc']:.3f}, F1 {metrics['f1']:.3f} at probability {metrics['threshold']}",
+        "  (judge by the first two: nothing has calibrated the threshold yet)",
         "Without a model, ROC-AUC of " + ", ".join(f"{name} {value:.2f}" for name, value in probes.items()) + " (chance: 0.50).",
         f"Everything is in {out.resolve()}",
-        "  run/best.pt the model, run/metrics.csv its training, evaluation/*.png pictures, sessions/ recordings to listen to"])
+        "  sessions/ recordings to listen to, clips/ cut from them, run/best.pt the model, run/metrics.csv and run/history.png its training,",
+        "  evaluation/*.png pictures on held-out sessions, summary.json these figures"])

@@ -700,7 +700,7 @@ def check_request(
     if twice: raise InputError(f"found several recordings named {twice[0]!r}, expected each name once, since it names the clips; rename a file")
     if not any(highlights.values()): raise InputError(f"{labels}: found no labels, expected at least one highlight; add a line recording,start_s,end_s")
     if game is not None and (Path(game).name != game or game in (".", "..")):
-        raise InputError(f"game: found {game!r}, expected a name for a folder; leave out the slashes")
+        raise InputError(f"game: found {game!r}, expected a plain name for a folder; use letters and digits")
     if mic == game_track: raise InputError(f"found audio track {mic} for both voice and game, expected two different tracks; choose others")
     if workers < 1: raise InputError(f"workers: found {workers}, expected at least 1; choose another number")
 

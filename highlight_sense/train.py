@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['pick_device', 'has_fast_bf16', 'pick_precision', 'autocast', 'predict', 'Evaluation', 'evaluate', 'make_loaders',
            'TrainState', 'start_training', 'train_step', 'fit', 'train_epoch', 'epoch_line', 'save_epoch',
-           'train_and_eval', 'train', 'write_setting', 'report_unusable', 'picture_clip', 'save_evaluation',
-           'evaluate_checkpoint', 'free_memory']
+           'train_and_eval', 'train', 'write_setting', 'split_line', 'report_unusable', 'picture_clip',
+           'save_evaluation', 'evaluate_checkpoint', 'free_memory']
 
 # %% ../nbs/03_train.ipynb #6d3bf6a0
 import dataclasses
@@ -268,6 +268,7 @@ def train(
     index, unusable = load_index(data, progress=progress)
     report_unusable(unusable, len(index), out, progress)
     train_table, val_table = split_clips(index, config.split, config.val_split, config.seed)
+    if progress: print(split_line(train_table, val_table, config))
     write_setting(out, data, config, model_config, train_table, val_table)
     train_loader, val_loader = make_loaders(train_table, val_table, config)
     torch.manual_seed(config.seed)
@@ -289,6 +290,15 @@ def write_setting(out: Path, data: str | Path, config: TrainConfig, model_config
     with write_atomically(out/"config.json") as beside: beside.write_text(json.dumps(record, indent=2) + "\n")
     split = pd.concat([table.assign(side=side) for side, table in sides.items()])
     with write_atomically(out/"split.csv") as beside: split.to_csv(beside, index=False)
+
+
+def split_line(train_table: pd.DataFrame, val_table: pd.DataFrame, config: TrainConfig) -> str:
+    "What is trained and validated on, and what is cut."
+    sides = (f"{len(table)} {name} clips ({table.label.sum()} positive, {table.group.nunique()} recordings)"
+             for name, table in (("training", train_table), ("validation", val_table)))
+    longer = sum((table.frames > config.max_frames).sum() for table in (train_table, val_table))
+    few = "; so few validation clips that their figures say little" if len(val_table) < 20 else ""
+    return ", ".join(sides) + (f"; {longer} are longer than {config.max_duration_s:g} s and are cut" if longer else "") + few
 
 
 def report_unusable(unusable: list[str], usable: int, out: Path | None, progress: bool) -> None:
