@@ -52,7 +52,7 @@ def fetch(
     from highlight_sense.data import fetch_dataset
     print(fetch_dataset(source))
 
-
+# %% ../nbs/07_cli.ipynb #33976b7f
 def prepare(
     recordings: argument(tuple[Path, ...], "RECORDING", "Media files with two audio tracks, or folders of them."),
     labels: option(Path, "CSV file with the columns recording, start_s, end_s."),
@@ -140,7 +140,7 @@ def describe_folder(path: Path) -> dict[str, object]:
     return {"kind": "clip folder", "positive": int(index.label.sum()), "negative": int((index.label == 0).sum()),
             "games": ", ".join(sorted(index.game.unique())), "recordings": index.group.nunique(), "hours": round(hours, 2), "unusable": len(unusable)}
 
-
+# %% ../nbs/07_cli.ipynb #2c2b6fb6
 def describe_checkpoint(path: Path) -> dict[str, object]:
     "A model's size and all that its file tells about it."
     from dataclasses import asdict
