@@ -190,7 +190,7 @@ def parse(arguments: list[str] | None) -> Callable[[], None]:
         words = re.sub(r"[^\w\s]{4,}|[\u2500-\u257f]|__tyro-dummy-inner__\.", " ", said.getvalue()).split()
         stop(" ".join(words), 2)
 
-
+# %% ../nbs/07_cli.ipynb #ce096af4
 def main(
     arguments: list[str] | None = None,  # none: those of the process
 ) -> None:
