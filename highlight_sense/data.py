@@ -12,12 +12,17 @@ __all__ = ['KAGGLE_DATASET', 'KAGGLE_HANDLE', 'COLAB_FOLDER', 'PAUSES_S', 'DAMAG
 
 # %% ../nbs/00_data.ipynb #48e578f5
 import io
+import json
 import os
 import re
+import tarfile
+import time
 import warnings
 import zipfile
-from collections.abc import Sequence
+import zlib
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
@@ -30,20 +35,6 @@ from sklearn.model_selection import StratifiedGroupKFold, train_test_split
 from tqdm import tqdm
 
 from .core import NOTEBOOK_LENGTHS, FrontEnd, InputError
-
-# %% ../nbs/00_data.ipynb #57483077
-import json
-import os
-import re
-import tarfile
-import time
-import zipfile
-import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-
-from .core import InputError
 
 # %% ../nbs/00_data.ipynb #b5adae74
 KAGGLE_DATASET = "aadityahh/dataset-highlight-sense"  # the clips that the Colab notebook trains on
