@@ -32,8 +32,9 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from .audio import log_mel, probe, read_blocks, write_recording
+from .audio import log_mel, probe, write_recording
 from .core import FrontEnd, InputError, PrepareConfig, require_folder, write_atomically
+from .tracks import Pair, choose_pair, read_pair
 
 # %% ../nbs/00b_sessions.ipynb #3dfdbdca
 SYNTH_RATE_HZ = 22_050  # of all synthetic sound; the front end's own rate, so that nothing is resampled
@@ -630,13 +631,13 @@ def cut_stream(
 def cut_clips(
     recording: Path,
     windows: Sequence[Window],  # of this recording
-    tracks: tuple[int, int],    # audio tracks: voice, game
+    pair: Pair,                 # where voice and game are heard
     front_end: FrontEnd,
 ) -> Iterator[tuple[int, torch.Tensor]]:  # number of the window, its log-mel (2, n_mels, frames)
     "The log-mels of `windows`, computed from the cut waveforms, in one pass through the recording."
     rate_hz = front_end.sample_rate
     stretches = [(start := round(w.start_s*rate_hz), start + round((w.end_s - w.start_s)*rate_hz)) for w in windows]
-    for k, sound in cut_stream(read_blocks(recording, tracks, rate_hz), stretches):
+    for k, sound in cut_stream(read_pair(pair, rate_hz), stretches):
         missing = stretches[k][1] - stretches[k][0] - sound.shape[1]
         if missing > rate_hz/2:
             raise InputError(f"{recording}: found sound until {(stretches[k][1] - missing)/rate_hz:.1f} s, expected it until "
@@ -649,14 +650,14 @@ def prepare_recording(
     highlights: Sequence[tuple[float, float]],
     out: Path,
     game: str,
-    tracks: tuple[int, int],
+    pair: Pair,
     config: PrepareConfig,
     front_end: FrontEnd,
 ) -> dict:  # a row of the summary
     "Write the clips of one recording."
     duration_s = probe(recording).duration_s
     windows = plan_clips(recording.stem, highlights, duration_s, config, front_end)
-    for k, mel in cut_clips(recording, windows, tracks, front_end):
+    for k, mel in cut_clips(recording, windows, pair, front_end):
         start_s, end_s, label = windows[k]
         name = f"{recording.stem}_part{k + 1}"
         clip = {"tensor": mel.half() if config.half else mel, "clip_name": name, "game": game, "label": label,
@@ -691,8 +692,6 @@ def check_request(
     highlights: dict[Path, list[tuple[float, float]]],  # of each recording
     labels: str | Path,
     game: str | None,
-    mic: int,
-    game_track: int,
     workers: int,
 ) -> None:
     "Refuse what cannot become clips before the first recording is opened."
@@ -701,7 +700,6 @@ def check_request(
     if not any(highlights.values()): raise InputError(f"{labels}: found no labels, expected at least one highlight; add a line recording,start_s,end_s")
     if game is not None and (Path(game).name != game or game in (".", "..")):
         raise InputError(f"game: found {game!r}, expected a plain name for a folder; use letters and digits")
-    if mic == game_track: raise InputError(f"found audio track {mic} for both voice and game, expected two different tracks; choose others")
     if workers < 1: raise InputError(f"workers: found {workers}, expected at least 1; choose another number")
 
 # %% ../nbs/00b_sessions.ipynb #9a356917
@@ -712,8 +710,9 @@ def prepare(
     config: PrepareConfig = PrepareConfig(),
     *,
     game: str | None = None,                        # of all recordings; none: each one's folder name
-    mic: int = 0,                                   # number of the audio track that holds the voice
-    game_track: int = 1,                            # number of the one that holds the game
+    mic: str | None = None,                         # audio track that holds the voice, a:0 or a title; none: a guess
+    game_track: str | None = None,                  # audio track that holds the game
+    separate: str | None = None,                    # "none": a recording with one mixed track is heard on both channels
     front_end: FrontEnd = FrontEnd(),
     workers: int = 1,                               # recordings prepared at a time, each in a process of its own
     overwrite: bool = False,                        # replace clips of an earlier run
@@ -721,9 +720,11 @@ def prepare(
 ) -> pd.DataFrame:                                  # for each recording: game, minutes, positives, negatives
     "Cut labelled recordings into a clip folder: out/{Positive,Negative}/<game>/<recording>_part<N>.pt."
     highlights = read_labels(labels, recordings)
-    check_request(highlights, labels, game, mic, game_track, workers)
+    check_request(highlights, labels, game, workers)
+    pairs = {p: choose_pair(p, mic, game_track, separate) for p in highlights}
+    if progress: print("".join(f"{pair}\n" for pair in pairs.values() if "guess" in pair.why), end="")
     clear_clips(require_folder(out), overwrite)
-    jobs = [(p, times, Path(out), game or p.resolve().parent.name or "game", (mic, game_track), config, front_end)
+    jobs = [(p, times, Path(out), game or p.resolve().parent.name or "game", pairs[p], config, front_end)
             for p, times in highlights.items()]
     with one_thread(), tqdm(total=len(jobs), unit="recording", disable=not progress) as bar:
         rows = []
