@@ -4,11 +4,14 @@
 
 # %% auto #0
 __all__ = ['BLUE', 'VERMILION', 'GREY', 'STYLE', 'clip_metrics', 'probe_roc_auc', 'Picture', 'save_figure', 'plot_history',
-           'plot_precision_recall', 'plot_confusion', 'plot_clip_attention']
+           'plot_precision_recall', 'plot_confusion', 'plot_clip_attention', 'interval_iou', 'match_events',
+           'interpolated_ap', 'event_metrics', 'plot_events']
 
 # %% ../nbs/02b_metrics.ipynb #60208740
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Hashable, Mapping, Sequence
 from io import BytesIO
+from numbers import Real
 from pathlib import Path
 
 import matplotlib
@@ -16,6 +19,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import (average_precision_score, confusion_matrix, precision_recall_curve, precision_recall_fscore_support,
                              roc_auc_score)
@@ -217,4 +221,190 @@ def plot_clip_attention(
     below.axhline(1, color=GREY, linestyle="--", linewidth=1.2, label="even")
     below.set(xlabel="time, s", ylabel="attention,\n× even", xlim=(0, front_end.seconds(frames)), ylim=(0, None))
     tracks[0].set_title(title)
+    return fig
+
+# %% ../nbs/02b_metrics.ipynb #b3962748
+def _check_events(
+    events,                      # an array, or rows: start_s, end_s, and for highlights a score
+    columns: Sequence[str],      # what a row holds
+    what: str,                   # begins the message
+    duration_s: float = np.inf,  # of the recording; an event begins before it ends
+) -> np.ndarray:                 # (N, columns) float64
+    "The rows as one array, or `InputError` for the first that is no stretch of time."
+    expected = f"rows of {', '.join(columns)}"
+    try: events = np.asarray(events, dtype=np.float64)
+    except (TypeError, ValueError): raise InputError(f"{what}: found something else than a table of numbers, expected {expected}; convert it") from None
+    if events.shape == (0,): events = events.reshape(0, len(columns))
+    if events.ndim != 2 or events.shape[1] != len(columns):
+        raise InputError(f"{what}: found an array of shape {events.shape}, expected {expected}; select those columns")
+    start_s, end_s = events[:, 0], events[:, 1]
+    wrong = ~(np.isfinite(events).all(1) & (0 <= start_s) & (start_s < end_s))
+    if wrong.any():
+        raise InputError(f"{what}: found {events[wrong][0].tolist()}, expected finite {', '.join(columns)} with 0 <= start_s < end_s; correct it")
+    if (start_s >= duration_s).any():
+        raise InputError(f"{what}: found a start at {start_s.max():g} s, expected it inside the recording of {duration_s:g} s; look whose times these are")
+    return events
+
+# %% ../nbs/02b_metrics.ipynb #4f87eba8
+def interval_iou(
+    a: np.ndarray,  # (N, 2) start_s, end_s
+    b: np.ndarray,  # (M, 2) start_s, end_s
+) -> np.ndarray:    # (N, M) 0 to 1
+    "Intersection over union of every interval in `a` with every one in `b`."
+    a, b = (_check_events(intervals, ("start_s", "end_s"), "intervals") for intervals in (a, b))
+    (a_start, a_end), (b_start, b_end) = a.T[..., None], b.T[:, None]
+    shared = np.maximum(0, np.minimum(a_end, b_end) - np.maximum(a_start, b_start))
+    return shared / ((a_end - a_start) + (b_end - b_start) - shared)
+
+# %% ../nbs/02b_metrics.ipynb #3859d6e1
+def match_events(
+    labels: np.ndarray,  # (N, 2) start_s, end_s
+    found: np.ndarray,   # (M, 2) start_s, end_s, of the same recording
+    scores: np.ndarray,  # (M,) the highest chooses first; among equals, the earlier row
+    min_iou: float,      # that a pair needs, above 0
+) -> np.ndarray:         # (M,) number of the label that each takes, from 0; -1: none
+    "Give each highlight the label, not yet taken, that it overlaps most; among equals, the earlier row."
+    if not 0 < min_iou <= 1: raise InputError(f"min_iou: found {min_iou}, expected above 0 and at most 1; choose another value")
+    overlap, scores = interval_iou(labels, found), np.asarray(scores, dtype=np.float64)
+    if scores.shape != overlap.shape[1:] or not np.isfinite(scores).all():
+        found = f"shape {scores.shape}, {np.sum(~np.isfinite(scores))} of them not finite"
+        raise InputError(f"scores: found {found}, expected a finite number for each of {overlap.shape[1]} highlights; look where they come from")
+    taken = np.full(len(scores), -1)
+    for i in np.argsort(-scores, kind="stable"):
+        label = overlap[:, i].argmax() if len(overlap) else -1
+        if label < 0 or overlap[label, i] < min_iou: continue
+        taken[i], overlap[label] = label, 0
+    return taken
+
+# %% ../nbs/02b_metrics.ipynb #e586c040
+def interpolated_ap(
+    scores: np.ndarray,  # (M,) of the ranked moments of all recordings
+    hits: np.ndarray,    # (M,) bool: has one a label?
+    labels: int,         # in all recordings, above 0
+) -> float:              # 0 to 1
+    "Area under precision over recall, each precision the best at that recall or a higher one (VOC 2010, ActivityNet 2015)."
+    scores, hits = np.asarray(scores, dtype=np.float64), np.asarray(hits, dtype=bool)
+    if scores.shape != hits.shape or not np.isfinite(scores).all() or not 0 < labels >= hits.sum():
+        given = f"{hits.sum()} hits among {hits.shape} moments with {np.isfinite(scores).sum()} finite scores, for {labels} labels"
+        raise InputError(f"found {given}, expected a finite score for each moment and at most a hit for each label; match them with match_events")
+    ranked = hits[np.lexsort((hits, -scores))]
+    precision = np.cumsum(ranked) / np.arange(1, len(ranked) + 1)
+    best_from_here = np.maximum.accumulate(precision[::-1])[::-1]
+    return float(best_from_here[ranked].sum() / labels)
+
+# %% ../nbs/02b_metrics.ipynb #923d2d81
+def _by_recording(
+    events: Mapping[Hashable, np.ndarray],
+    columns: Sequence[str],
+    durations_s: Mapping[Hashable, float],
+    kind: str,            # what the events are, to begin a message with
+) -> list[np.ndarray]:    # (N, columns) for each recording, in the order of `durations_s`; a recording that `events` leaves out has none
+    "Events checked and laid out by recording."
+    for name, duration_s in durations_s.items():
+        if isinstance(duration_s, Real) and 0 < duration_s < np.inf: continue
+        raise InputError(f"durations_s: found {duration_s} for {name}, expected seconds above 0; look at the recording")
+    for name in events:
+        if name in durations_s: continue
+        raise InputError(f"{kind}: found the recording {name}, expected one of the {len(durations_s)} in durations_s; correct the name or add its duration")
+    return [_check_events(events.get(name, ()), columns, f"{kind} of {name}", duration_s) for name, duration_s in durations_s.items()]
+
+
+def _match_all(labels: list[np.ndarray], ranked: list[np.ndarray], min_iou: float) -> list[np.ndarray]:
+    "`match_events` for each recording; `ranked` holds rows of start_s, end_s, score."
+    return [match_events(known, rows[:, :2], rows[:, 2], min_iou) for known, rows in zip(labels, ranked)]
+
+# %% ../nbs/02b_metrics.ipynb #755420f3
+def _picked_metrics(labels: list[np.ndarray], picked: list[np.ndarray], hours: float) -> dict[str, float | None]:
+    "The figures that a decision has: rows of start_s, end_s, score for each recording."
+    known, count = sum(map(len, labels)), sum(map(len, picked))
+    matches = {percent: _match_all(labels, picked, percent / 100) for percent in (30, 50)}
+    hits = {percent: sum(int((match >= 0).sum()) for match in of_each) for percent, of_each in matches.items()}
+    figures = {}
+    for percent, right in hits.items():
+        figures |= {f"precision_iou{percent}": right / count if count else 0.0, f"recall_iou{percent}": right / known,
+                    f"f1_iou{percent}": 2 * right / (known + count)}
+    off_s = np.concatenate([abs(rows[match >= 0, :2] - of_one[match[match >= 0]]) for of_one, rows, match in zip(labels, picked, matches[30])])
+    start_s, end_s = np.median(off_s, axis=0).tolist() if len(off_s) else (None, None)
+    return figures | {"false_alarms_per_hour": (count - hits[30]) / hours, "start_error_s": start_s, "end_error_s": end_s}
+
+# %% ../nbs/02b_metrics.ipynb #f3c50591
+def _ranked_metrics(labels: list[np.ndarray], ranked: list[np.ndarray], durations_s: Sequence[float]) -> dict[str, float]:
+    "The figures that an order has: rows of start_s, end_s, score for each recording."
+    known = sum(map(len, labels))
+    hits = {percent: [match >= 0 for match in _match_all(labels, ranked, percent / 100)] for percent in (30, 50, 70)}
+    scores = [rows[:, 2] for rows in ranked]
+    ap = {f"ap_iou{percent}": interpolated_ap(np.concatenate(scores), np.concatenate(of_each), known) for percent, of_each in hits.items()}
+    figures = ap | {"mean_ap": sum(ap.values()) / len(ap)}
+    for per_hour in (5, 10, 20):
+        seen = [math.ceil(per_hour * duration_s / 3600) for duration_s in durations_s]
+        right = sum(int(hit[np.argsort(-score, kind="stable")][:best].sum()) for hit, score, best in zip(hits[30], scores, seen))
+        figures[f"recall_at_{per_hour}_per_hour"] = right / known
+    return figures
+
+# %% ../nbs/02b_metrics.ipynb #0ceaeb29
+def event_metrics(
+    labels: Mapping[Hashable, np.ndarray],    # recording: (N, 2) start_s, end_s
+    found: Mapping[Hashable, np.ndarray],     # recording: (M, 3) start_s, end_s, score of the highlights that were picked
+    durations_s: Mapping[Hashable, float],    # every recording; one that is missing above has no label, or nothing found
+    candidates: Mapping[Hashable, np.ndarray] | None = None,  # as `found`, with the near misses; none: what was found
+) -> dict[str, float | int | None]:
+    "How well highlights found in whole recordings agree with labels: numbers of everything, and the figures of the table above."
+    moment = "start_s", "end_s", "score"
+    known = _by_recording(labels, moment[:2], durations_s, "labels")
+    picked = _by_recording(found, moment, durations_s, "found")
+    ranked = picked if candidates is None else _by_recording(candidates, moment, durations_s, "candidates")
+    if not sum(map(len, known)): raise InputError(f"labels: found none in {len(known)} recordings, expected at least one to measure with; add some")
+    for name, some, every in zip(durations_s, picked, ranked):
+        if len(some) <= len(every): continue
+        raise InputError(f"candidates of {name}: found {len(every)}, expected the {len(some)} picked ones and the near misses; give both together")
+    lengths_s = [float(duration_s) for duration_s in durations_s.values()]
+    hours = sum(lengths_s) / 3600
+    return {"recordings": len(known), "hours": hours, "labels": sum(map(len, known)), "found": sum(map(len, picked)), "candidates": sum(map(len, ranked)),
+            **_picked_metrics(known, picked, hours), **_ranked_metrics(known, ranked, lengths_s)}
+
+# %% ../nbs/02b_metrics.ipynb #ae7503f2
+def _clock_axis(axes: Axes, duration_s: float) -> None:
+    "Label seconds as a player does, in at most ten round steps."
+    step_s = next((step for step in (1, 2, 5, 10, 30, 60, 120, 300, 600, 1200, 1800) if duration_s <= 10 * step), 3600 * math.ceil(duration_s / 36000))
+    ticks_s = np.arange(0, duration_s + 1e-9, step_s).astype(int)
+    axes.set_xticks(ticks_s, labels=[f"{t // 3600}:{t // 60 % 60:02}:{t % 60:02}" for t in ticks_s])
+    axes.set(xlim=(0, duration_s), xlabel="time, h:mm:ss")
+
+
+def _draw_events(axes: Axes, labels: np.ndarray, found: np.ndarray, match: np.ndarray) -> None:
+    "Two rows of bars, pairs joined; an outline keeps a few seconds of an evening visible."
+    hit = match >= 0
+    for row, events, paired in ((1, labels, np.isin(np.arange(len(labels)), match)), (0, found, hit)):
+        colours = np.where(paired, BLUE, VERMILION).tolist()
+        axes.barh([row] * len(events), events[:, 1] - events[:, 0], left=events[:, 0], height=0.5, color=colours, edgecolor=colours, linewidth=1)
+    axes.plot([found[hit, :2].mean(1), labels[match[hit]].mean(1)], [0.25, 0.75], color=BLUE, linewidth=1.2)
+    axes.set(ylim=(-0.45, 1.45), yticks=(0, 1), yticklabels=("highlights", "labels"))
+    axes.tick_params(axis="y", length=0)
+
+# %% ../nbs/02b_metrics.ipynb #f33f01de
+@matplotlib.rc_context({**STYLE, "axes.grid": False})
+def plot_events(
+    labels: np.ndarray,  # (N, 2) start_s, end_s
+    found: np.ndarray,   # (M, 3) start_s, end_s, score of the highlights that were picked
+    duration_s: float,   # of the recording
+    name: str = "recording",
+    curve: tuple[np.ndarray, np.ndarray] | None = None,  # (T,) seconds and (T,) scores there, drawn above
+    min_iou: float = 0.3,
+) -> Figure:
+    "The time line of a recording: labels and highlights, and which of them belong together."
+    (labels,) = _by_recording({name: labels}, ("start_s", "end_s"), {name: duration_s}, "labels")
+    (found,) = _by_recording({name: found}, ("start_s", "end_s", "score"), {name: duration_s}, "found")
+    match = match_events(labels, found[:, :2], found[:, 2], min_iou)
+    pairs = int((match >= 0).sum())
+    fig = Picture(9, 2.4 if curve is None else 3.9)
+    *above, below = np.atleast_1d(fig.subplots(1 if curve is None else 2, 1, sharex=True))
+    _draw_events(below, labels, found, match)
+    _clock_axis(below, duration_s)
+    for axes in above:
+        axes.plot(*curve, color=GREY, linewidth=1.2)
+        for (start_s, end_s, _), label in zip(found, match): axes.axvspan(start_s, end_s, color=BLUE if label >= 0 else VERMILION, alpha=0.25)
+        axes.set(ylabel="score")
+    fig.axes[0].set_title(f"{name}: {pairs} of {len(labels)} labels found, false alarms: {len(found) - pairs}")
+    fig.legend(handles=[Patch(color=BLUE, label=f"a pair with an IoU of {min_iou:g} or more"), Patch(color=VERMILION, label="label missed, or false alarm")],
+               loc="outside lower left", ncols=2)
     return fig

@@ -28,8 +28,8 @@ class ConvBlock(nn.Module):
         self.pool = nn.MaxPool2d(pool)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        "Apply the four steps in their order."
-        return self.pool(F.relu(self.norm(self.conv(x))))
+        "Apply the four steps; a maximum commutes with ReLU, and after the pooling there is a quarter of the work left."
+        return F.relu(self.pool(self.norm(self.conv(x))))
 
 # %% ../nbs/02_model.ipynb #68bac018
 class Attention(nn.Module):
@@ -101,8 +101,22 @@ class HighlightCRNN(nn.Module):
         mask: torch.Tensor | None = None,   # (B, T), 1 where there is sound, 0 where there is padding
     ) -> tuple[torch.Tensor, torch.Tensor]: # logits (B, 1), attention (B, T // 16)
         "Score a batch of clips."
+        context, weights = self.attn(*self.follow(x, mask))
+        return self.classifier(context), weights
+
+    def follow(self, x: torch.Tensor, mask: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor | None]:
+        "What the GRU makes of each step, (B, steps, 2 * rnn_hidden), and the mask of the steps."
         if x.shape[-1] < self.shrink: raise ValueError(f"found clips of {x.shape[-1]} frames, expected at least {self.shrink}; pad them")
         features = self.cnn(x).permute(0, 3, 1, 2).flatten(2)
         if mask is not None: mask = downsample_mask(mask, self.shrink, features.shape[1])
-        context, weights = self.attn(self.rnn(features)[0], mask)
-        return self.classifier(context), weights
+        return self.rnn(features)[0], mask
+
+    def listen(
+        self,
+        x: torch.Tensor,                    # (B, 2, n_mels, T) log-mels: voice, game
+        mask: torch.Tensor | None = None,   # (B, T), 1 where there is sound, 0 where there is padding
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]: # logits (B, 1), attention and evidence (B, T // 16)
+        "As `forward`, with the logit that each step would give if the attention sat on it alone."
+        states, mask = self.follow(x, mask)
+        context, weights = self.attn(states, mask)
+        return self.classifier(context), weights, self.classifier(states).squeeze(-1)
