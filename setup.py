@@ -7,7 +7,6 @@ from setuptools import find_packages, setup
 parser = ConfigParser()
 parser.read(Path(__file__).with_name("settings.ini"), encoding="utf-8")
 settings = parser["DEFAULT"]
-notebook_tools = settings["dev_requirements"].split()
 
 setup(
     name=settings["lib_name"],
@@ -23,7 +22,7 @@ setup(
     packages=find_packages(include=["highlight_sense*"]),
     python_requires=f">={settings['min_python']}",
     install_requires=settings["requirements"].split(),
-    extras_require={"dev": notebook_tools},
+    extras_require={name: settings[f"{name}_requirements"].split() for name in ("dev", "url", "separate")},
     entry_points={"console_scripts": settings["console_scripts"].split(),
                   "nbdev": [f"{settings['lib_path']}={settings['lib_path']}._modidx:d"]},
 )

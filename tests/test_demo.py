@@ -38,6 +38,18 @@ def test_it_leaves_everything_behind(demo):
     assert list((out/"sessions").rglob("*.mkv")) and not list(out.rglob(".*.part*"))
 
 
+def test_it_ends_with_highlights(demo):
+    "Found in whole sessions that the training never heard, and published for one of them."
+    out, printed, _ = demo
+    events = json.loads((out/"summary.json").read_text())["events"]
+    assert events["recordings"] == 8 and events["mean_ap"] >= 0.35 and events["precision_iou30"] >= 0.5
+    report, = out.glob("found/*/report.html")
+    assert str(report) in printed and len(list(out.glob("found/*/highlights.json"))) == 8
+    found = len(json.loads((report.parent/"highlights.json").read_text())["highlights"])
+    assert found and len(list((report.parent/"clips").iterdir())) == found and report.read_text().count("<article") == found
+    assert len(list((report.parent/"timelines").iterdir())) == 4 and len(list((report.parent/"chapters").iterdir())) == 3
+
+
 def test_it_stays_within_its_memory(demo):
     "At most 2 GiB."
     assert demo[2] <= LIMIT_KIB
