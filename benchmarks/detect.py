@@ -11,24 +11,36 @@ import platform
 import subprocess
 import tempfile
 import time
+from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import torch
+from scipy.signal import resample_poly
 
-from highlight_sense.audio import write_pieces
 from highlight_sense.checkpoint import save_checkpoint
 from highlight_sense.model import HighlightCRNN
 from highlight_sense.sessions import SYNTH_RATE_HZ, synthetic_session
 
+RATE_HZ = 48_000
+
 
 def make_recording(path: Path, hours: float) -> None:
-    "Ten minutes of a synthetic session, over and over."
+    "Ten minutes of a synthetic session, over and over, as OBS writes sound: two tracks of AAC, 48 kHz, stereo, 160 kbit/s."
     session = synthetic_session(seed=0, minutes=10)
-    tracks, second = np.stack([session.voice, session.game]), SYNTH_RATE_HZ
-    seconds = range(round(hours * 3600))
-    pieces = ((number, second * k, tracks[number, second * (k % 600):second * (k % 600 + 1)]) for k in seconds for number in (0, 1))
-    write_pieces(path, ["Mic/Aux", "Desktop Audio"], pieces, SYNTH_RATE_HZ, "aac")
+    voice, game = (resample_poly(track, RATE_HZ, SYNTH_RATE_HZ).astype(np.float32) for track in (session.voice, session.game))
+    sides = np.stack([[voice, voice], [game, np.roll(game, 30)]])  # (tracks, channels, samples): a voice in the middle, a game that has width
+    with av.open(str(path), "w") as container:
+        streams = [container.add_stream("aac", rate=RATE_HZ, layout="stereo", bit_rate=160_000) for _ in sides]
+        for stream, title in zip(streams, ("Mic/Aux", "Desktop Audio")): stream.metadata["title"] = title
+        for second in range(round(hours * 3600)):
+            for stream, side in zip(streams, sides):
+                start = second % 600 * RATE_HZ
+                frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(side[:, start:start + RATE_HZ]), format="fltp", layout="stereo")
+                frame.sample_rate, frame.pts, frame.time_base = RATE_HZ, second * RATE_HZ, Fraction(1, RATE_HZ)
+                container.mux(stream.encode(frame))
+        for stream in streams: container.mux(stream.encode(None))
 
 
 def measure(checkpoint: Path, recording: Path, out: Path) -> tuple[float, float, float]:  # wall s, processor s, peak memory in GiB

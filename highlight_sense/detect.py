@@ -442,7 +442,9 @@ class OurFolder:
         "Remove files of ours that are no longer wanted; those that a user has changed stay, and are the user's from now on."
         for name in names:
             path, (_, digest) = self.path/name, self.files.pop(name)
-            if path.is_file() and hash_file(path) == digest: path.unlink()
+            if path.is_file() and hash_file(path) == digest:
+                path.unlink()
+                if path.parent != self.path and not any(path.parent.iterdir()): path.parent.rmdir()
         if names: self.save()
 
 # %% ../nbs/04_detect.ipynb #b4d46162
@@ -615,8 +617,8 @@ def detect_recording(
 def files_at(place: str | Path, out: Path, progress: bool) -> list[Path]:
     "The recordings that a file, a folder or an address stands for; of a folder, those that we have not put there."
     if is_url(str(place)): return [download_recording(str(place), out/"downloads", progress)]
-    found = [path for path in find_recordings(place) if out.resolve() not in path.resolve().parents or not Path(place).is_dir()]
-    if not found: raise InputError(f"{place}: found no recording outside of {out}, expected one; choose another folder")
+    found = [path for path in find_recordings(place) if out.resolve() not in path.resolve().parent.parents or not Path(place).is_dir()]
+    if not found: raise InputError(f"{place}: found no recording but in folders of {out}, expected one; choose another folder")
     return found
 
 # %% ../nbs/04_detect.ipynb #0f3dad80
@@ -691,7 +693,7 @@ def summary(detection: Detection) -> str:
     lines = [f"{detection.name}: {count} in {clock(round(detection.scores.duration_s))}, written to {detection.folder}"]
     lines += [f"  {clock(one.start_s)} to {clock(one.end_s)}  probability {one.probability:.2f}" for one in detection.highlights]
     if not detection.highlights and detection.near_misses:
-        lines.append(f"  the nearest miss has probability {detection.near_misses[0].probability:.2f}; --top 5 takes the best five anyway")
+        lines.append(f"  the nearest miss has probability {detection.near_misses[0].probability:.2f}; --top 5 in place of a threshold takes the best five")
     return "\n".join(lines)
 
 # %% ../nbs/04_detect.ipynb #089874c3

@@ -27,9 +27,28 @@ class ConvBlock(nn.Module):
         self.norm = nn.InstanceNorm2d(outc, affine=True) if instance_norm else nn.BatchNorm2d(outc)
         self.pool = nn.MaxPool2d(pool)
 
+    def moments(self, maps: torch.Tensor, sign: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        "Mean and variance of feature maps whose signs were changed: of each clip, of the batch, or those that training has left."
+        norm = self.norm
+        if isinstance(norm, nn.BatchNorm2d) and not self.training: return (sign * norm.running_mean)[:, None, None], norm.running_var[:, None, None]
+        over = (2, 3) if isinstance(norm, nn.InstanceNorm2d) else (0, 2, 3)
+        count = maps[:, 0].numel() // (len(maps) if len(over) == 2 else 1)
+        mean = maps.sum(over, keepdim=True, dtype=torch.float32) / count
+        variance = (maps - mean).square().sum(over, keepdim=True) / count
+        if isinstance(norm, nn.BatchNorm2d):
+            with torch.no_grad():
+                norm.num_batches_tracked += 1
+                norm.running_mean.lerp_(sign * mean.flatten(), norm.momentum)
+                norm.running_var.lerp_(variance.flatten() * (count / (count - 1)), norm.momentum)
+        return mean, variance
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        "Apply the four steps; a maximum commutes with ReLU, and after the pooling there is a quarter of the work left."
-        return F.relu(self.pool(self.norm(self.conv(x))))
+        "Apply the four steps, the norm's factor and offset after the pooling."
+        sign = torch.where(self.norm.weight < 0, -1.0, 1.0)
+        maps = F.conv2d(x, self.conv.weight * sign[:, None, None, None], self.conv.bias * sign, padding=1)
+        mean, variance = self.moments(maps, sign)
+        scale = self.norm.weight.abs()[:, None, None] * torch.rsqrt(variance + self.norm.eps)
+        return F.relu((self.pool(maps) - mean) * scale + self.norm.bias[:, None, None])
 
 # %% ../nbs/02_model.ipynb #68bac018
 class Attention(nn.Module):
@@ -107,6 +126,7 @@ class HighlightCRNN(nn.Module):
     def follow(self, x: torch.Tensor, mask: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor | None]:
         "What the GRU makes of each step, (B, steps, 2 * rnn_hidden), and the mask of the steps."
         if x.shape[-1] < self.shrink: raise ValueError(f"found clips of {x.shape[-1]} frames, expected at least {self.shrink}; pad them")
+        x = x.contiguous(memory_format=torch.channels_last)  # convolution and pooling are up to ten times faster on a processor
         features = self.cnn(x).permute(0, 3, 1, 2).flatten(2)
         if mask is not None: mask = downsample_mask(mask, self.shrink, features.shape[1])
         return self.rnn(features)[0], mask

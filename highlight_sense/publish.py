@@ -19,7 +19,7 @@ from pathlib import Path
 from .audio import probe
 from .clips import Cut, clip_stem, copy_clip, exact_clip
 from .core import InputError
-from .detect import SCHEMA, OurFolder, fingerprint, hash_file, hash_of, read_scores
+from .detect import SCHEMA, OurFolder, do_each, fingerprint, hash_file, hash_of, read_scores
 from .report import TEMPLATES, write_report
 from .timelines import Span, write_chapters, write_timelines, youtube_notice
 from .tracks import Pair, Track
@@ -48,7 +48,7 @@ class Found:
         "What products are made from, besides their own settings."
         return [self.record["recording"]["fingerprints"], [(one["clip_start_s"], one["clip_end_s"], one["probability"]) for one in self.highlights]]
 
-
+# %% ../nbs/05_publish.ipynb #487cd8b9
 def read_record(folder: Path) -> dict:
     "The content of highlights.json."
     place = folder/"highlights.json"
@@ -70,7 +70,7 @@ def locate_file(path: str, known: str, recordings: Path | None) -> Path:
     if there: raise InputError(f"{there[0]}: found another file than the one that was searched for highlights, expected the same; detect again")
     raise InputError(f"{path}: found no such file, expected the recording; put it back, or name the folder that it is in with --recordings")
 
-
+# %% ../nbs/05_publish.ipynb #624d39da
 def require_complete(record: dict) -> None:
     "Raise KeyError or TypeError where a highlight lacks something."
     for one in (*record["highlights"], *record["near_misses"]):
@@ -78,7 +78,7 @@ def require_complete(record: dict) -> None:
         for name in ("start_s", "end_s", "probability", "without_voice", "without_game", "step_s"): one["window"][name] + 0
         sum(one["window"]["attention"])
 
-
+# %% ../nbs/05_publish.ipynb #e336047d
 def read_found(folder: str | Path, recordings: str | Path | None = None) -> Found:
     "Read a detection back, and find its recording."
     folder = Path(folder).resolve()
@@ -92,12 +92,12 @@ def read_found(folder: str | Path, recordings: str | Path | None = None) -> Foun
         heard_in = lambda side: files.get(record[side]["path"], folder/Path(record[side]["path"]).name)  # what was separated is in our folder
         track = lambda side: Track(heard_in(side), record[side]["number"], record[side]["title"])
         return Found(folder, record, tuple(files.values()), Pair(track("voice"), track("game"), record["tracks"]))
+    except InputError: raise
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        if isinstance(error, InputError): raise
         found = f"found no complete detection ({error})"
         raise InputError(f"{folder/'highlights.json'}: {found}, expected what `highlight-sense detect` writes; detect again") from error
 
-
+# %% ../nbs/05_publish.ipynb #db699be7
 def find_detections(out: str | Path) -> list[Path]:
     "The folders with a detection: this one, or those in it."
     out = Path(out)
@@ -116,7 +116,7 @@ def workshop(ours: OurFolder) -> Iterator[Path]:
     try: yield place
     finally: shutil.rmtree(place, ignore_errors=True)
 
-
+# %% ../nbs/05_publish.ipynb #a7402731
 def put_clip(ours: OurFolder, folder: Path, stem: str, made_from: str, cut: Callable[[Path], Cut]) -> str:
     "The name of a clip in `clips/`, which is cut unless it is there."
     for name in ours.files:
@@ -131,7 +131,7 @@ def clip_key(found: Found, one: dict, exact: bool) -> str:
     "What the clip of a highlight is made from."
     return hash_of(["clip", 1, found.record["recording"]["fingerprints"], (one["clip_start_s"], one["clip_end_s"]), exact])
 
-
+# %% ../nbs/05_publish.ipynb #3722393c
 def publish_clips(found: Found, ours: OurFolder, exact: bool = False) -> list[str]:
     "Cut a clip for each highlight; their names, the best first."
     names = []
@@ -144,7 +144,7 @@ def publish_clips(found: Found, ours: OurFolder, exact: bool = False) -> list[st
     ours.remove([name for name in ours.files if name.startswith("clips/") and name not in names])
     return names
 
-# %% ../nbs/05_publish.ipynb #a7402731
+# %% ../nbs/05_publish.ipynb #f570cb00
 def spans_of(found: Found) -> list[Span]:
     "The highlights in order of time, for timelines and chapters."
     spans = [Span(one["clip_start_s"], one["clip_end_s"], f"Highlight {one['rank']}", f"probability {one['probability']:.2f}") for one in found.highlights]
@@ -160,7 +160,7 @@ def put_all(ours: OurFolder, kind: str, names: Sequence[str], made_from: str, wr
             write()
     ours.remove([name for name in ours.files if name.startswith(kind) and name not in names])
 
-
+# %% ../nbs/05_publish.ipynb #3b204130
 def publish_timelines(found: Found, ours: OurFolder) -> list[str]:
     "Write the timelines, if there is anything to put on them: one set for each file of the recording, cut alike."
     spans, sets = spans_of(found), {}
@@ -181,7 +181,7 @@ def publish_chapters(found: Found, ours: OurFolder) -> list[str]:
     put_all(ours, "chapters/", names, made_from, lambda: write_chapters(spans_of(found), duration_s, ours.path/"chapters", stem))
     return names
 
-
+# %% ../nbs/05_publish.ipynb #ffcb99cb
 def publish_report(found: Found, ours: OurFolder) -> str:
     "Write the report, with links to those clips that are there."
     known = {made_from: name for name, (made_from, _) in ours.files.items() if name.startswith("clips/") and (ours.path/name).is_file()}
@@ -197,6 +197,7 @@ def publish_report(found: Found, ours: OurFolder) -> str:
 class Products:
     "What was written for a recording, as names in its folder."
     folder: Path
+    nothing: bool = False      # whether there was no highlight
     clips: tuple[str, ...] = ()
     timelines: tuple[str, ...] = ()
     chapters: tuple[str, ...] = ()
@@ -205,12 +206,12 @@ class Products:
 
     def __str__(self) -> str:
         "For the terminal."
-        counted = [f"{len(names)} {kind} in {kind}/" for kind in ("clips", "timelines", "chapters") if (names := getattr(self, kind))]
-        counted = [text.replace("timelines in", "timeline files in").replace("chapters in", "chapter files in") for text in counted]
-        line = f"{self.folder}: " + (", ".join(counted + ([self.report] if self.report else [])) or "nothing to publish, no highlight was found")
-        return line + (f"\n  {self.notice}" if self.notice else "")
+        words = {"clips": "clip", "timelines": "timeline file", "chapters": "chapter file"}
+        counted = [f"{len(names)} {word}{'' if len(names) == 1 else 's'} in {kind}/" for kind, word in words.items() if (names := getattr(self, kind))]
+        if self.nothing: counted = ["no highlight was found"]
+        return f"{self.folder}: " + ", ".join(counted + ([self.report] if self.report else [])) + (f"\n  {self.notice}" if self.notice else "")
 
-
+# %% ../nbs/05_publish.ipynb #d987295d
 def publish_one(
     folder: Path,
     kinds: Sequence[str],                    # clips, timelines, chapters, report
@@ -220,14 +221,15 @@ def publish_one(
 ) -> Products:
     "Write what was asked for of one detection."
     found, ours = read_found(folder, recordings), OurFolder(folder, force)
+    if "clips" in kinds and "report.html" in ours.files: kinds = (*kinds, "report")  # one that is there shows the clips
     return Products(
-        folder, clips=tuple(publish_clips(found, ours, exact)) if "clips" in kinds else (),
+        folder, nothing=not found.highlights, clips=tuple(publish_clips(found, ours, exact)) if "clips" in kinds else (),
         timelines=tuple(publish_timelines(found, ours)) if "timelines" in kinds else (),
         chapters=tuple(publish_chapters(found, ours)) if "chapters" in kinds else (),
         report=publish_report(found, ours) if "report" in kinds else None,
         notice=youtube_notice(spans_of(found), found.record["recording"]["duration_s"]) if "chapters" in kinds and found.highlights else None)
 
-
+# %% ../nbs/05_publish.ipynb #bbb57f46
 KINDS = ("clips", "timelines", "chapters", "report")
 
 
@@ -240,16 +242,7 @@ def publish(
     progress: bool = True,                   # say what was written
 ) -> list[Products]:
     "Turn detections into clips, timelines, chapters and a report."
-    folders, kinds, done, failed = find_detections(out), tuple(kinds), [], []
+    folders, kinds = find_detections(out), tuple(kinds)
     unknown = [kind for kind in kinds if kind not in KINDS]
     if unknown: raise InputError(f"found {unknown[0]!r} to publish, expected some of {', '.join(KINDS)}; choose among these")
-    for folder in folders:
-        try: done.append(publish_one(folder, kinds, exact, recordings, force))
-        except InputError as error:
-            if len(folders) == 1: raise
-            failed.append(str(error))
-            if progress: print(f"failed: {error}")
-            continue
-        if progress: print(done[-1])
-    if failed: raise InputError(f"{len(failed)} of {len(folders)} recordings failed, the others are published; the first: {failed[0]}")
-    return done
+    return do_each(folders, lambda folder: publish_one(folder, kinds, exact, recordings, force), str, "are published", progress=progress)

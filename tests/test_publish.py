@@ -150,12 +150,14 @@ def test_again(published):
 
 
 def test_exact(detected):
-    "To the frame, instead of the copies that were there."
-    assert call("publish", detected, "--clips")[0] == 0
+    "To the frame, instead of the copies that were there; a report that showed those shows these."
+    assert call("publish", detected, "--clips", "--report")[0] == 0
     before = {path.name: path.stat().st_size for path in (detected/"clips").iterdir()}
     assert call("publish", detected, "--exact")[0] == 0
     assert {path.stem for path in (detected/"clips").iterdir()} == {Path(name).stem for name in before}
-    assert names_in(detected) == {f"clips/{path.name}" for path in (detected/"clips").iterdir()}
+    assert names_in(detected) == {"report.html", *(f"clips/{path.name}" for path in (detected/"clips").iterdir())}
+    page = (detected/"report.html").read_text()
+    assert all(path.name in page for path in (detected/"clips").iterdir()) and not any(name in page for name in before)
     for one, path in zip(highlights_in(detected), sorted((detected/"clips").iterdir())):
         picture_s, sounds_s = seconds_of(path)
         wanted_s = one["clip_end_s"] - one["clip_start_s"]
