@@ -89,11 +89,12 @@ def prepare(
 def train(
     clips: Clips,
     out: option(Path, "New run folder.", "-o"),
+    init: option(Path | None, "Checkpoint to begin with, of any dialect; none: random weights.") = None,
     config: tyro.conf.OmitArgPrefixes[TrainConfig] = TrainConfig(),
 ) -> None:
     "Train a model on a clip folder; leaves best.pt, last.pt, figures and pictures in the run folder."
     from highlight_sense import train as training
-    best = training.train(clips, out, config).best.metrics
+    best = training.train(clips, out, config, init=init).best.metrics
     print(f"{out}: best.pt has AP {best['ap']:.4f}, ROC-AUC {best['roc_auc']:.4f}, F1 {best['f1']:.4f} on {best['clips']} validation clips")
 
 

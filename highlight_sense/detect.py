@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = ['SMOOTH_STEPS', 'FLANK', 'ALIKE', 'FAINT', 'WITHOUT_THRESHOLD', 'NEAR_MISSES', 'MANIFEST', 'COLUMNS', 'SCHEMA',
            'TABLE', 'Windows', 'plan_windows', 'cut_windows', 'Detector', 'hash_file', 'load_detector', 'WindowScores',
-           'score_mels', 'usable_cores', 'score_windows', 'sigmoid', 'time_curve', 'Scores', 'combine', 'Moment',
-           'flanks', 'find_extents', 'find_moments', 'make_room', 'Highlight', 'settle_choice', 'choose_moments',
-           'add_context', 'Explanation', 'best_window', 'explain', 'hash_of', 'OurFolder', 'write_scores',
-           'read_scores', 'fingerprint', 'score_recording', 'scores_of', 'Detection', 'describe_moment',
-           'describe_detection', 'write_highlights', 'Job', 'pair_for', 'detect_recording', 'files_at', 'plan_jobs',
-           'do_each', 'detect', 'summary', 'evaluate_recordings']
+           'score_mels', 'usable_cores', 'score_windows', 'time_curve', 'Scores', 'combine', 'Moment', 'flanks',
+           'find_extents', 'find_moments', 'make_room', 'Highlight', 'settle_choice', 'choose_moments', 'add_context',
+           'Explanation', 'best_window', 'explain', 'hash_of', 'OurFolder', 'write_scores', 'read_scores',
+           'fingerprint', 'score_recording', 'scores_of', 'Detection', 'describe_moment', 'describe_detection',
+           'write_highlights', 'Job', 'pair_for', 'detect_recording', 'files_at', 'plan_jobs', 'do_each', 'detect',
+           'summary', 'evaluate_recordings']
 
 # %% ../nbs/04_detect.ipynb #1c741880
 import dataclasses
@@ -38,7 +38,7 @@ from .checkpoint import CheckpointInfo, load_checkpoint
 from .core import DetectConfig, FrontEnd, InputError, clock, require_folder, write_atomically
 from .dataset_aug import pad_or_truncate
 from .download import download_recording, is_url
-from .metrics import event_metrics, plot_events, save_figure
+from .metrics import event_metrics, plot_events, save_figure, to_probabilities
 from .model import HighlightCRNN
 from .sessions import find_recordings, one_thread, read_labels
 from .tracks import Pair, choose_pair, duration_of_pair, read_log_mel, separate_mix, separated_pair
@@ -136,7 +136,8 @@ def score_mels(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # logits (B,), attention and evidence (B, steps of a window)
     "Score a batch as training clips are scored."
     device = next(detector.model.parameters()).device
-    specs, masks = (torch.stack(part) for part in zip(*(pad_or_truncate(mel, detector.info.max_frames) for mel in mels)))
+    size = max(mel.shape[-1] for mel in mels) if detector.info.config.mask_aware else detector.info.max_frames
+    specs, masks = (torch.stack(part) for part in zip(*(pad_or_truncate(mel, size) for mel in mels)))
     with autocast(device, detector.precision): logits, *by_step = detector.model.listen(specs.to(device), masks.to(device))
     return logits.float().squeeze(1).cpu().numpy(), *(part[:, :detector.windows.steps].float().cpu().numpy() for part in by_step)
 
@@ -169,11 +170,6 @@ def score_windows(
 SMOOTH_STEPS = 9  # 3.3 s
 
 
-def sigmoid(logits: np.ndarray) -> np.ndarray:
-    "Logits to probabilities."
-    return 1 / (1 + np.exp(-np.asarray(logits, dtype=np.float64)))
-
-
 def time_curve(
     starts: np.ndarray,     # (W,) first step of each window
     evidence: np.ndarray,   # (W, steps) logits
@@ -181,7 +177,7 @@ def time_curve(
 ) -> np.ndarray:            # (steps of the recording,) 0 to 1
     "How probable it is, step by step, that a highlight is there."
     size = attention.shape[1]
-    told = sigmoid(evidence) * np.minimum(1, attention * size)
+    told = to_probabilities(evidence) * np.minimum(1, attention * size)
     total, heard = np.zeros((2, starts.max() + size))
     for start, values in zip(starts, told):
         total[start:start + size] += values
@@ -217,7 +213,7 @@ def combine(
     windows, seconds = detector.windows, detector.front_end.seconds
     peaks = scored.starts + windows.step * (scored.attention.argmax(axis=1) + 0.5)
     table = pd.DataFrame({"start_s": seconds(scored.starts), "end_s": np.minimum(seconds(scored.starts + windows.size), duration_s),
-                          "logit": scored.logits, "probability": sigmoid(scored.logits), "peak_s": np.minimum(seconds(peaks), duration_s)})
+                          "logit": scored.logits, "probability": to_probabilities(scored.logits, detector.info.temperature), "peak_s": np.minimum(seconds(peaks), duration_s)})
     return Scores(duration_s, table, time_curve(scored.starts // windows.step, scored.evidence, scored.attention), seconds(windows.step))
 
 # %% ../nbs/04_detect.ipynb #ea041730
@@ -377,7 +373,7 @@ def explain(
     silent = [mel.clone(), mel.clone()]
     for channel in (0, 1): silent[channel][channel] = math.log(front_end.log_floor)
     logits, attention, _ = score_mels(detector, [mel, *silent])
-    whole, no_voice, no_game = sigmoid(logits).tolist()
+    whole, no_voice, no_game = to_probabilities(logits, detector.info.temperature).tolist()
     return Explanation(start_s, end_s, whole, no_voice, no_game, tuple(np.round(attention[0].astype(float), 5).tolist()), front_end.seconds(windows.step))
 
 # %% ../nbs/04_detect.ipynb #680d97ab

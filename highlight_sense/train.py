@@ -4,15 +4,16 @@
 
 # %% auto #0
 __all__ = ['pick_device', 'has_fast_bf16', 'pick_precision', 'autocast', 'keep_memory', 'predict', 'Evaluation', 'evaluate',
-           'make_loaders', 'TrainState', 'start_training', 'train_step', 'fit', 'train_epoch', 'epoch_line',
-           'save_epoch', 'train_and_eval', 'train', 'write_setting', 'split_line', 'report_unusable', 'picture_clip',
-           'save_evaluation', 'evaluate_checkpoint', 'free_memory']
+           'judge', 'make_loaders', 'TrainState', 'rate_at', 'start_training', 'train_step', 'calibrate', 'fit',
+           'train_epoch', 'epoch_line', 'save_epoch', 'train_and_eval', 'train', 'write_setting', 'split_line',
+           'report_unusable', 'picture_clip', 'save_evaluation', 'evaluate_checkpoint', 'free_memory']
 
 # %% ../nbs/03_train.ipynb #6d3bf6a0
 import ctypes
 import dataclasses
 import gc
 import json
+import math
 import platform
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -23,15 +24,17 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 from matplotlib.figure import Figure
+from sklearn.metrics import average_precision_score, roc_auc_score
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 import highlight_sense
-from .checkpoint import load_checkpoint, save_checkpoint
+from .checkpoint import BEFORE, load_checkpoint, save_checkpoint
 from .core import NOTEBOOK_LENGTHS, FrontEnd, InputError, ModelConfig, TrainConfig, require_folder, require_front_end, write_atomically
-from .data import load_index, measure_lengths, split_clips
-from .dataset_aug import HighlightSenseDataset, make_loader, set_epoch
-from .metrics import clip_metrics, plot_clip_attention, plot_confusion, plot_history, plot_precision_recall, save_figure
+from .data import load_index, measure_lengths, read_clip, split_clips
+from .dataset_aug import HighlightSenseDataset, MatchedDataset, make_loader, pad_batch, set_epoch
+from .metrics import (best_threshold, clip_metrics, fit_temperature, group_interval, plot_clip_attention, plot_confusion,
+                                     plot_history, plot_precision_recall, save_figure, to_probabilities)
 from .model import HighlightCRNN
 
 # %% ../nbs/03_train.ipynb #7d8ef732
@@ -99,6 +102,7 @@ class Evaluation:
     "How a model did on a set of clips."
     metrics: dict               # see `clip_metrics`
     labels: np.ndarray          # (N,) 1 positive, 0 negative
+    logits: np.ndarray          # (N,)
     probabilities: np.ndarray   # (N,)
 
 
@@ -110,16 +114,22 @@ def evaluate(
     pos_weight: float | None = None,   # weight of a positive in the loss
     precision: str = "fp32",
     progress: bool = False,            # show a progress bar
+    temperature: float = 1.0,          # of the calibration
 ) -> Evaluation:
     "Score every clip of a loader and measure how well the scores separate the classes."
-    labels, logits = map(torch.from_numpy, predict(model, loader, device, precision, progress))
-    broken = int((~logits.isfinite()).sum())
+    return judge(*predict(model, loader, device, precision, progress), threshold, pos_weight, temperature)
+
+
+def judge(labels: np.ndarray, logits: np.ndarray, threshold: float, pos_weight: float | None = None, temperature: float = 1.0) -> Evaluation:
+    "Measure how well logits, (N,), separate the classes."
+    broken = int((~np.isfinite(logits)).sum())
     if broken:
         raise InputError(f"found {broken} of {len(logits)} logits not finite, expected none; use other weights, or train with a lower learning rate or fp32")
     weight = None if pos_weight is None else torch.tensor(float(pos_weight))
-    loss = F.binary_cross_entropy_with_logits(logits, labels.float(), pos_weight=weight).item()
-    probabilities = torch.sigmoid(logits).numpy()
-    return Evaluation(clip_metrics(labels.numpy(), probabilities, threshold, loss), labels.numpy(), probabilities)
+    scaled, targets = torch.from_numpy(logits) / temperature, torch.from_numpy(labels).float()
+    loss = F.binary_cross_entropy_with_logits(scaled, targets, pos_weight=weight).item()
+    probabilities = to_probabilities(logits, temperature)
+    return Evaluation(clip_metrics(labels, probabilities, threshold, loss), labels, logits, probabilities)
 
 # %% ../nbs/03_train.ipynb #d0688750
 def make_loaders(
@@ -128,6 +138,11 @@ def make_loaders(
     config: TrainConfig,
 ) -> tuple[DataLoader, DataLoader]:  # training, validation: log-mels (B, 2, n_mels, T), masks (B, T), labels (B,)
     "Balanced, augmented batches of the one side, plain batches of the other."
+    config = config.settled()
+    if config.recipe == "default":
+        sides = (MatchedDataset(table.path, table.label, table.frames, config.max_frames, training, config.seed)
+                 for table, training in ((train_table, True), (val_table, False)))
+        return tuple(make_loader(side, config.batch_size, config.workers) for side in sides)
     lengths = NOTEBOOK_LENGTHS if config.lengths == "notebook" else measure_lengths(train_table[train_table.label == 1].frames)
     train_set = HighlightSenseDataset(train_table.path, train_table.label, config.max_frames, True, config.seed, lengths)
     val_set = HighlightSenseDataset(val_table.path, val_table.label, config.max_frames, False)
@@ -139,6 +154,7 @@ class TrainState:
     "Everything that changes during training."
     model: HighlightCRNN
     optimizer: torch.optim.Optimizer
+    schedule: torch.optim.lr_scheduler.LRScheduler     # of the learning rate, step by step
     scaler: torch.amp.GradScaler                       # does nothing unless the precision is fp16
     history: list[dict] = field(default_factory=list)  # one row of figures for each finished epoch
     best: Evaluation | None = None                     # of the best epoch so far
@@ -151,14 +167,28 @@ class TrainState:
 
     def training(self) -> dict:
         "What resuming needs besides the weights: tensors and plain values."
-        return {"optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict(), "history": self.history}
+        return {"optimizer": self.optimizer.state_dict(), "schedule": self.schedule.state_dict(), "scaler": self.scaler.state_dict(), "history": self.history}
 
 
-def start_training(model: HighlightCRNN, config: TrainConfig, device: torch.device, precision: str) -> TrainState:
-    "A fresh state: AdamW (Loshchilov and Hutter 2019, https://arxiv.org/abs/1711.05101) and, for fp16, a gradient scaler."
+def rate_at(step: int, steps: int, config: TrainConfig) -> float:
+    "The share of the highest learning rate at a step of a training."
+    if config.recipe == "notebook": return 1.0
+    rising = max(1, round(config.warmup * steps))
+    return min(1.0, (step + 1) / rising) * (1 + math.cos(math.pi * min(1.0, step / steps))) / 2
+
+
+def start_training(
+    model: HighlightCRNN,
+    config: TrainConfig,
+    device: torch.device,
+    precision: str,            # fp32, bf16 or fp16
+    steps: int | None = None,  # in all epochs, for the schedule; none: a constant learning rate
+) -> TrainState:
+    "A fresh state: AdamW (Loshchilov and Hutter 2019, https://arxiv.org/abs/1711.05101), a schedule and, for fp16, a gradient scaler."
     model.to(device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=config.weight_decay)
-    return TrainState(model, optimizer, torch.amp.GradScaler(device.type, enabled=precision == "fp16"))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0 if steps is None else rate_at(step, steps, config))
+    return TrainState(model, optimizer, schedule, torch.amp.GradScaler(device.type, enabled=precision == "fp16"))
 
 # %% ../nbs/03_train.ipynb #53190259
 def train_step(
@@ -179,7 +209,23 @@ def train_step(
     torch.nn.utils.clip_grad_norm_(state.model.parameters(), config.grad_clip)
     state.scaler.step(state.optimizer)
     state.scaler.update()
+    state.schedule.step()
     return loss.item()
+
+# %% ../nbs/03_train.ipynb #8b0873c1
+def calibrate(
+    measured: Evaluation,    # at temperature 1
+    config: TrainConfig,
+) -> tuple[Evaluation, dict | None]:  # with calibrated probabilities and their threshold; what the checkpoint keeps
+    "Fit temperature and threshold to an evaluation."
+    if config.recipe == "notebook": return measured, None
+    labels, logits = measured.labels, measured.logits
+    temperature = fit_temperature(labels, logits)
+    threshold = config.threshold
+    if threshold is None: threshold = best_threshold(labels, to_probabilities(logits, temperature), config.least_precision)
+    calibrated = judge(labels, logits, threshold, config.pos_weight, temperature)
+    before_and_after = {f"{name}_{when}": one.metrics[name] for name in ("ece", "brier") for when, one in (("before", measured), ("after", calibrated))}
+    return calibrated, {"temperature": temperature, "clips": len(labels), **before_and_after}
 
 # %% ../nbs/03_train.ipynb #62e43377
 def fit(
@@ -191,30 +237,32 @@ def fit(
     progress: bool = True,          # show progress bars and a line for each epoch
 ) -> TrainState:                    # with the model of the last epoch, and the best weights beside it
     "Train, validate after every epoch, keep the weights with the best average precision."
+    config = config.settled()
     device = pick_device(config.device)
     precision = pick_precision(device, config.precision)
     keep_memory()
-    state = start_training(model, config, device, precision)
+    state = start_training(model, config, device, precision, config.epochs * len(train_loader))
     while state.epoch < config.epochs:
         set_epoch(train_loader, state.epoch)
         torch.manual_seed(config.seed + state.epoch)
         train_loss = train_epoch(state, train_loader, config, device, precision, progress)
-        measured = evaluate(model, val_loader, device, config.threshold, config.pos_weight, precision, progress)
+        measured = evaluate(model, val_loader, device, config.threshold or 0.5, config.pos_weight, precision, progress)
         row = {"epoch": state.epoch + 1, "train_loss": train_loss, **{"val_loss" if k == "loss" else k: v for k, v in measured.metrics.items()}}
         state.history.append(row)
         improved = state.best is None or measured.metrics["ap"] > state.best.metrics["ap"]
+        calibrated, calibration = calibrate(measured, config)
         if improved:
-            state.best = measured
+            state.best = calibrated
             state.best_weights = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
-        if out: save_epoch(state, config, out, improved)
+        if out: save_epoch(state, config, calibrated, calibration, out, improved)
         if progress: print(epoch_line(row) + " (best)" * improved)
     return state
 
 # %% ../nbs/03_train.ipynb #c00e9785
 def train_epoch(state: TrainState, loader: DataLoader, config: TrainConfig, device: torch.device, precision: str, progress: bool) -> float:
     "One pass over the training clips; the mean loss of a clip."
-    state.model.train()
-    total = clips = 0
+    frozen, total, clips = state.epoch < config.frozen_epochs, 0, 0
+    state.model.train().cnn.requires_grad_(not frozen).train(not frozen)
     with tqdm(loader, f"epoch {state.epoch + 1}/{config.epochs}", leave=False, disable=not progress) as bar:
         for batch in bar:
             loss = train_step(state, batch, config, device, precision)
@@ -228,11 +276,11 @@ def epoch_line(row: dict) -> str:
     return f"epoch {row['epoch']}: train loss {row['train_loss']:.4f}, val loss {row['val_loss']:.4f}, AP {row['ap']:.4f}, F1 {row['f1']:.4f}"
 
 
-def save_epoch(state: TrainState, config: TrainConfig, out: Path, improved: bool) -> None:
+def save_epoch(state: TrainState, config: TrainConfig, measured: Evaluation, calibration: dict | None, out: Path, improved: bool) -> None:
     "Write the checkpoints and the figures of the epochs so far, each file whole or not at all."
-    latest = {key: value for key, value in state.history[-1].items() if key != "epoch"}
-    save_checkpoint(out/"last.pt", state.model, state.epoch, FrontEnd(), config.max_frames, config.threshold, latest, state.training())
-    if improved: save_checkpoint(out/"best.pt", state.model, state.epoch, FrontEnd(), config.max_frames, config.threshold, latest)
+    known = state.epoch, FrontEnd(), config.max_frames, measured.metrics["threshold"], measured.metrics
+    save_checkpoint(out/"last.pt", state.model, *known, state.training(), calibration)
+    if improved: save_checkpoint(out/"best.pt", state.model, *known, calibration=calibration)
     with write_atomically(out/"metrics.jsonl") as beside: beside.write_text("".join(json.dumps(row) + "\n" for row in state.history))
     with write_atomically(out/"metrics.csv") as beside: pd.DataFrame(state.history).to_csv(beside, index=False)
 
@@ -242,22 +290,22 @@ def train_and_eval(
     train_loader: DataLoader,
     val_loader: DataLoader,
     device: torch.device | str,
-    lr: float = TrainConfig.lr,
-    weight_decay: float = TrainConfig.weight_decay,
+    lr: float | None = TrainConfig.lr,                       # none: the notebook's 0.0001
+    weight_decay: float | None = TrainConfig.weight_decay,   # none: the notebook's 0.00001
     epochs: int = TrainConfig.epochs,
     grad_clip: float = TrainConfig.grad_clip,
     pos_weight: float | None = TrainConfig.pos_weight,
     save_path: str | Path | None = None,   # file for the best weights
 ) -> tuple[float, float, float]:           # validation loss, precision, F1
     "Train and validate; the model is left with the weights of the best epoch."
-    config = TrainConfig(lr=lr, weight_decay=weight_decay, epochs=epochs, grad_clip=grad_clip, pos_weight=pos_weight, device=str(device))
+    config = TrainConfig(recipe="notebook", lr=lr, weight_decay=weight_decay, epochs=epochs, grad_clip=grad_clip, pos_weight=pos_weight, device=str(device))
     state = fit(model, train_loader, val_loader, config)
     model.load_state_dict(state.best_weights)
     metrics = state.best.metrics
     if save_path is not None:
         epoch = 1 + int(np.argmax([row["ap"] for row in state.history]))
         max_frames = getattr(train_loader.dataset, "max_frames", config.max_frames)
-        save_checkpoint(save_path, model, epoch, FrontEnd(), max_frames, config.threshold, metrics)
+        save_checkpoint(save_path, model, epoch, FrontEnd(), max_frames, metrics["threshold"], metrics)
         print(f"Model saved to {Path(save_path).name}")
     print(f"Val Loss : {metrics['loss']:.4f}\nPrecision: {metrics['precision']:.4f}\nF1 Score : {metrics['f1']:.4f}")
     return metrics["loss"], metrics["precision"], metrics["f1"]
@@ -269,9 +317,14 @@ def train(
     config: TrainConfig = TrainConfig(),
     model_config: ModelConfig = ModelConfig(),
     progress: bool = True,                      # show progress bars and a line for each epoch
+    init: str | Path | None = None,             # checkpoint of any dialect to begin with; its shape wins
 ) -> TrainState:
     "Train a model on a clip folder and leave a run folder behind."
-    out = require_folder(out)
+    out, config = require_folder(out), config.settled()
+    known = None if init is None else load_checkpoint(init)
+    if known: model_config = dataclasses.replace(known[1].config, mask_aware=model_config.mask_aware, level_free=model_config.level_free)
+    if config.recipe == "notebook": model_config = dataclasses.replace(model_config, **BEFORE)
+    if config.frozen_epochs and not known: raise InputError("found frozen epochs, expected weights to begin with; name a checkpoint with --init")
     if any((out/name).exists() for name in ("best.pt", "last.pt")):
         raise InputError(f"{out}: found an earlier run, expected a new folder; choose another one or move it away")
     pick_device(config.device)
@@ -282,7 +335,9 @@ def train(
     write_setting(out, data, config, model_config, train_table, val_table)
     train_loader, val_loader = make_loaders(train_table, val_table, config)
     torch.manual_seed(config.seed)
-    state = fit(HighlightCRNN.from_config(model_config), train_loader, val_loader, config, out, progress)
+    model = HighlightCRNN.from_config(model_config)
+    if known: model.load_state_dict(known[0].state_dict())
+    state = fit(model, train_loader, val_loader, config, out, progress)
     save_figure(plot_history(state.history), out/"history.png")
     save_evaluation(state.best, load_checkpoint(out/"best.pt")[0], val_table.path, config.max_frames, out)
     return state
@@ -328,11 +383,11 @@ def picture_clip(
     title: str = "",
 ) -> Figure:
     "A clip's two log-mels with the model's attention over time."
-    specs, mask, _ = HighlightSenseDataset([path], [1], max_frames, training=False)[0]
+    mel = read_clip(path)["tensor"].float()[..., :max_frames]
+    specs, masks, _ = pad_batch([(mel, 1)], None if model.config.mask_aware else max_frames)
     device = next(model.parameters()).device
-    frames = int(mask.sum())
-    _, attention = model.eval()(specs[None].to(device), mask[None].to(device))
-    return plot_clip_attention(specs[..., :frames].numpy(), attention[0].cpu().numpy(), title=title)
+    _, attention = model.eval()(specs.to(device), masks.to(device))
+    return plot_clip_attention(mel.numpy(), attention[0].cpu().numpy(), title=title)
 
 
 def save_evaluation(measured: Evaluation, model: HighlightCRNN, paths: pd.Series, max_frames: int, out: Path) -> None:
@@ -362,9 +417,13 @@ def evaluate_checkpoint(
     if out is not None: require_folder(out)
     index, unusable = load_index(data, progress=progress)
     report_unusable(unusable, len(index), None if out is None else Path(out), progress)
-    loader = make_loader(HighlightSenseDataset(index.path, index.label, info.max_frames, training=False), batch_size, workers)
+    dataset = MatchedDataset(index.path, index.label, index.frames, info.max_frames, training=False)
+    loader = make_loader(dataset, batch_size, workers, None if info.config.mask_aware else info.max_frames)
     if threshold is None: threshold = 0.5 if info.threshold is None else info.threshold
-    measured = evaluate(model, loader, device, threshold, None, pick_precision(device, precision), progress)
+    measured = evaluate(model, loader, device, threshold, None, pick_precision(device, precision), progress, info.temperature)
+    for name, figure in (("ap", average_precision_score), ("roc_auc", roc_auc_score)):
+        spread = group_interval(measured.labels, measured.probabilities, index.group, figure) if index.group.nunique() > 1 else (None, None)
+        measured.metrics[f"{name}_low"], measured.metrics[f"{name}_high"] = spread
     if out is not None:
         with write_atomically(Path(out)/"metrics.json") as beside: beside.write_text(json.dumps(measured.metrics, indent=2) + "\n")
         save_evaluation(measured, model, index.path, info.max_frames, Path(out))
