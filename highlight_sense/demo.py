@@ -52,7 +52,7 @@ class DemoConfig:
     minutes: float = 4.0           # length of a session
     clips: PrepareConfig = SESSION_CLIPS
     model: ModelConfig = ModelConfig(cnn_channels=(8, 16, 24, 32), rnn_hidden=32, rnn_layers=1, att_dim=32, dropout=0.2)
-    train: TrainConfig = TrainConfig(epochs=14, batch_size=16, lr=3e-3, max_duration_s=16, val_split=0.2, workers=0, device="cpu")
+    train: TrainConfig = TrainConfig(epochs=8, batch_size=16, lr=3e-3, max_duration_s=16, val_split=0.2, workers=0, device="cpu")
 
     def __post_init__(self) -> None:
         "Refuse a seed that no generator takes."
@@ -101,7 +101,8 @@ def summary(out: Path, metrics: dict, probes: dict, events: dict, report: Path) 
     "What a person wants to read when the demo has ended."
     return "\n".join([
         f"Held-out sessions: {metrics['clips']} clips, {metrics['positives']} of them highlights.",
-        f"  average precision {metrics['ap']:.3f}, ROC-AUC {metrics['roc_auc']:.3f}, F1 {metrics['f1']:.3f} at probability {metrics['threshold']:.2f}, the best threshold in validation",
+        f"  average precision {metrics['ap']:.3f}, ROC-AUC {metrics['roc_auc']:.3f}, F1 {metrics['f1']:.3f} "
+        f"at probability {metrics['threshold']:.2f}, the best threshold in validation",
         "Without a model, ROC-AUC of " + ", ".join(f"{name} {value:.2f}" for name, value in probes.items()) + " (chance: 0.50).",
         f"In whole recordings: {events['found']} highlights found where there are {events['labels']}, "
         f"precision {events['precision_iou30']:.2f}, recall {events['recall_iou30']:.2f} at IoU 0.3, mean AP {events['mean_ap']:.2f}",

@@ -150,11 +150,11 @@ def usable_cores() -> int:
 def score_windows(
     detector: Detector,
     mels: Iterable[tuple[int, torch.Tensor]],  # first frame, log-mel, as `cut_windows` gives them
-    batch_size: int | None = None,             # windows at a time; none: 2 on each core of a processor, 32 on a GPU
+    batch_size: int | None = None,             # windows at a time; none: 4 on each core of a processor, 32 on a GPU
 ) -> WindowScores:
     "Score all windows, several batches at a time, while the next ones are being read."
     on_processor = next(detector.model.parameters()).device.type == "cpu"
-    size, workers = batch_size or (2 if on_processor else 32), usable_cores() if on_processor else 1
+    size, workers = batch_size or (4 if on_processor else 32), usable_cores() if on_processor else 1
     starts, waiting, scored, mels = [], deque(), [], iter(mels)
     keep_memory()
     with one_thread(), ThreadPoolExecutor(workers) as pool:
@@ -212,8 +212,9 @@ def combine(
     "From windows to the scores of a recording."
     windows, seconds = detector.windows, detector.front_end.seconds
     peaks = scored.starts + windows.step * (scored.attention.argmax(axis=1) + 0.5)
+    probabilities = to_probabilities(scored.logits, detector.info.temperature)
     table = pd.DataFrame({"start_s": seconds(scored.starts), "end_s": np.minimum(seconds(scored.starts + windows.size), duration_s),
-                          "logit": scored.logits, "probability": to_probabilities(scored.logits, detector.info.temperature), "peak_s": np.minimum(seconds(peaks), duration_s)})
+                          "logit": scored.logits, "probability": probabilities, "peak_s": np.minimum(seconds(peaks), duration_s)})
     return Scores(duration_s, table, time_curve(scored.starts // windows.step, scored.evidence, scored.attention), seconds(windows.step))
 
 # %% ../nbs/04_detect.ipynb #ea041730
@@ -602,8 +603,10 @@ def detect_recording(
     record = describe_detection(detector, found, files, config)
     made_from = hash_of([record, ours.files["scores.csv"]])
     if ours.has("highlights.json", made_from) and ours.has("highlights.csv", made_from): return found
-    for kind, highlights in (("highlights", found.highlights), ("near_misses", found.near_misses)):
-        record[kind] = [describe_moment(rank, one, explain(detector, pair, scores, one)) for rank, one in enumerate(highlights, 1)]
+    with one_thread(), ThreadPoolExecutor(usable_cores()) as pool:
+        for kind, highlights in (("highlights", found.highlights), ("near_misses", found.near_misses)):
+            whys = pool.map(lambda one: explain(detector, pair, scores, one), highlights)
+            record[kind] = [describe_moment(rank, one, why) for rank, (one, why) in enumerate(zip(highlights, whys), 1)]
     with ours.writing("highlights.csv", made_from) as path: write_highlights(path, job.name, found.highlights)
     with ours.writing("highlights.json", made_from) as path, write_atomically(path) as beside:
         beside.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")

@@ -39,8 +39,8 @@ class ConvBlock(nn.Module):
         count = maps.shape[2] * (frames if each_clip else frames.sum(0, keepdim=True))  # (B, 1) or (1, 1)
 
         def average(values: torch.Tensor) -> torch.Tensor:  # (B or 1, C, 1, 1)
-            by_frame = values.sum(2, dtype=torch.float32).to(exact)
-            total = (by_frame if mask is None else by_frame * mask[:, None]).sum(2)
+            by_frame = values.permute(0, 2, 3, 1).sum(1, dtype=torch.float32).to(exact)  # (B, T, C), the order in memory: ten times faster
+            total = (by_frame if mask is None else by_frame * mask[..., None]).sum(1)
             return ((total if each_clip else total.sum(0, keepdim=True)) / count)[..., None, None]
 
         # what is exact to 1e-7 here needs no second copy of the maps, which are the largest thing in memory
@@ -56,14 +56,16 @@ class ConvBlock(nn.Module):
     def forward(
         self,
         x: torch.Tensor,                    # (B, inc, n_mels, T)
-        mask: torch.Tensor | None = None,   # (B, T), 0 where `x` is padding that the norm shall not see; none: there is no such
-    ) -> torch.Tensor:                      # (B, outc, n_mels // pool[0], T // pool[1])
+        mask: torch.Tensor | None = None,   # (B, T), 0 where `x` is padding, which the norm does not see; none: there is no such
+    ) -> torch.Tensor:                      # (B, outc, n_mels // pool[0], T // pool[1]), 0 in the padding
         "Apply the four steps, the norm's factor and offset after the pooling."
         sign = torch.where(self.norm.weight < 0, -1.0, 1.0)
         maps = F.conv2d(x, self.conv.weight * sign[:, None, None, None], self.conv.bias * sign, padding=1)
         mean, variance = self.moments(maps, mask, sign)
         scale = self.norm.weight.abs()[:, None, None] * torch.rsqrt(variance + self.norm.eps)
-        return F.relu((self.pool(maps) - mean) * scale + self.norm.bias[:, None, None])
+        out = torch.addcmul(self.norm.bias[:, None, None] - mean * scale, self.pool(maps), scale)
+        if mask is not None: out = out.mul_(mask[:, None, None, ::self.pool.kernel_size[1]])
+        return out.relu_()
 
 # %% ../nbs/02_model.ipynb #68bac018
 class Attention(nn.Module):
@@ -172,9 +174,8 @@ class HighlightCRNN(nn.Module):
         if mask is None: mask = torch.ones_like(x[:, 0, 0])
         spare = -x.shape[-1] % self.shrink
         x, mask = F.pad(x, (0, spare)).contiguous(memory_format=torch.channels_last), F.pad(mask, (0, spare))
-        for block in (None, *self.cnn):
-            if block is not None: x, mask = block(x, mask), mask[:, ::2]
-            x = x * mask[:, None, None]
+        x = x * mask[:, None, None]
+        for block in self.cnn: x, mask = block(x, mask), mask[:, ::2]
         steps = mask.sum(1).long().cpu()
         features = x.permute(0, 3, 1, 2).flatten(2)
         if (steps == features.shape[1]).all(): return self.rnn(features)[0], mask
