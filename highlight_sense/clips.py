@@ -407,11 +407,11 @@ class ClipSound(TrackReader):
         "Begin a segment at `at_s`, with a resampler that keeps the channels."
         self.off_s = ()
         super().begin(at_s)
-        self.resampler = av.AudioResampler(format="fltp", layout=self.layout, rate=self.rate_hz, frame_size=8192)
+        self.resampler = av.AudioResampler(format="fltp", layout=self.layout, rate=self.rate_hz)
 
     def resample(self, frame: av.AudioFrame | None) -> None:
-        "Resample a frame, or with none what the resampler still holds."
-        for piece in self.resampler.resample(frame) if self.resampler else ():
+        "Resample and lay down; with none, what the resampler still holds."
+        for piece in self.resampler.resample(frame):
             for line, samples in zip(self.lines, piece.to_ndarray()): line.lay(samples, self.at)
             self.at += piece.samples
 
@@ -652,7 +652,7 @@ def encode_clip(
         container.mux(picture.finish())
     for (number, index), (sound, copy) in sounds.items():
         sound.decode(empty(sources[number].container.streams[index]))
-        sound.resample(None)
+        sound.finish()
         for frame in (*sound.frames(flush=True), None): container.mux(copy.encode(frame))
 
 # %% ../nbs/04a_clips.ipynb #7a02965f

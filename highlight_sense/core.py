@@ -143,7 +143,7 @@ class ModelConfig:
     level_free: bool = True                                # each track is heard relative to its own level; the notebook's as it is
 
 # %% ../nbs/00_core.ipynb #f9b4c919
-RECIPES = {"default": {"batch_size": 32, "lr": 1e-3, "weight_decay": 1e-2}, "notebook": {"batch_size": 64, "lr": 1e-4, "weight_decay": 1e-5}}
+RECIPES = {"default": {"batch_size": 16, "lr": 1e-3, "weight_decay": 1e-2}, "notebook": {"batch_size": 64, "lr": 1e-4, "weight_decay": 1e-5}}
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ class TrainConfig:
     "How a model is trained."
     recipe: Literal["default", "notebook"] = "default"         # ours, or the Colab notebook's network, augmentation and settings
     epochs: int = 10                                           # passes over the training clips
-    batch_size: int | None = None                              # clips in a step; none: 32, in the notebook 64
+    batch_size: int | None = None                              # clips in a step; none: 16, in the notebook 64
     lr: float | None = None                                    # AdamW's highest learning rate; none: 0.001, in the notebook 0.0001
     weight_decay: float | None = None                          # AdamW's decoupled L2 penalty; none: 0.01, in the notebook 0.00001
     warmup: float = 0.1                                        # share of the steps in which the learning rate rises; notebook: it is constant
