@@ -25,23 +25,32 @@ from highlight_sense.model import HighlightCRNN
 from highlight_sense.sessions import SYNTH_RATE_HZ, synthetic_session
 
 RATE_HZ = 48_000
+SAMPLES = 1024  # in a packet of AAC
 
 
 def make_recording(path: Path, hours: float) -> None:
     "Ten minutes of a synthetic session, over and over, as OBS writes sound: two tracks of AAC, 48 kHz, stereo, 160 kbit/s."
     session = synthetic_session(seed=0, minutes=10)
     voice, game = (resample_poly(track, RATE_HZ, SYNTH_RATE_HZ).astype(np.float32) for track in (session.voice, session.game))
-    sides = np.stack([[voice, voice], [game, np.roll(game, 30)]])  # (tracks, channels, samples): a voice in the middle, a game that has width
+    sides = [voice, voice], [game, np.roll(game, 30)]  # a voice in the middle, a game that has width
     with av.open(str(path), "w") as container:
         streams = [container.add_stream("aac", rate=RATE_HZ, layout="stereo", bit_rate=160_000) for _ in sides]
         for stream, title in zip(streams, ("Mic/Aux", "Desktop Audio")): stream.metadata["title"] = title
-        for second in range(round(hours * 3600)):
-            for stream, side in zip(streams, sides):
-                start = second % 600 * RATE_HZ
-                frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(side[:, start:start + RATE_HZ]), format="fltp", layout="stereo")
-                frame.sample_rate, frame.pts, frame.time_base = RATE_HZ, second * RATE_HZ, Fraction(1, RATE_HZ)
-                container.mux(stream.encode(frame))
-        for stream in streams: container.mux(stream.encode(None))
+        tracks = [encode(stream, np.stack(side)) for stream, side in zip(streams, sides)]
+        for number in range(round(hours * 3600 * RATE_HZ / SAMPLES)):
+            for stream, track in zip(streams, tracks):
+                packet = av.Packet(track[number % len(track)])
+                packet.stream, packet.time_base, packet.is_keyframe = stream, Fraction(1, RATE_HZ), True
+                packet.pts = packet.dts = number * SAMPLES
+                packet.duration = SAMPLES
+                container.mux(packet)
+
+
+def encode(stream: av.AudioStream, sound: np.ndarray) -> list[bytes]:
+    "The packets of a sound, (channels, samples)."
+    frame = av.AudioFrame.from_ndarray(sound, format="fltp", layout="stereo")
+    frame.sample_rate, frame.pts, frame.time_base = RATE_HZ, 0, Fraction(1, RATE_HZ)
+    return [bytes(packet) for part in (frame, None) for packet in stream.encode(part)]
 
 
 def measure(checkpoint: Path, recording: Path, out: Path) -> tuple[float, float, float]:  # wall s, processor s, peak memory in GiB

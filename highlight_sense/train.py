@@ -76,8 +76,8 @@ def keep_memory() -> bool:
     "Have glibc keep freed buffers for the next ones, for the rest of the process; False where there is no glibc."
     try: mallopt = ctypes.CDLL("libc.so.6").mallopt
     except (OSError, AttributeError): return False
-    trim_threshold, most_mmaps = -1, -4  # M_TRIM_THRESHOLD and M_MMAP_MAX in malloc.h
-    return bool(mallopt(trim_threshold, 2 ** 31 - 1) and mallopt(most_mmaps, 0))
+    trim_threshold, most_mmaps = -1, -4  # M_TRIM_THRESHOLD and M_MMAP_MAX in malloc.h; -1 is no trimming at all, any number would end at 2 GB
+    return bool(mallopt(trim_threshold, -1) and mallopt(most_mmaps, 0))
 
 # %% ../nbs/03_train.ipynb #35a6862e
 @torch.no_grad()
