@@ -29,14 +29,15 @@ class CheckpointInfo:
     front_end: FrontEnd | None = None            # that its features must come from
     max_frames: int = TrainConfig().max_frames   # that training padded or cut every clip to
     threshold: float | None = None               # probability above which a clip counts as a highlight
-    calibration: dict | None = None              # the temperature that turns logits into probabilities, and how it was measured
+    calibration: dict | None = None              # temperature and offset, which turn logits into probabilities, and how they were measured
     metrics: dict = field(default_factory=dict)  # on the validation clips
     version: str | None = None                   # of the package that wrote the file
 
     @property
-    def temperature(self) -> float:
-        "By which logits are divided before the sigmoid; 1 where nothing was measured."
-        return 1.0 if self.calibration is None else float(self.calibration["temperature"])
+    def scaling(self) -> tuple[float, float]:
+        "Temperature and offset of the calibration; 1 and 0 where there is none."
+        if self.calibration is None: return 1.0, 0.0
+        return float(self.calibration["temperature"]), float(self.calibration.get("offset", 0.0))
 
 # %% ../nbs/02a_checkpoint.ipynb #523a8663
 def save_checkpoint(
@@ -48,7 +49,7 @@ def save_checkpoint(
     threshold: float | None = None,       # probability above which a clip counts as a highlight
     metrics: dict | None = None,          # on the validation clips, plain numbers
     training: dict | None = None,         # what resuming needs, tensors and plain values
-    calibration: dict | None = None,      # temperature, and how it was measured
+    calibration: dict | None = None,      # temperature and offset, and how they were measured
 ) -> None:
     "Write weights and everything that is known about them, whole or not at all."
     record = {
@@ -105,7 +106,7 @@ def checkpoint_info(
     info = CheckpointInfo(
         config, "ours", record["epochs"], front_end,
         record["max_frames"], record["threshold"], record["calibration"], record["metrics"], record["version"])
-    if not 0 < info.temperature < math.inf: raise ValueError("a temperature that is none")
+    if not (0 < info.scaling[0] < math.inf and math.isfinite(info.scaling[1])): raise ValueError("a calibration that is none")
     return info
 
 
@@ -115,7 +116,7 @@ def load_checkpoint(
 ) -> tuple[HighlightCRNN, CheckpointInfo]:  # the model in evaluation mode, and what is known about it
     "Rebuild a model from its file; `InputError` where the file is none of ours."
     wanted = "a checkpoint of a HighlightCRNN"
-    record = load_record(path, wanted)
+    record = load_record(path, wanted, WRITER)
     weights = record.get("model") if isinstance(record, dict) else None
     if not isinstance(weights, dict) or not all(isinstance(value, torch.Tensor) for value in weights.values()):
         raise InputError(f"{path}: found {type(record).__name__} without weights under 'model', expected {wanted}; {WRITER}")

@@ -154,6 +154,7 @@ class TrainConfig:
     batch_size: int | None = None                              # clips in a step; none: 16, in the notebook 64
     lr: float | None = None                                    # AdamW's highest learning rate; none: 0.001, in the notebook 0.0001
     weight_decay: float | None = None                          # AdamW's decoupled L2 penalty; none: 0.01, in the notebook 0.00001
+    mixup: float = 0.3                                         # alpha of the shares in which two clips are mixed; 0, and notebook: not at all
     warmup: float = 0.1                                        # share of the steps in which the learning rate rises; notebook: it is constant
     grad_clip: float = 1.0                                     # largest norm of the gradient
     pos_weight: float | None = None                            # weight of a positive in the loss; none: 1
@@ -173,7 +174,8 @@ class TrainConfig:
         "Refuse numbers that no training could use."
         given = lambda *names: tuple(name for name in names if getattr(self, name) is not None)
         check_numbers(self, above_zero=("epochs", "grad_clip", "max_duration_s", *given("batch_size", "lr", "pos_weight")),
-                      not_negative=("workers", "seed", "frozen_epochs", *given("weight_decay")), shares=("val_split", *given("threshold", "least_precision")))
+                      not_negative=("workers", "seed", "frozen_epochs", "mixup", *given("weight_decay")),
+                      shares=("val_split", *given("threshold", "least_precision")))
         if self.recipe not in RECIPES: raise InputError(f"recipe: found {self.recipe!r}, expected {' or '.join(RECIPES)}; choose one of these")
         if not 0 <= self.warmup < 1: raise InputError(f"warmup: found {self.warmup}, expected a share from 0 to below 1; choose another value")
         if self.threshold is not None and self.least_precision is not None:

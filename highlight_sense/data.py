@@ -5,14 +5,15 @@
 # %% auto #0
 __all__ = ['KAGGLE_DATASET', 'KAGGLE_HANDLE', 'COLAB_FOLDER', 'PAUSES_S', 'DAMAGED_ARCHIVE', 'LABELS', 'credentials_folder',
            'kaggle_settings', 'kaggle_account', 'kaggle_refusal', 'remove_archives', 'download_once',
-           'download_dataset', 'fetch_dataset', 'open_archive', 'load_record', 'read_clip', 'archive_members',
-           'clip_place', 'get_data_index', 'recording_group', 'describe_clip', 'scan_clips', 'load_index',
-           'index_clips', 'length_shares', 'measure_lengths', 'plot_lengths', 'split_notebook', 'best_fold',
-           'split_by_group', 'split_clips']
+           'download_dataset', 'fetch_dataset', 'open_archive', 'load_record', 'read_clip', 'highlights_of',
+           'archive_members', 'clip_place', 'get_data_index', 'recording_group', 'describe_clip', 'scan_clips',
+           'load_index', 'index_clips', 'length_shares', 'measure_lengths', 'plot_lengths', 'split_notebook',
+           'best_fold', 'split_by_group', 'split_clips']
 
 # %% ../nbs/00_data.ipynb #48e578f5
 import io
 import json
+import math
 import os
 import re
 import tarfile
@@ -169,6 +170,7 @@ def open_archive(
 def load_record(
     path: str | Path,  # a .pt file, or archive.zip::member
     expected: str,     # what it should be, for the error
+    advice: str = "replace or remove it",
 ) -> object:
     "What a `.pt` file holds: tensors and plain values, never code."
     archive, found, member = str(path).partition(".zip::")
@@ -177,7 +179,7 @@ def load_record(
         return torch.load(source, map_location="cpu", weights_only=True)
     except FileNotFoundError: raise InputError(f"{path}: found no such file, expected {expected}; check the path") from None
     except Exception as error:  # a damaged or hostile file can make the reader fail in any way
-        raise InputError(f"{path}: found a file that cannot be read ({type(error).__name__}), expected {expected}; replace or remove it") from error
+        raise InputError(f"{path}: found a file that cannot be read ({type(error).__name__}), expected {expected}; {advice}") from error
 
 # %% ../nbs/00_data.ipynb #2456a8ea
 def read_clip(
@@ -198,6 +200,15 @@ def read_clip(
     if not torch.isfinite(tensor.float()).all():
         raise InputError(f"{path}: found NaN or infinity in the tensor, expected finite values in the range of float32; replace or remove it")
     return record
+
+# %% ../nbs/00_data.ipynb #6f6b63d7
+def highlights_of(
+    record: dict,                  # a clip, as `read_clip` gives it
+) -> list[tuple[float, float]]:    # from, to: seconds from the start of the clip
+    "Where the highlights of a clip are; empty where it does not tell."
+    try: places = [(float(start_s), float(end_s)) for start_s, end_s in record.get("highlights_s") or ()]
+    except (TypeError, ValueError): return []
+    return [(start_s, end_s) for start_s, end_s in places if 0 <= start_s < end_s < math.inf]
 
 # %% ../nbs/00_data.ipynb #4aae6c6d
 LABELS = {"negative": 0, "positive": 1}

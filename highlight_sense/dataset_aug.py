@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['FADE_FRAMES', 'GAIN_DB', 'SEAMS', 'pad_or_truncate', 'match_length', 'turn_knobs', 'MatchedDataset', 'MatchedBatches',
-           'pad_batch', 'sample_frame_count', 'augment_negative', 'HighlightSenseDataset', 'BalancedSampler',
-           'make_loader', 'set_epoch']
+           'pad_batch', 'mix_batch', 'sample_frame_count', 'augment_negative', 'HighlightSenseDataset',
+           'BalancedSampler', 'make_loader', 'set_epoch']
 
 # %% ../nbs/01_dataset_aug.ipynb #8db7196d
 import math
@@ -158,6 +158,21 @@ def pad_batch(
     frames = max(mel.shape[-1] for mel, _ in items) if frames is None else frames
     specs, masks = zip(*(pad_or_truncate(mel, frames) for mel, _ in items))
     return torch.stack(specs), torch.stack(masks), torch.tensor([label for _, label in items])
+
+# %% ../nbs/01_dataset_aug.ipynb #38e3e494
+def mix_batch(
+    specs: torch.Tensor,    # (B, 2, n_mels, T) log-mels
+    masks: torch.Tensor,    # (B, T)
+    labels: torch.Tensor,   # (B,)
+    alpha: float,           # of the beta distribution that the shares are drawn from; small: most clips stay nearly alone
+    rng: np.random.Generator,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:  # log-mels, masks, labels between 0 and 1
+    "Mix each clip of a batch with another one, on the device where they are."
+    share = torch.from_numpy(rng.beta(alpha, alpha, len(specs)).clip(1e-6, 1 - 1e-6)).to(specs)
+    other = torch.from_numpy(rng.permutation(len(specs))).to(specs.device)
+    both, weight = (masks * masks[other])[:, None, None] > 0, share[:, None, None, None]
+    mixed = torch.logaddexp(specs + weight.log(), specs[other] + (1 - weight).log())
+    return torch.where(both, mixed, specs), masks, share * labels + (1 - share) * labels[other]
 
 # %% ../nbs/01_dataset_aug.ipynb #8506c4d6
 def sample_frame_count(

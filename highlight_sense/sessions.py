@@ -660,8 +660,9 @@ def prepare_recording(
     for k, mel in cut_clips(recording, windows, pair, front_end):
         start_s, end_s, label = windows[k]
         name = f"{recording.stem}_part{k + 1}"
+        inside = [[max(first, start_s) - start_s, min(last, end_s) - start_s] for first, last in highlights if first < end_s and last > start_s]
         clip = {"tensor": mel.half() if config.half else mel, "clip_name": name, "game": game, "label": label,
-                "recording": recording.name, "start_s": start_s, "end_s": end_s}
+                "recording": recording.name, "start_s": start_s, "end_s": end_s, "highlights_s": inside}
         with write_atomically(out/label/game/f"{name}.pt") as beside, open(beside, "wb") as file: torch.save(clip, file)
     count = Counter(window.label for window in windows)
     return {"recording": recording.name, "game": game, "minutes": duration_s/60,

@@ -6,7 +6,8 @@
 __all__ = ['pick_device', 'has_fast_bf16', 'pick_precision', 'autocast', 'keep_memory', 'predict', 'Evaluation', 'evaluate',
            'judge', 'make_loaders', 'TrainState', 'rate_at', 'start_training', 'train_step', 'calibrate', 'fit',
            'train_epoch', 'epoch_line', 'save_epoch', 'train_and_eval', 'train', 'write_setting', 'split_line',
-           'report_unusable', 'picture_clip', 'save_evaluation', 'evaluate_checkpoint', 'free_memory']
+           'report_unusable', 'hear_clip', 'peaks_inside', 'picture_clip', 'save_evaluation', 'evaluate_checkpoint',
+           'free_memory']
 
 # %% ../nbs/03_train.ipynb #6d3bf6a0
 import ctypes
@@ -15,6 +16,7 @@ import gc
 import json
 import math
 import platform
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -24,17 +26,17 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 from matplotlib.figure import Figure
-from sklearn.metrics import average_precision_score, roc_auc_score
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 import highlight_sense
 from .checkpoint import BEFORE, load_checkpoint, save_checkpoint
 from .core import NOTEBOOK_LENGTHS, FrontEnd, InputError, ModelConfig, TrainConfig, require_folder, require_front_end, write_atomically
-from .data import load_index, measure_lengths, read_clip, split_clips
-from .dataset_aug import HighlightSenseDataset, MatchedDataset, make_loader, pad_batch, set_epoch
-from .metrics import (best_threshold, clip_metrics, fit_temperature, group_interval, plot_clip_attention, plot_confusion,
-                                     plot_history, plot_precision_recall, save_figure, to_probabilities)
+from .data import highlights_of, load_index, measure_lengths, read_clip, split_clips
+from .dataset_aug import HighlightSenseDataset, MatchedDataset, make_loader, mix_batch, pad_batch, set_epoch
+from .metrics import (best_threshold, clip_metrics, fast_average_precision, fast_roc_auc, fit_calibration, group_interval,
+                                     plot_clip_attention, plot_confusion, plot_history, plot_precision_recall, plot_reliability, save_figure,
+                                     time_curve, to_probabilities)
 from .model import HighlightCRNN
 
 # %% ../nbs/03_train.ipynb #7d8ef732
@@ -114,21 +116,22 @@ def evaluate(
     pos_weight: float | None = None,   # weight of a positive in the loss
     precision: str = "fp32",
     progress: bool = False,            # show a progress bar
-    temperature: float = 1.0,          # of the calibration
+    scaling: tuple[float, float] = (1.0, 0.0),  # temperature and offset of the calibration
 ) -> Evaluation:
     "Score every clip of a loader and measure how well the scores separate the classes."
-    return judge(*predict(model, loader, device, precision, progress), threshold, pos_weight, temperature)
+    return judge(*predict(model, loader, device, precision, progress), threshold, pos_weight, scaling)
 
 
-def judge(labels: np.ndarray, logits: np.ndarray, threshold: float, pos_weight: float | None = None, temperature: float = 1.0) -> Evaluation:
+def judge(labels: np.ndarray, logits: np.ndarray, threshold: float, pos_weight: float | None = None,
+          scaling: tuple[float, float] = (1.0, 0.0)) -> Evaluation:
     "Measure how well logits, (N,), separate the classes."
     broken = int((~np.isfinite(logits)).sum())
     if broken:
         raise InputError(f"found {broken} of {len(logits)} logits not finite, expected none; use other weights, or train with a lower learning rate or fp32")
     weight = None if pos_weight is None else torch.tensor(float(pos_weight))
-    scaled, targets = torch.from_numpy(logits) / temperature, torch.from_numpy(labels).float()
+    scaled, targets = torch.from_numpy(logits) / scaling[0] + scaling[1], torch.from_numpy(labels).float()
     loss = F.binary_cross_entropy_with_logits(scaled, targets, pos_weight=weight).item()
-    probabilities = to_probabilities(logits, temperature)
+    probabilities = to_probabilities(logits, *scaling)
     return Evaluation(clip_metrics(labels, probabilities, threshold, loss), labels, logits, probabilities)
 
 # %% ../nbs/03_train.ipynb #d0688750
@@ -214,18 +217,18 @@ def train_step(
 
 # %% ../nbs/03_train.ipynb #8b0873c1
 def calibrate(
-    measured: Evaluation,    # at temperature 1
+    measured: Evaluation,    # with the logits as they are
     config: TrainConfig,
 ) -> tuple[Evaluation, dict | None]:  # with calibrated probabilities and their threshold; what the checkpoint keeps
-    "Fit temperature and threshold to an evaluation."
+    "Fit temperature, offset and threshold to an evaluation."
     if config.recipe == "notebook": return measured, None
     labels, logits = measured.labels, measured.logits
-    temperature = fit_temperature(labels, logits)
+    scaling = fit_calibration(labels, logits)
     threshold = config.threshold
-    if threshold is None: threshold = best_threshold(labels, to_probabilities(logits, temperature), config.least_precision)
-    calibrated = judge(labels, logits, threshold, config.pos_weight, temperature)
+    if threshold is None: threshold = best_threshold(labels, to_probabilities(logits, *scaling), config.least_precision)
+    calibrated = judge(labels, logits, threshold, config.pos_weight, scaling)
     before_and_after = {f"{name}_{when}": one.metrics[name] for name in ("ece", "brier") for when, one in (("before", measured), ("after", calibrated))}
-    return calibrated, {"temperature": temperature, "clips": len(labels), **before_and_after}
+    return calibrated, {"temperature": scaling[0], "offset": scaling[1], "clips": len(labels), **before_and_after}
 
 # %% ../nbs/03_train.ipynb #62e43377
 def fit(
@@ -261,10 +264,11 @@ def fit(
 # %% ../nbs/03_train.ipynb #c00e9785
 def train_epoch(state: TrainState, loader: DataLoader, config: TrainConfig, device: torch.device, precision: str, progress: bool) -> float:
     "One pass over the training clips; the mean loss of a clip."
-    frozen, total, clips = state.epoch < config.frozen_epochs, 0, 0
+    frozen, total, clips, rng = state.epoch < config.frozen_epochs, 0, 0, np.random.default_rng([config.seed, state.epoch])
     state.model.train().cnn.requires_grad_(not frozen).train(not frozen)
     with tqdm(loader, f"epoch {state.epoch + 1}/{config.epochs}", leave=False, disable=not progress) as bar:
         for batch in bar:
+            if config.recipe == "default" and config.mixup: batch = mix_batch(*batch, config.mixup, rng)
             loss = train_step(state, batch, config, device, precision)
             total, clips = total + loss * len(batch[2]), clips + len(batch[2])
             bar.set_postfix(loss=f"{loss:.4f}")
@@ -376,24 +380,53 @@ def report_unusable(unusable: list[str], usable: int, out: Path | None, progress
 
 # %% ../nbs/03_train.ipynb #ca85f38c
 @torch.no_grad()
+def hear_clip(
+    model: HighlightCRNN,
+    mel: torch.Tensor,       # (2, n_mels, T)
+    max_frames: int,         # length of the longest clip of the training
+    precision: str = "fp32",
+) -> tuple[np.ndarray, np.ndarray]:  # attention and time curve, (steps,)
+    "What the model makes of one clip, step by step."
+    specs, masks, _ = pad_batch([(mel[..., :max_frames], 1)], None if model.config.mask_aware else max_frames)
+    device, steps = next(model.parameters()).device, math.ceil(min(mel.shape[-1], max_frames) / model.shrink)
+    with autocast(device, precision): _, *by_step = model.eval().listen(specs.to(device), masks.to(device))
+    attention, evidence = (values[:, :steps].float().cpu().numpy() for values in by_step)
+    return attention[0], time_curve(np.zeros(1, int), evidence, attention)
+
+
+def peaks_inside(
+    model: HighlightCRNN,
+    paths: Sequence[str],    # clips
+    max_frames: int,         # length of the longest clip of the training
+    precision: str = "fp32",
+) -> float | None:           # none: no clip tells where its highlights are
+    "Of the clips that tell where their highlights are: the share whose time curve peaks in one."
+    hits = []
+    for path in paths:
+        record = read_clip(path)
+        curve = hear_clip(model, record["tensor"].float(), max_frames, precision)[1]
+        peak_s = FrontEnd().seconds((curve.argmax() + 0.5) * model.shrink)
+        if places := highlights_of(record): hits.append(any(start_s <= peak_s <= end_s for start_s, end_s in places))
+    return float(np.mean(hits)) if hits else None
+
+# %% ../nbs/03_train.ipynb #24e47cb4
 def picture_clip(
     model: HighlightCRNN,
     path: str | Path,       # clip
-    max_frames: int,        # length that clips are padded to
+    max_frames: int,        # length of the longest clip of the training
     title: str = "",
 ) -> Figure:
-    "A clip's two log-mels with the model's attention over time."
-    mel = read_clip(path)["tensor"].float()[..., :max_frames]
-    specs, masks, _ = pad_batch([(mel, 1)], None if model.config.mask_aware else max_frames)
-    device = next(model.parameters()).device
-    _, attention = model.eval()(specs.to(device), masks.to(device))
-    return plot_clip_attention(mel.numpy(), attention[0].cpu().numpy(), title=title)
+    "A clip's two log-mels with the model's attention over time, and where its highlights are, if it tells."
+    record = read_clip(path)
+    mel = record["tensor"].float()[..., :max_frames]
+    return plot_clip_attention(mel.numpy(), hear_clip(model, mel, max_frames)[0], title=title, highlights_s=highlights_of(record))
 
 
 def save_evaluation(measured: Evaluation, model: HighlightCRNN, paths: pd.Series, max_frames: int, out: Path) -> None:
     "Draw an evaluation: precision and recall, confusion, and where the model listens in the positive clip that it is surest of."
     save_figure(plot_precision_recall(measured.labels, measured.probabilities, measured.metrics["threshold"]), out/"precision_recall.png")
     save_figure(plot_confusion(measured.metrics), out/"confusion.png")
+    save_figure(plot_reliability(measured.labels, measured.probabilities), out/"reliability.png")
     surest = int(np.argmax(np.where(measured.labels == 1, measured.probabilities, -1)))
     title = f"{PurePosixPath(Path(paths[surest]).as_posix()).stem}, probability {measured.probabilities[surest]:.2f}"
     save_figure(picture_clip(model, paths[surest], max_frames, title), out/"attention.png")
@@ -420,10 +453,12 @@ def evaluate_checkpoint(
     dataset = MatchedDataset(index.path, index.label, index.frames, info.max_frames, training=False)
     loader = make_loader(dataset, batch_size, workers, None if info.config.mask_aware else info.max_frames)
     if threshold is None: threshold = 0.5 if info.threshold is None else info.threshold
-    measured = evaluate(model, loader, device, threshold, None, pick_precision(device, precision), progress, info.temperature)
-    for name, figure in (("ap", average_precision_score), ("roc_auc", roc_auc_score)):
+    measured = evaluate(model, loader, device, threshold, None, pick_precision(device, precision), progress, info.scaling)
+    for name, figure in (("ap", fast_average_precision), ("roc_auc", fast_roc_auc)):
         spread = group_interval(measured.labels, measured.probabilities, index.group, figure) if index.group.nunique() > 1 else (None, None)
         measured.metrics[f"{name}_low"], measured.metrics[f"{name}_high"] = spread
+    inside = peaks_inside(model, index.path[index.label == 1], info.max_frames, pick_precision(device, precision))
+    if inside is not None: measured.metrics["peak_inside"] = inside
     if out is not None:
         with write_atomically(Path(out)/"metrics.json") as beside: beside.write_text(json.dumps(measured.metrics, indent=2) + "\n")
         save_evaluation(measured, model, index.path, info.max_frames, Path(out))
