@@ -290,7 +290,7 @@ def plot_reliability(
         axes.annotate(clips, (mean, hits / clips), xytext=(6, -4), textcoords="offset points", fontsize=8, color=GREY)
     axes.set(title=f"Calibration error {calibration_error(labels, probabilities, bins):.3f}, Brier score {brier_score_loss(labels, probabilities):.3f}",
              xlabel="probability that the model gives", ylabel="share of highlights; number of clips", xlim=(0, 1), ylim=(0, 1.02))
-    axes.legend(loc="upper left")
+    axes.legend(loc="lower right")
     return fig
 
 # %% ../nbs/02b_metrics.ipynb #3af5d677
@@ -335,7 +335,9 @@ def plot_clip_attention(
     fig.colorbar(image, ax=tracks, label="power, dB", pad=0.01, aspect=30)
     below.stairs(attention[:steps] * steps, edges_s, fill=True, color=BLUE, alpha=0.85)
     below.axhline(1, color=GREY, linestyle="--", linewidth=1.2, label="even")
-    for start_s, end_s in highlights_s: below.axvspan(start_s, end_s, color=VERMILION, alpha=0.25, linewidth=0)
+    for k, (start_s, end_s) in enumerate(highlights_s):
+        below.axvspan(start_s, end_s, color=VERMILION, alpha=0.25, linewidth=0, label=None if k else "labelled highlight")
+    below.legend(loc="upper left", ncols=2, fontsize=8)
     below.set(xlabel="time, s", ylabel="attention,\n× even", xlim=(0, front_end.seconds(frames)), ylim=(0, None))
     tracks[0].set_title(title)
     return fig
