@@ -270,7 +270,7 @@ def probe_split(features: np.ndarray, labels: np.ndarray, splits: Sequence[tuple
         figures.append(roc_auc_score(labels[held_out], line.decision_function(features[held_out])))
     return float(np.mean(figures)) if figures else math.nan
 
-
+# %% ../nbs/03a_audit.ipynb #a581d0c1
 def ask_split(training: pd.DataFrame, index: pd.DataFrame, max_frames: int) -> list[Finding]:
     "Recordings on both sides, the split by recording, and the games."
     both = sorted(set(training.group) & set(index.group))
@@ -290,7 +290,7 @@ def ask_split(training: pd.DataFrame, index: pd.DataFrame, max_frames: int) -> l
         if math.isfinite(elsewhere): found.append(Finding("a probe on a game it has not heard", "ROC-AUC", elsewhere, "note", words))
     return found
 
-
+# %% ../nbs/03a_audit.ipynb #20a55c1a
 def ask_games(listener: Listener, index: pd.DataFrame) -> list[Finding]:
     "The model on each game by itself, where there are several."
     if index.game.nunique() < 2: return []

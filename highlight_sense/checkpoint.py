@@ -109,7 +109,7 @@ def checkpoint_info(
     if not (0 < info.scaling[0] < math.inf and math.isfinite(info.scaling[1])): raise ValueError("a calibration that is none")
     return info
 
-
+# %% ../nbs/02a_checkpoint.ipynb #bc57e2e9
 def load_checkpoint(
     path: str | Path,           # of any of the three dialects
     device: str | torch.device = "cpu",

@@ -84,6 +84,7 @@ class MatchedDataset(Dataset):
             raise InputError(f"found {len(file_paths)} clips, {len(labels)} labels and {len(frames)} lengths, expected as many of each")
         self.file_paths, self.labels = list(file_paths), [int(label) for label in labels]
         self.frames = [min(int(length), max_frames) for length in frames]
+        self.lengths = sorted(length for length, label in zip(self.frames, self.labels) if label)  # of the positives
         self.max_frames, self.training, self.seed, self.epoch = max_frames, training, seed, 0
 
     def __len__(self) -> int: return len(self.file_paths)
@@ -107,10 +108,9 @@ class MatchedDataset(Dataset):
     def plain(self, index: int) -> tuple[torch.Tensor, int]:
         "A clip as it is, but for the length of a negative."
         mel, label = read_clip(self.file_paths[index])["tensor"].float(), self.labels[index]
-        positives = sorted(length for length, label in zip(self.frames, self.labels) if label)
-        if label or not positives: return mel[..., :self.max_frames], label
+        if label or not self.lengths: return mel[..., :self.max_frames], label
         rng = np.random.default_rng(zlib.crc32(Path(self.file_paths[index]).name.encode()))
-        return match_length(mel, int(rng.choice(positives)), rng), label
+        return match_length(mel, int(rng.choice(self.lengths)), rng), label
 
 # %% ../nbs/01_dataset_aug.ipynb #0ec2d69d
 class MatchedBatches(Sampler):
@@ -149,7 +149,7 @@ class MatchedBatches(Sampler):
             yield [(int(clip), int(2 * place + side), int(wanted[place]))
                    for side, clips in enumerate((self.positives, partners)) for place, clip in zip(chosen, clips[chosen])]
 
-
+# %% ../nbs/01_dataset_aug.ipynb #0f17dab4
 def pad_batch(
     items: Sequence[tuple[torch.Tensor, int]],  # log-mels (2, n_mels, T), labels
     frames: int | None = None,                  # length of the batch; none: that of its longest clip

@@ -27,7 +27,7 @@ def sum_maps(
     by_frame = by_frame.to(torch.float32 if values.device.type == "mps" else torch.float64)
     return (by_frame if mask is None else by_frame * mask[..., None]).sum(1)[..., None, None]
 
-
+# %% ../nbs/02_model.ipynb #1cbaf957
 class NormPool(torch.autograd.Function):
     "Norm, max-pool and ReLU of feature maps, in few passes over them."
     @staticmethod

@@ -234,7 +234,7 @@ def read_sound(pair: Pair, rate_hz: int, start_s: float, end_s: float) -> np.nda
     "Voice and game between two times."
     return np.concatenate([np.zeros((2, 0), np.float32), *read_pair(pair, rate_hz, start_s=start_s, end_s=end_s)], axis=1)
 
-
+# %% ../nbs/04c_report.ipynb #e09e35d1
 def card_of(
     moment: dict,            # of highlights.json
     pair: Pair,

@@ -117,7 +117,7 @@ def locate(
     if media is None: raise InputError(f"{wanted}: found no such file, expected a recording of the voice or the game; check the path")
     return find_track(media, wanted)
 
-
+# %% ../nbs/00aa_tracks.ipynb #0c515b69
 def choose_pair(
     recording: str | Path | None,  # none: voice and game are files of their own
     mic: str | None = None,        # a:0, a title, or a file; none: a guess
@@ -220,7 +220,7 @@ def with_edges(
             before = now[-edge:]
         now = after
 
-
+# %% ../nbs/00aa_tracks.ipynb #76146271
 def separate_mix(
     track: Track,                            # with voice and game
     out: str | Path,                         # .mka file for the two

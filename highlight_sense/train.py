@@ -172,7 +172,7 @@ class TrainState:
         "What resuming needs besides the weights: tensors and plain values."
         return {"optimizer": self.optimizer.state_dict(), "schedule": self.schedule.state_dict(), "scaler": self.scaler.state_dict(), "history": self.history}
 
-
+# %% ../nbs/03_train.ipynb #18100712
 def rate_at(step: int, steps: int, config: TrainConfig) -> float:
     "The share of the highest learning rate at a step of a training."
     if config.recipe == "notebook": return 1.0
