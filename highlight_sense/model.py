@@ -213,7 +213,11 @@ class HighlightCRNN(nn.Module):
     ) -> tuple[torch.Tensor, torch.Tensor]: # logits (B, 1), attention (B, steps)
         "Score a batch of clips."
         context, weights = self.attn(*self.follow(x, mask))
-        return self.classifier(context), weights
+        return self.classify(context), weights
+
+    def classify(self, states: torch.Tensor) -> torch.Tensor:
+        "The logits, (..., 1), in single precision: half precision would round them to two digits, and clips of equal score have no order."
+        with torch.autocast(states.device.type, enabled=False): return self.classifier(states.to(self.classifier[1].weight.dtype))
 
     def follow(self, x: torch.Tensor, mask: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor | None]:
         "What the GRU makes of each step, (B, steps, 2 * rnn_hidden), and the mask of the steps."
@@ -246,4 +250,4 @@ class HighlightCRNN(nn.Module):
         "As `forward`, with the logit that each step would give if the attention sat on it alone."
         states, mask = self.follow(x, mask)
         context, weights = self.attn(states, mask)
-        return self.classifier(context), weights, self.classifier(states).squeeze(-1)
+        return self.classify(context), weights, self.classify(states).squeeze(-1)

@@ -93,8 +93,9 @@ def refused(*arguments: object) -> str:
 
 
 def detect(checkpoint: Path, *arguments: object, out: Path, window_s: float = 15) -> str:
-    "Output of a `detect` that does what it should."
-    code, printed, complaint = call("detect", checkpoint, *arguments, "-o", out, "--device", "cpu", "--window", window_s)
+    "Output of a `detect` that does what it should; in single precision, so that logits can be compared on any processor."
+    settings = "--device", "cpu", "--precision", "fp32", "--window", window_s
+    code, printed, complaint = call("detect", checkpoint, *arguments, "-o", out, *settings)
     assert (code, complaint) == (0, ""), complaint
     return printed
 
