@@ -185,9 +185,9 @@ LENGTH_LIMIT = 0.55  # ROC-AUC of the length alone
 CLOSE = 0.03         # ROC-AUC: as good as the same
 
 
-def ask_model(listener: Listener, index: pd.DataFrame) -> list[Finding]:
-    "The model on clips with and without telling lengths, and whether its probabilities can be believed."
-    labels, groups, probabilities = index.label.to_numpy(), index.group.to_numpy(), listener.probabilities(index)
+def ask_model(listener: Listener, index: pd.DataFrame, probabilities: np.ndarray) -> list[Finding]:
+    "The model on clips with and without telling lengths, and whether its probabilities, (N,) of the unchanged clips, can be believed."
+    labels, groups = index.label.to_numpy(), index.group.to_numpy()
     model, as_they_lie = (auc_of(labels, scores, groups) for scores in (probabilities, listener.probabilities(index, matched=False)))
     chance, gain = model.get("low", model["value"]) <= 0.5, as_they_lie["value"] - model["value"]
     words = "no better than chance on clips that are equally long" if chance else "on clips that are equally long; the rest is held against it"
@@ -236,11 +236,10 @@ FLIP_LIMIT = 0.01       # share of the decisions
 SEAM_LIMIT = 0.05       # mean change of the probability
 
 
-def ask_nuisances(listener: Listener, index: pd.DataFrame, threshold: float, seed: int = 0) -> list[Finding]:
-    "Padding, gain and seams."
+def ask_nuisances(listener: Listener, index: pd.DataFrame, before: np.ndarray, threshold: float, seed: int = 0) -> list[Finding]:
+    "Padding, gain and seams, against the probabilities `before`, (N,) of the unchanged clips."
     some, exact = index.sample(min(PADDED_CLIPS, len(index)), random_state=seed), dataclasses.replace(listener, precision="fp32")
     padding = float(np.abs(exact.logits(some) - exact.logits(some, alone=True)).max())
-    before = listener.probabilities(index)
     turned = np.stack([listener.probabilities(index, partial(louder, track=track, gain_db=gain_db)) for track in (0, 1) for gain_db in (-12.0, 12.0)])
     change, flips = float(np.abs(turned - before).mean()), float(((turned > threshold) != (before > threshold)).mean())
     shift = float((listener.probabilities(index, seam) - before).mean())
@@ -351,9 +350,10 @@ def audit(
     if out is not None: require_folder(out)
     index, seen = (None if folder is None else draw_clips(load_index(folder, progress=progress)[0], most_clips) for folder in (data, training))
     listener = Listener(model, info, device, pick_precision(device, precision), workers)
-    found = ask_model(listener, index)
+    probabilities, threshold = listener.probabilities(index), 0.5 if info.threshold is None else info.threshold
+    found = ask_model(listener, index, probabilities)
     found += ask_probes(ChangedClips(index, info.max_frames), index, found[0].value)
-    found += ask_tracks(listener, index, found[0].value) + ask_nuisances(listener, index, 0.5 if info.threshold is None else info.threshold)
+    found += ask_tracks(listener, index, found[0].value) + ask_nuisances(listener, index, probabilities, threshold)
     found += ask_games(listener, index) + ([] if seen is None else ask_split(seen, index, info.max_frames))
     result = Audit(str(checkpoint), len(index), found)
     if out is not None:

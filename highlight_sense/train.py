@@ -404,9 +404,11 @@ def peaks_inside(
     hits = []
     for path in paths:
         record = read_clip(path)
+        places = highlights_of(record)
+        if not places: continue
         curve = hear_clip(model, record["tensor"].float(), max_frames, precision)[1]
         peak_s = FrontEnd().seconds((curve.argmax() + 0.5) * model.shrink)
-        if places := highlights_of(record): hits.append(any(start_s <= peak_s <= end_s for start_s, end_s in places))
+        hits.append(any(start_s <= peak_s <= end_s for start_s, end_s in places))
     return float(np.mean(hits)) if hits else None
 
 # %% ../nbs/03_train.ipynb #24e47cb4
