@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['FLANK', 'ALIKE', 'FAINT', 'WITHOUT_THRESHOLD', 'NEAR_MISSES', 'MANIFEST', 'COLUMNS', 'SCHEMA', 'TABLE', 'Windows',
-           'plan_windows', 'cut_windows', 'Detector', 'hash_file', 'load_detector', 'WindowScores', 'score_mels',
-           'usable_cores', 'score_windows', 'Scores', 'combine', 'Moment', 'flanks', 'find_extents', 'find_moments',
-           'make_room', 'Highlight', 'settle_choice', 'choose_moments', 'add_context', 'Explanation', 'best_window',
-           'explain', 'hash_of', 'OurFolder', 'write_scores', 'read_scores', 'fingerprint', 'score_recording',
-           'scores_of', 'Detection', 'describe_moment', 'describe_detection', 'write_highlights', 'Job', 'pair_for',
+           'plan_windows', 'cut_windows', 'Detector', 'load_detector', 'WindowScores', 'score_mels', 'usable_cores',
+           'score_windows', 'Scores', 'combine', 'Moment', 'flanks', 'find_extents', 'find_moments', 'make_room',
+           'Highlight', 'settle_choice', 'choose_moments', 'add_context', 'Explanation', 'best_window', 'explain',
+           'hash_of', 'OurFolder', 'write_scores', 'read_scores', 'fingerprint', 'score_recording', 'scores_of',
+           'Detection', 'describe_moment', 'describe_detection', 'write_highlights', 'Job', 'pair_for',
            'detect_recording', 'files_at', 'plan_jobs', 'do_each', 'detect', 'summary', 'evaluate_recordings']
 
 # %% ../nbs/04_detect.ipynb #1c741880
@@ -18,9 +18,8 @@ import json
 import math
 import os
 import tempfile
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -34,7 +33,7 @@ from tqdm import tqdm
 
 import highlight_sense
 from .checkpoint import CheckpointInfo, load_checkpoint
-from .core import DetectConfig, FrontEnd, InputError, clock, require_folder, write_atomically
+from .core import DetectConfig, FrontEnd, InputError, ahead, clock, hash_file, require_folder, write_atomically
 from .dataset_aug import pad_or_truncate
 from .download import download_recording, is_url
 from .metrics import event_metrics, plot_events, save_figure, time_curve, to_probabilities
@@ -105,11 +104,6 @@ class Detector:
     precision: str           # fp32, bf16 or fp16
 
 
-def hash_file(path: Path) -> str:
-    "The SHA-256 of a file."
-    with open(path, "rb") as file: return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def load_detector(checkpoint: str | Path, config: DetectConfig = DetectConfig()) -> Detector:
     "Read a checkpoint, of any dialect, for recordings."
     device = pick_device(config.device)
@@ -154,16 +148,13 @@ def score_windows(
     "Score all windows, several batches at a time, while the next ones are being read."
     on_processor = next(detector.model.parameters()).device.type == "cpu"
     size, workers = batch_size or (4 if on_processor else 32), usable_cores() if on_processor else 1
-    starts, waiting, scored, mels = [], deque(), [], iter(mels)
+    mels = iter(mels)
+    batches = iter(lambda: list(islice(mels, size)), [])
     keep_memory()
-    with one_thread(), ThreadPoolExecutor(workers) as pool:
-        while batch := list(islice(mels, size)):
-            starts += [start for start, _ in batch]
-            waiting.append(pool.submit(score_mels, detector, [mel for _, mel in batch]))
-            if len(waiting) > 2 * workers: scored.append(waiting.popleft().result())
-        scored += [future.result() for future in waiting]
-    if not starts: return WindowScores(np.zeros(0, int), np.zeros(0), *np.zeros((2, 0, detector.windows.steps)))
-    return WindowScores(np.array(starts), *map(np.concatenate, zip(*scored)))
+    score = lambda batch: ([start for start, _ in batch], *score_mels(detector, [mel for _, mel in batch]))
+    with one_thread(): scored = list(ahead(score, batches, 2 * workers, workers))
+    if not scored: return WindowScores(np.zeros(0, int), np.zeros(0), *np.zeros((2, 0, detector.windows.steps)))
+    return WindowScores(*map(np.concatenate, zip(*scored)))
 
 # %% ../nbs/04_detect.ipynb #965fd0c1
 @dataclass(frozen=True)
@@ -583,9 +574,9 @@ def detect_recording(
     record = describe_detection(detector, found, files, config)
     made_from = hash_of([record, ours.files["scores.csv"]])
     if ours.has("highlights.json", made_from) and ours.has("highlights.csv", made_from): return found
-    with one_thread(), ThreadPoolExecutor(usable_cores()) as pool:
+    with one_thread():
         for kind, highlights in (("highlights", found.highlights), ("near_misses", found.near_misses)):
-            whys = pool.map(lambda one: explain(detector, pair, scores, one), highlights)
+            whys = ahead(lambda one: explain(detector, pair, scores, one), highlights, threads=usable_cores())
             record[kind] = [describe_moment(rank, one, why) for rank, (one, why) in enumerate(zip(highlights, whys), 1)]
     with ours.writing("highlights.csv", made_from) as path: write_highlights(path, job.name, found.highlights)
     with ours.writing("highlights.json", made_from) as path, write_atomically(path) as beside:

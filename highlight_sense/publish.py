@@ -18,8 +18,8 @@ from pathlib import Path
 
 from .audio import probe
 from .clips import Cut, clip_stem, copy_clip, exact_clip
-from .core import InputError
-from .detect import SCHEMA, OurFolder, do_each, fingerprint, hash_file, hash_of, read_scores
+from .core import InputError, hash_file
+from .detect import SCHEMA, OurFolder, do_each, fingerprint, hash_of, read_scores
 from .report import TEMPLATES, write_report
 from .timelines import Span, write_chapters, write_timelines, youtube_notice
 from .tracks import Pair, Track
