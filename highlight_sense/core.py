@@ -190,7 +190,7 @@ class TrainConfig:
     threshold: float | None = None                             # probability above which a clip is picked; none: best F1, in the notebook 0.5
     least_precision: float | None = None                       # choose the threshold so that this share of the validation clips picked is right
     seed: int = 42                                             # of the split, the sampler, the augmentation, the weights
-    workers: int = 2                                           # processes that load clips; 0: the training process itself
+    workers: int = 2                                           # threads, in the notebook processes, that load clips; 0: they are read between the steps
     device: str = "auto"                                       # auto, cpu, cuda, cuda:1, mps
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"  # auto: what the device is fast at
 

@@ -209,7 +209,7 @@ class HighlightCRNN(nn.Module):
     def forward(
         self,
         x: torch.Tensor,                    # (B, 2, n_mels, T) log-mels: voice, game
-        mask: torch.Tensor | None = None,   # (B, T), 1 where there is sound, 0 where there is padding
+        mask: torch.Tensor | None = None,   # (B, T), 1 where there is sound, 0 where there is padding; on the processor nothing waits for a GPU
     ) -> tuple[torch.Tensor, torch.Tensor]: # logits (B, 1), attention (B, steps)
         "Score a batch of clips."
         context, weights = self.attn(*self.follow(x, mask))
@@ -221,22 +221,22 @@ class HighlightCRNN(nn.Module):
 
     def follow(self, x: torch.Tensor, mask: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor | None]:
         "What the GRU makes of each step, (B, steps, 2 * rnn_hidden), and the mask of the steps."
+        if self.config.mask_aware and mask is None: mask = torch.ones(len(x), x.shape[-1])
+        told, mask = mask, None if mask is None else mask.to(x.device, non_blocking=True)
         if self.config.level_free: x = relative_level(x, mask)
-        if self.config.mask_aware: return self.follow_to_the_end(x, mask)
+        if self.config.mask_aware: return self.follow_to_the_end(x, mask, told[:, ::self.shrink].sum(1).long().cpu())
         if x.shape[-1] < self.shrink: raise ValueError(f"found clips of {x.shape[-1]} frames, expected at least {self.shrink}; pad them")
         x = x.contiguous(memory_format=torch.channels_last)  # convolution and pooling are up to ten times faster on a processor
         for block in self.cnn: x = block(x)
         states, _ = self.rnn(x.permute(0, 3, 1, 2).flatten(2))
         return states, None if mask is None else downsample_mask(mask, self.shrink, states.shape[1])
 
-    def follow_to_the_end(self, x: torch.Tensor, mask: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
-        "As `follow`, of each clip as far as it goes."
-        if mask is None: mask = torch.ones_like(x[:, 0, 0])
+    def follow_to_the_end(self, x: torch.Tensor, mask: torch.Tensor, steps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        "As `follow`, of each clip as far as it goes: so many steps."
         spare = -x.shape[-1] % self.shrink
         x, mask = F.pad(x, (0, spare)).contiguous(memory_format=torch.channels_last), F.pad(mask, (0, spare))
         x = x * mask[:, None, None]
         for block in self.cnn: x, mask = block(x, mask), mask[:, ::2]
-        steps = mask.sum(1).long().cpu()
         features = x.permute(0, 3, 1, 2).flatten(2)
         if (steps == features.shape[1]).all(): return self.rnn(features)[0], mask
         packed = pack_padded_sequence(features, steps, batch_first=True, enforce_sorted=False)
