@@ -19,7 +19,7 @@ import torch
 
 from .core import InputError, ahead
 from .data import packed_clip, read_clip
-from .dataset_aug import GAIN_DB, Piece, check_loading, mix_batch, plan_pieces, rising, turn_knobs
+from .dataset_aug import GAIN_DB, Piece, check_loading, knobs, mix_powers, plan_pieces, rising, to_log, to_power
 
 # %% ../nbs/01a_batches.ipynb #869b94b2
 SEAMS = 0.5  # share of the clips of either class that get a seam which their length does not ask for
@@ -129,7 +129,8 @@ class EvaluationPlans:
 class Gathered:
     "A batch as it leaves the processor."
     plan: Plan
-    frames: torch.Tensor   # (B, T, 2, n_mels) half or single precision, undefined behind the end of a clip
+    frames: torch.Tensor   # (B, T, 2, n_mels) half or single precision, infinite behind the end of a clip
+    masks: torch.Tensor    # (B, T), 1 where there is sound, 0 where there is padding
     fading: torch.Tensor   # (F, 2, n_mels) what rises at the joints
     at: torch.Tensor       # (F,) where in (B * T)
     weight: torch.Tensor   # (F,) how far it has risen
@@ -164,6 +165,8 @@ def gather(
     size, bands = padded_to or int(plan.frames.max()), sources[0].shape[1:]
     block = torch.empty((len(sources), size, *bands), dtype=torch.float16 if half else torch.float32, pin_memory=pinned)
     out, rows = block.numpy(), [(row, source, piece) for row, source in enumerate(sources) for piece in plan.pieces[row]]
+    masks = torch.zeros((len(sources), size), pin_memory=pinned)
+    for row, frames in enumerate(plan.frames): out[row, frames:], masks[row, :frames] = np.inf, 1
     fading, at, weight = [np.zeros((0, *bands), out.dtype)], [np.zeros(0, int)], [np.zeros(0, np.float32)]
     for row, source, piece in rows:
         begin = piece.at + piece.fade
@@ -172,7 +175,7 @@ def gather(
         fading.append(source[piece.start:piece.start + piece.fade])
         at.append(np.arange(piece.at, begin) + row * size)
         weight.append(rising(piece.fade))
-    return Gathered(plan, block, *(torch.from_numpy(np.concatenate(parts)) for parts in (fading, at, weight)))
+    return Gathered(plan, block, masks, *(torch.from_numpy(np.concatenate(parts)) for parts in (fading, at, weight)))
 
 # %% ../nbs/01a_batches.ipynb #55411346
 def lay_out(
@@ -185,10 +188,9 @@ def lay_out(
     if len(gathered.at):
         flat, at = mels.flatten(0, 1), move(gathered.at)
         flat[at] = torch.lerp(flat[at], move(gathered.fading).float(), move(gathered.weight)[:, None, None])
-    masks = (torch.arange(mels.shape[1]) < torch.from_numpy(gathered.plan.frames)[:, None]).float()
-    padding = move(masks)[..., None, None] == 0
-    lowest = mels.masked_fill(padding, torch.inf).amin((1, 2, 3), keepdim=True)
-    return torch.where(padding, lowest, mels).permute(0, 2, 3, 1), masks
+    lowest = mels.amin((1, 2, 3))
+    for row, frames in enumerate(gathered.plan.frames): mels[row, frames:] = lowest[row]
+    return mels.permute(0, 2, 3, 1), gathered.masks
 
 
 def augment(
@@ -198,10 +200,12 @@ def augment(
     plan: Plan,
 ) -> tuple[torch.Tensor, torch.Tensor]:  # log-mels; labels, between 0 and 1 where clips are mixed
     "Turn the knobs and mix, as planned."
-    here = lambda values: torch.from_numpy(values).to(specs.device, non_blocking=True)
-    if plan.gains_db is not None: specs = turn_knobs(specs, here(plan.gains_db))
-    if plan.share is None: return specs, labels
-    return mix_batch(specs, masks.to(specs.device), labels, here(plan.share).float(), here(plan.other))
+    if plan.gains_db is None: return specs, labels
+    move = lambda values: torch.from_numpy(values).to(specs.device, non_blocking=True)
+    power = to_power(specs).mul_(knobs(move(plan.gains_db).float()))
+    if plan.share is None: return to_log(power), labels
+    share, other = move(plan.share).float(), move(plan.other)
+    return to_log(mix_powers(power, masks.to(specs.device, non_blocking=True), share, other)), share * labels + (1 - share) * labels[other]
 
 # %% ../nbs/01a_batches.ipynb #938fe366
 class ClipLoader:
