@@ -22,7 +22,7 @@ setup(
     packages=find_packages(include=["highlight_sense*"]),
     python_requires=f">={settings['min_python']}",
     install_requires=settings["requirements"].split(),
-    extras_require={name: settings[f"{name}_requirements"].split() for name in ("dev", "url", "separate")},
+    extras_require={name: settings[f"{name}_requirements"].split() for name in ("dev", "url", "separate", "openvino")},
     entry_points={"console_scripts": settings["console_scripts"].split(),
                   "nbdev": [f"{settings['lib_path']}={settings['lib_path']}._modidx:d"]},
 )

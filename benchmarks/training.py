@@ -78,14 +78,14 @@ def reading(batches: Callable[[], Iterator[int]]) -> Callable[[], float]:
     return run
 
 
-def report(title: str, ways: dict[str, Callable[[], float]], repeats: int) -> None:
+def report(title: str, ways: dict[str, Callable[[], float]], repeats: int, unit: str = "clips/s") -> None:
     "Measure several ways in turn, and say how they compare with the first."
     for run in ways.values(): run()  # warm
     found = {name: [] for name in ways}
     for _ in range(repeats):
         for name, run in ways.items(): found[name].append(run())
     first = found[next(iter(ways))]
-    print(f"\n{title}: clips/s, median (lowest to highest) of {repeats}; ratio to the first")
+    print(f"\n{title}: {unit}, median (lowest to highest) of {repeats}; ratio to the first")
     for name, speeds in found.items():
         ratio = statistics.median(speed / base for speed, base in zip(speeds, first))
         print(f"  {name:58} {statistics.median(speeds):9.1f} ({min(speeds):.1f} to {max(speeds):.1f})  {ratio:6.1f}", flush=True)

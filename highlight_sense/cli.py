@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['Checkpoint', 'Clips', 'VERBS', 'argument', 'option', 'flag', 'demo', 'fetch', 'prepare', 'pack', 'train', 'evaluate',
-           'audit', 'detect', 'publish', 'info', 'table_of', 'describe', 'words_of', 'describe_clip', 'describe_folder',
-           'describe_pack', 'describe_checkpoint', 'describe_recording', 'deferred', 'parse', 'main', 'stop']
+           'audit', 'export', 'detect', 'publish', 'info', 'table_of', 'describe', 'words_of', 'describe_clip',
+           'describe_folder', 'describe_pack', 'describe_checkpoint', 'describe_recording', 'deferred', 'parse', 'main',
+           'stop']
 
 # %% ../nbs/07_cli.ipynb #c92f34da
 import contextlib
@@ -160,6 +161,15 @@ def audit(
     if not result.passed: sys.exit(3)
 
 # %% ../nbs/07_cli.ipynb #50098901
+def export(
+    checkpoint: Checkpoint,
+    out: option(Path, "New file; its name ends in .xml, and one that ends in .bin comes beside it.", "-o"),
+) -> None:
+    "Write a network for OpenVINO, for programs that are not written in Python."
+    from highlight_sense.engine import export_checkpoint
+    print("wrote", *export_checkpoint(checkpoint, out))
+
+
 def detect(
     checkpoint: Checkpoint,
     recordings: argument(tuple[str, ...], "RECORDING", "Media files, folders, http addresses; none where --mic and --game are files.") = (),
@@ -279,7 +289,7 @@ def describe_recording(path: Path) -> dict[str, object]:
     return {"kind": "recording", "seconds": round(media.duration_s, 3), **video, **{f"audio {track.number}": words(track) for track in media.tracks}}
 
 # %% ../nbs/07_cli.ipynb #01d5fac9
-VERBS: dict[str, Callable] = {verb.__name__: verb for verb in (demo, fetch, prepare, pack, train, evaluate, audit, detect, publish, info)}
+VERBS: dict[str, Callable] = {verb.__name__: verb for verb in (demo, fetch, prepare, pack, train, evaluate, audit, export, detect, publish, info)}
 
 
 def deferred(verb: Callable) -> Callable:

@@ -4,19 +4,18 @@
 
 # %% auto #0
 __all__ = ['FLANK', 'ALIKE', 'FAINT', 'WITHOUT_THRESHOLD', 'NEAR_MISSES', 'MANIFEST', 'COLUMNS', 'SCHEMA', 'TABLE', 'Windows',
-           'plan_windows', 'cut_windows', 'Detector', 'load_detector', 'WindowScores', 'score_mels', 'usable_cores',
-           'score_windows', 'Scores', 'combine', 'Moment', 'flanks', 'find_extents', 'find_moments', 'make_room',
-           'Highlight', 'settle_choice', 'choose_moments', 'add_context', 'Explanation', 'best_window', 'explain',
-           'hash_of', 'OurFolder', 'write_scores', 'read_scores', 'fingerprint', 'score_recording', 'scores_of',
-           'Detection', 'describe_moment', 'describe_detection', 'write_highlights', 'Job', 'pair_for',
-           'detect_recording', 'files_at', 'plan_jobs', 'do_each', 'detect', 'summary', 'evaluate_recordings']
+           'plan_windows', 'cut_windows', 'Detector', 'load_detector', 'WindowScores', 'score_mels', 'score_windows',
+           'Scores', 'combine', 'Moment', 'flanks', 'find_extents', 'find_moments', 'make_room', 'Highlight',
+           'settle_choice', 'choose_moments', 'add_context', 'Explanation', 'best_window', 'explain', 'hash_of',
+           'OurFolder', 'write_scores', 'read_scores', 'fingerprint', 'score_recording', 'scores_of', 'Detection',
+           'describe_moment', 'describe_detection', 'write_highlights', 'Job', 'pair_for', 'detect_recording',
+           'files_at', 'plan_jobs', 'do_each', 'detect', 'summary', 'evaluate_recordings']
 
 # %% ../nbs/04_detect.ipynb #1c741880
 import dataclasses
 import hashlib
 import json
 import math
-import os
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -33,9 +32,10 @@ from tqdm import tqdm
 
 import highlight_sense
 from .checkpoint import CheckpointInfo, load_checkpoint
-from .core import DetectConfig, FrontEnd, InputError, ahead, clock, hash_file, require_folder, write_atomically
+from .core import DetectConfig, FrontEnd, InputError, ahead, clock, hash_file, require_folder, usable_cores, write_atomically
 from .dataset_aug import pad_or_truncate
 from .download import download_recording, is_url
+from .engine import OpenVINOEngine
 from .metrics import event_metrics, plot_events, save_figure, time_curve, to_probabilities
 from .model import HighlightCRNN
 from .sessions import find_recordings, one_thread, read_labels
@@ -46,7 +46,7 @@ from .train import autocast, keep_memory, pick_device, pick_precision
 @dataclass(frozen=True)
 class Windows:
     "How a recording is cut into windows, in frames of the log-mel."
-    size: int      # of a window
+    size: int      # of a window, whole steps
     stride: float  # from one to the next; rounded to whole steps only where a window starts
     step: int      # frames of one step of the attention
 
@@ -56,8 +56,8 @@ class Windows:
 
     @property
     def steps(self) -> int:
-        "Steps of the attention in a window; the last may be a part."
-        return math.ceil(self.size / self.step)
+        "Steps of the attention in a window."
+        return self.size // self.step
 
 # %% ../nbs/04_detect.ipynb #f7d86b93
 def plan_windows(config: DetectConfig, info: CheckpointInfo, front_end: FrontEnd) -> Windows:
@@ -71,7 +71,7 @@ def plan_windows(config: DetectConfig, info: CheckpointInfo, front_end: FrontEnd
     if size < step or stride < step:
         found = f"found windows of {window_s:g} s every {front_end.seconds(stride):.2f} s"
         raise InputError(f"{found}, expected at least {front_end.seconds(step):.2f} s for both; choose more")
-    return Windows(size, stride, step)
+    return Windows(size // step * step, stride, step)
 
 # %% ../nbs/04_detect.ipynb #b732b2d1
 def cut_windows(
@@ -102,6 +102,7 @@ class Detector:
     front_end: FrontEnd
     windows: Windows
     precision: str           # fp32, bf16 or fp16
+    engine: OpenVINOEngine | None = None  # that computes the model; none: PyTorch
 
 
 def load_detector(checkpoint: str | Path, config: DetectConfig = DetectConfig()) -> Detector:
@@ -110,7 +111,9 @@ def load_detector(checkpoint: str | Path, config: DetectConfig = DetectConfig())
     model, info = load_checkpoint(checkpoint, device)
     front_end = info.front_end or FrontEnd(n_mels=info.config.n_mels)
     windows = plan_windows(config, info, front_end)
-    return Detector(Path(checkpoint), hash_file(Path(checkpoint)), model, info, front_end, windows, pick_precision(device, config.precision))
+    precision = pick_precision(device, config.precision)
+    engine = OpenVINOEngine(model, precision) if config.engine == "openvino" else None
+    return Detector(Path(checkpoint), hash_file(Path(checkpoint)), model, info, front_end, windows, precision, engine)
 
 # %% ../nbs/04_detect.ipynb #05fd6dbe
 @dataclass(frozen=True)
@@ -128,26 +131,26 @@ def score_mels(
     mels: Sequence[torch.Tensor],     # (2, n_mels, frames) each, of one window
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # logits (B,), attention and evidence (B, steps of a window)
     "Score a batch as training clips are scored."
-    device = next(detector.model.parameters()).device
-    size = max(mel.shape[-1] for mel in mels) if detector.info.config.mask_aware else detector.info.max_frames
-    specs, masks = (torch.stack(part) for part in zip(*(pad_or_truncate(mel, size) for mel in mels)))
-    with autocast(device, detector.precision): logits, *by_step = detector.model.listen(specs.to(device), masks.to(device))
-    return logits.float().squeeze(1).cpu().numpy(), *(part[:, :detector.windows.steps].float().cpu().numpy() for part in by_step)
-
-
-def usable_cores() -> int:
-    "Cores that this process may use; more than 8 would only take memory."
-    return min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    device, step = next(detector.model.parameters()).device, detector.windows.step
+    if detector.info.config.mask_aware:  # whole steps need neither padding nor mask
+        frames = min(mel.shape[-1] for mel in mels) // step * step
+        specs, masks = torch.stack([mel[..., :frames] for mel in mels]), None
+    else: specs, masks = (torch.stack(part) for part in zip(*(pad_or_truncate(mel, detector.info.max_frames) for mel in mels)))
+    if detector.engine: logits, *by_step = detector.engine(specs)
+    else:
+        with autocast(device, detector.precision): found = detector.model.listen(specs.to(device), masks)
+        logits, *by_step = (part.float().cpu().numpy() for part in found)
+    return logits[:, 0], *(part[:, :detector.windows.steps] for part in by_step)
 
 # %% ../nbs/04_detect.ipynb #0db84ac4
 def score_windows(
     detector: Detector,
     mels: Iterable[tuple[int, torch.Tensor]],  # first frame, log-mel, as `cut_windows` gives them
-    batch_size: int | None = None,             # windows at a time; none: 4 on each core of a processor, 32 on a GPU
+    batch_size: int | None = None,             # windows at a time; none: 8 on each core of a processor, 16 in an engine, 32 on a GPU
 ) -> WindowScores:
     "Score all windows, several batches at a time, while the next ones are being read."
-    on_processor = next(detector.model.parameters()).device.type == "cpu"
-    size, workers = batch_size or (4 if on_processor else 32), usable_cores() if on_processor else 1
+    by_core = next(detector.model.parameters()).device.type == "cpu" and not detector.engine
+    size, workers = batch_size or (8 if by_core else 16 if detector.engine else 32), usable_cores() if by_core else 1
     mels = iter(mels)
     batches = iter(lambda: list(islice(mels, size)), [])
     keep_memory()

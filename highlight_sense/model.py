@@ -326,14 +326,14 @@ class HighlightCRNN(nn.Module):
 
     def follow(self, x: torch.Tensor, mask: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor | None]:
         "What the GRU makes of each step, (B, steps, 2 * rnn_hidden), and the mask of the steps."
-        told, mask = mask, None if mask is None else mask.to(x.device, non_blocking=True)
+        if x.shape[-1] < self.shrink and not self.config.mask_aware:
+            raise ValueError(f"found clips of {x.shape[-1]} frames, expected at least {self.shrink}; pad them")
+        told, mask, spare = mask, None if mask is None else mask.to(x.device, non_blocking=True), -x.shape[-1] % self.shrink
         if self.config.level_free: x = relative_level(x, mask)
-        if not self.config.mask_aware:
-            if x.shape[-1] < self.shrink: raise ValueError(f"found clips of {x.shape[-1]} frames, expected at least {self.shrink}; pad them")
+        if not self.config.mask_aware or (mask is None and not spare):
             states = self.remember(self.look(x, None), None)
             return states, None if mask is None else downsample_mask(mask, self.shrink, states.shape[1])
         if mask is None: told = mask = torch.ones(len(x), x.shape[-1], device=x.device)
-        spare = -x.shape[-1] % self.shrink
         if spare: x, mask = F.pad(x, (0, spare)), F.pad(mask, (0, spare))
         return self.remember(self.look(x * mask[:, None, None], mask), told[:, ::self.shrink].sum(1).long().cpu()), mask[:, ::self.shrink]
 
