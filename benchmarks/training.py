@@ -2,16 +2,20 @@
 
     python benchmarks/training.py                  two ways to train, three ways to read, on this machine's fastest device
     python benchmarks/training.py --device cuda --precision fp16
+    python benchmarks/training.py --pack-gb 20     only how much memory training from a pack of this size takes
 
 The clips are noise with the lengths of the published set. The notebook's way is one `.pt` file for each clip through `torch.load` in the training process,
 single precision, every clip padded to a minute, 32 at a time, and the network of plain PyTorch modules that the notebook has.
 """
 import argparse
+import ctypes
+import json
 import os
 import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 
@@ -22,11 +26,11 @@ import torch.nn.functional as F
 
 from highlight_sense.batches import ClipLoader, ClipReader, TrainingPlans, gather
 from highlight_sense.checkpoint import BEFORE
-from highlight_sense.core import ModelConfig, TrainConfig
+from highlight_sense.core import FrontEnd, ModelConfig, TrainConfig, hash_file
 from highlight_sense.data import index_clips
 from highlight_sense.dataset_aug import sample_frame_count
 from highlight_sense.model import HighlightCRNN, downsample_mask
-from highlight_sense.pack import pack_clips
+from highlight_sense.pack import HEAD, pack_clips, write_head
 from highlight_sense.train import Loader, keep_memory, make_loaders, pick_device, pick_precision, start_training, train_step
 
 
@@ -65,6 +69,17 @@ def training(network: type, config: TrainConfig, table: pd.DataFrame, device: to
     return run
 
 
+def system_memory(run: Callable[[], float]) -> Callable[[], float]:
+    "The same without `keep_memory`, which the notebook does not have either; what was kept until now is given back."
+    libc, trim_threshold, most_mmaps = ctypes.CDLL("libc.so.6"), -1, -4
+
+    def with_it() -> float:
+        libc.malloc_trim(0); libc.mallopt(trim_threshold, 128 * 2**10); libc.mallopt(most_mmaps, 65536)  # glibc's defaults
+        try: return run()
+        finally: libc.malloc_trim(0); keep_memory()
+    return with_it
+
+
 def cycle_of(loader: Loader) -> Iterator[tuple]:
     "Its batches, epoch after epoch."
     while True: yield from loader
@@ -76,6 +91,36 @@ def reading(batches: Callable[[], Iterator[int]]) -> Callable[[], float]:
         began = time.perf_counter()
         return sum(batches()) / (time.perf_counter() - began)
     return run
+
+
+def sparse_pack(path: Path, gigabytes: float) -> Path:
+    "A pack of that size whose clips of 30 s are silence that takes no room on the disk."
+    path.mkdir()
+    clips = round(gigabytes * 1e9 / (1292 * 320))
+    row = lambda i: {"clip": f"{('Positive', 'Negative')[i % 2]}/game/stream{i // 8}_part{i % 8}.pt", "name": f"stream{i // 8}_part{i % 8}", "label": 1 - i % 2,
+                     "game": "game", "group": f"stream{i // 8}", "offset": 1292 * i, "frames": 1292, "crc32": 0, "more": {}}
+    (path/"index.jsonl").write_text("".join(json.dumps(row(i)) + "\n" for i in range(clips)))
+    with open(path/"mels.npy", "w+b") as file: write_head(file, 1292 * clips, 80); file.truncate(HEAD + 1292 * clips * 320)
+    (path/"pack.json").write_text(json.dumps({"version": 1, "front_end": asdict(FrontEnd()), "index_sha256": hash_file(path/"index.jsonl")}))
+    return path
+
+
+def peak_gib() -> float:
+    "The most memory that this process has held."
+    return int(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1]) / 2**20
+
+
+def memory(folder: Path, gigabytes: float, device: torch.device, precision: str) -> None:
+    "Say what each stage of a training adds to the most memory held."
+    print(f"peak memory: {peak_gib():.2f} GiB at the start", end="", flush=True)
+    table = index_clips(sparse_pack(folder/"large.pack", gigabytes))
+    print(f", {peak_gib():.2f} with the index of {len(table)} clips", end="", flush=True)
+    plans, read = TrainingPlans(table.label, table.frames, 16), ClipReader(table.path)
+    for plan in plans: gather(plan, read)
+    print(f", {peak_gib():.2f} after reading all of them", end="", flush=True)
+    run = training(HighlightCRNN, TrainConfig(workers=1), table, device, precision, 60)
+    run()
+    print(f", {peak_gib():.2f} after sixty steps of training")
 
 
 def report(title: str, ways: dict[str, Callable[[], float]], repeats: int, unit: str = "clips/s") -> None:
@@ -98,6 +143,7 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--batch-size", type=int, help="of our way; none: the recipe's")
+    parser.add_argument("--pack-gb", type=float, help="measure only the memory, with a pack of this size")
     parser.add_argument("--steps", type=int, default=2, help="of 32 clips that the notebook's way is measured on")
     chosen = parser.parse_args()
     device = pick_device(chosen.device)
@@ -106,6 +152,7 @@ def main() -> None:
     print(f"{os.cpu_count()} cores, {torch.get_num_threads()} threads, torch {torch.__version__}, {device}, {precision}"
           + (f", {torch.cuda.get_device_name(device)}" if device.type == "cuda" else ""))
     with tempfile.TemporaryDirectory() as folder:
+        if chosen.pack_gb: return memory(Path(folder), chosen.pack_gb, device, precision)
         files = index_clips(make_clips(Path(folder)/"clips", chosen.clips))
         packed = index_clips(pack_clips(Path(folder)/"clips", Path(folder)/"clips.pack", progress=False)[0].path)
         notebook = TrainConfig(recipe="notebook", batch_size=32, workers=0)
@@ -117,7 +164,7 @@ def main() -> None:
             "from a pack, augmented on the device": reading(lambda: (len(labels) for *_, labels in ClipLoader(packed, plans, device))),
         }, chosen.repeats)
         report("training", {
-            "the notebook's way, fp32": training(PlainCRNN, notebook, files, device, "fp32", chosen.steps),
+            "the notebook's way, fp32": system_memory(training(PlainCRNN, notebook, files, device, "fp32", chosen.steps)),
             "--recipe notebook, fp32": training(HighlightCRNN, notebook, files, device, "fp32", chosen.steps),
             f"--recipe notebook, {precision}": training(HighlightCRNN, notebook, files, device, precision, chosen.steps),
             "default recipe, from a pack, fp32": training(HighlightCRNN, ours, packed, device, "fp32", 16),

@@ -103,7 +103,7 @@ class PackWriter:
         self.rows = self.whole_rows()
         self.mels.truncate(HEAD + self.end * self.frame_bytes)
         self.mels.seek(0, os.SEEK_END)
-        self.fresh: list[PackedClip] = []
+        self.fresh: list[PackedClip] = []  # written, but not known to be on the disk
 
     @property
     def end(self) -> int:
@@ -220,8 +220,8 @@ def pack_clips(
     require_usable(root, len(writer.rows), unusable)
     writer.close()
     if unusable: (part/"unusable.txt").write_text("\n".join(unusable) + "\n", encoding="utf-8")
-    (part/"source.json").unlink()
     os.replace(part, out)
+    (out/"source.json").unlink()
     return open_pack(out), unusable
 
 # %% ../nbs/00c_pack.ipynb #ff13ee18
