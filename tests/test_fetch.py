@@ -15,10 +15,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
+import torch
 from kagglesdk import kaggle_env  # kagglehub's own client
 
 from highlight_sense import data
 from highlight_sense.core import InputError
+from highlight_sense.pack import pack_clips
 
 HANDLE = "somebody/two-games"
 MIB = 2**20
@@ -100,7 +102,8 @@ class Answer(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(archive) - start))
         for name, value in headers.items(): self.send_header(name.replace("_", "-"), value)
         self.end_headers()
-        self.wfile.write(archive[start:start + cut])
+        try: self.wfile.write(archive[start:start + cut])
+        except OSError: return  # who only wanted to know where it lies hangs up
         if self.server.hang: self.server.hang.wait()
 
 
@@ -301,3 +304,111 @@ def test_disk_is_full(kaggle, tmp_path, monkeypatch):
     def full(handle): raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     monkeypatch.setattr("kagglehub.dataset_download", full)
     assert "room for the data twice" in refusal(HANDLE, tmp_path)
+
+
+# Packed as it arrives
+
+@pytest.fixture
+def packable(kaggle, monkeypatch, tmp_path):
+    "The small Kaggle with clips that can be packed; what a pack of them is; and a cache that nothing should come into."
+    rng, files = np.random.default_rng(0), {}
+    for n in range(40):
+        mel = torch.from_numpy(rng.normal(-8, 3, (2, 80, int(rng.integers(50, 300)))).astype(np.float32))
+        torch.save({"tensor": mel}, buffer := io.BytesIO())
+        files[f"{('Negative', 'Positive')[n // 20]}/game/stream{n // 4:02}_part{n % 4}.pt"] = buffer.getvalue()
+    kaggle.archive, kaggle.checksum = zipped(files), None
+    for name, clip in files.items():
+        (tmp_path/"files"/name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path/"files"/name).write_bytes(clip)
+    monkeypatch.setenv("KAGGLEHUB_CACHE", str(tmp_path/"cache"))
+    return kaggle, content(pack_clips(tmp_path/"files", tmp_path/"expected.pack", progress=False)[0].path)
+
+
+def test_packed_as_it_arrives(packable, tmp_path):
+    "The same pack as from the folder, byte for byte, through connections that break; and the archive was read once, from its first byte to its last."
+    kaggle, expected = packable
+    size = len(kaggle.archive)
+    kaggle.cuts = [size, size, size, size, MIB, MIB, 1000]
+    packed, unusable = pack_clips(HANDLE, tmp_path/"arrived.pack", consume=True, progress=False)
+    assert content(packed.path) == expected and unusable == []
+    assert not list((tmp_path/"cache").rglob("*"))
+    reading = kaggle.ranges[-4:]  # before that, the end of the archive with its table of contents
+    assert reading[0] == 0 and reading == sorted(reading) and min(kaggle.ranges[:-4]) > size - 10_000 and len(kaggle.ranges) < 10
+
+
+def test_damaged_clip_is_left_out(packable, tmp_path):
+    kaggle, _ = packable
+    at = kaggle.archive.index(b"stream03_part2.pt") + 2000
+    kaggle.archive = kaggle.archive[:at] + b"damage" + kaggle.archive[at + 6:]
+    packed, unusable = pack_clips(HANDLE, tmp_path/"arrived.pack", consume=True, progress=False)
+    assert len(packed.rows) == 39 and unusable[0].startswith(f"{HANDLE}/Negative/game/stream03_part2.pt: found a file that cannot be read")
+    assert len(unusable) == 1 and {path.name for path in packed.path.iterdir()} == {"mels.npy", "index.jsonl", "pack.json", "unusable.txt"}
+
+
+@pytest.mark.parametrize("trouble", ["storage refuses", "no archive", "refused", "zip archives"])
+def test_nothing_arrives(packable, tmp_path, trouble):
+    "One line, and nothing is left behind."
+    kaggle, expected = packable
+    good = kaggle.archive
+    if trouble == "storage refuses": kaggle.range_status = 403
+    if trouble == "no archive": kaggle.archive = bytes(MIB)
+    if trouble == "refused": kaggle.status = 403
+    if trouble == "zip archives": kaggle.archive = zipped({"Positive/a.pt": b"", "shard.zip": b""})
+    with pytest.raises(InputError) as caught: pack_clips(HANDLE, tmp_path/"arrived.pack", consume=True, progress=False)
+    message, words = str(caught.value), {"storage refuses": "storage answered 403", "no archive": "found no zip archive",
+                                         "refused": "no Kaggle credentials", "zip archives": "leave --consume out"}
+    assert words[trouble] in message and "\n" not in message and "secret" not in message
+    assert not list(tmp_path.glob("arrived*"))
+    kaggle.range_status, kaggle.archive, kaggle.status = 206, good, 200
+    assert content(pack_clips(HANDLE, tmp_path/"arrived.pack", consume=True, progress=False)[0].path) == expected
+
+
+def test_killed_while_it_arrives(packable, tmp_path):
+    "What is packed is not asked for again; and it is the version that was begun, whatever is the newest now."
+    kaggle, expected = packable
+    code = f"""
+from kagglesdk import kaggle_env
+kaggle_env._env_to_endpoint[kaggle_env.KaggleEnv.LOCAL] = {kaggle.url!r}
+from highlight_sense import pack
+pack.FLUSH_BYTES = 100_000
+pack.pack_clips({HANDLE!r}, {str(tmp_path/"arrived.pack")!r}, consume=True)
+"""
+    size = len(kaggle.archive)
+    kaggle.cuts, kaggle.hang = [size, size, size, size, size // 2], threading.Event()
+    index = tmp_path/"arrived.pack.part"/"index.jsonl"
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        patience = time.monotonic() + 60
+        while process.poll() is None and time.monotonic() < patience:
+            if index.exists() and index.read_bytes().count(b"\n") > 5: break
+            time.sleep(0.02)
+        assert process.poll() is None and index.exists()
+    finally:
+        process.kill()
+        process.wait()
+        kaggle.hang.set()
+    asked, kaggle.ranges[:] = len(kaggle.seen), []
+    packed, _ = pack_clips(HANDLE, tmp_path/"arrived.pack", consume=True, progress=False)
+    assert content(packed.path) == expected and min(kaggle.ranges) > size // 10
+    assert len(kaggle.seen) == asked + 1  # for the place of the archive, not for the newest version
+
+
+def test_downloaded_before(packable, tmp_path):
+    "Then the files of the cache are consumed, and kagglehub knows that it has to download them again."
+    kaggle, expected = packable
+    folder = data.fetch_dataset(HANDLE)
+    packed, _ = pack_clips(HANDLE, tmp_path/"arrived.pack", consume=True, progress=False)
+    assert content(packed.path) == expected and content(folder) == {} and kaggle.whole == 1
+    assert len(content(data.fetch_dataset(HANDLE))) == 40 and kaggle.whole == 2
+
+
+def test_mark_of_another(tmp_path, monkeypatch):
+    "A folder that is not kagglehub's has files beside it that are its owner's."
+    monkeypatch.setenv("KAGGLEHUB_CACHE", str(tmp_path/"cache"))
+    for label in ("Positive", "Negative"):
+        place = tmp_path/"my"/"versions"/"3"/label/"clip.pt"
+        place.parent.mkdir(parents=True)
+        torch.save({"tensor": torch.zeros(2, 80, 50)}, place)
+    (tmp_path/"my"/"3.complete").write_text("mine")
+    pack_clips(tmp_path/"my"/"versions"/"3", tmp_path/"mine.pack", consume=True, progress=False)
+    assert content(tmp_path/"my") == {"3.complete": b"mine"}
