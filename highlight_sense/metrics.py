@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['SMOOTH_STEPS', 'BLUE', 'VERMILION', 'GREY', 'STYLE', 'to_probabilities', 'fit_calibration', 'calibration_error',
            'time_curve', 'best_threshold', 'clip_metrics', 'fast_roc_auc', 'fast_average_precision', 'group_interval',
-           'Picture', 'save_figure', 'plot_history', 'plot_precision_recall', 'plot_confusion', 'plot_reliability',
-           'plot_clip_attention', 'interval_iou', 'match_events', 'interpolated_ap', 'event_metrics', 'plot_events']
+           'surely_lower', 'Picture', 'save_figure', 'plot_history', 'plot_precision_recall', 'plot_confusion',
+           'plot_reliability', 'plot_clip_attention', 'interval_iou', 'match_events', 'interpolated_ap',
+           'event_metrics', 'plot_events']
 
 # %% ../nbs/02b_metrics.ipynb #60208740
 import math
@@ -176,6 +177,24 @@ def group_interval(
     low, high = np.quantile(figures, (0.025, 0.975)) if figures else (np.nan, np.nan)
     return float(low), float(high)
 
+# %% ../nbs/02b_metrics.ipynb #72346119
+def surely_lower(
+    labels: np.ndarray,         # (N,) 1 for a highlight, 0 for the rest
+    scores: np.ndarray,         # (N,) of one model
+    others: np.ndarray,         # (N,) of the other one
+    figure: Callable[[np.ndarray, np.ndarray], float] = fast_average_precision,
+    draws: int = 200,
+    seed: int = 0,
+) -> bool:
+    "Whether the figure of the one is below that of the other in 95 % of the draws of clips with replacement."
+    rng, lower, kept = np.random.default_rng(seed), 0, 0
+    for _ in range(draws):
+        chosen = rng.integers(len(labels), size=len(labels))
+        if not 0 < labels[chosen].sum() < len(chosen): continue
+        kept += 1
+        lower += figure(labels[chosen], scores[chosen]) < figure(labels[chosen], others[chosen])
+    return kept > 0 and lower >= 0.95 * kept
+
 # %% ../nbs/02b_metrics.ipynb #f25b0977
 BLUE, VERMILION, GREY = "#0072B2", "#D55E00", "#6E6E6E"
 STYLE = {"font.size": 10.0, "axes.titlesize": 11.0, "axes.titlelocation": "left", "axes.spines.top": False, "axes.spines.right": False,
@@ -204,6 +223,7 @@ def save_figure(fig: Figure, path: str | Path) -> None:  # path: a .png file
 @matplotlib.rc_context(STYLE)
 def plot_history(
     history: pd.DataFrame | Sequence[Mapping[str, float]],  # a row for each epoch: epoch, train_loss, val_loss, ap, roc_auc
+    best: int | None = None,                                # the epoch that was kept; none: that of the highest AP
 ) -> Figure:
     "Loss by epoch, and AP and ROC-AUC by epoch, with the best epoch marked."
     history = pd.DataFrame(history)
@@ -211,7 +231,7 @@ def plot_history(
     if history.empty or not set(needed) <= set(history):
         found = f"{len(history)} rows with columns {', '.join(history) or 'none'}"
         raise InputError(f"history: found {found}, expected a row for each epoch with {', '.join(needed)}; train first")
-    best = history.loc[history["ap"].idxmax()]
+    best = history.loc[history["ap"].idxmax() if best is None else (history["epoch"] == best).idxmax()]
     fig = Picture(9, 3.4)
     loss, order = fig.subplots(1, 2)
     loss.set(title="Loss", ylabel="binary cross-entropy")

@@ -15,7 +15,7 @@ from torch import nn
 from torch.autograd.function import once_differentiable
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from .core import ModelConfig
+from .core import FrontEnd, ModelConfig
 
 # %% ../nbs/02_model.ipynb #adad3b4d
 def sum_maps(
@@ -139,7 +139,8 @@ class ConvBlock(nn.Module):
     ) -> torch.Tensor:                      # (B, outc, n_mels // pool[0], T // pool[1]), 0 in the padding
         "Apply the four steps."
         sign = torch.where(self.norm.weight < 0, -1.0, 1.0)
-        maps = F.conv2d(x, self.conv.weight * sign[:, None, None, None], self.conv.bias * sign, padding=1)
+        offset = None if isinstance(self.norm, nn.InstanceNorm2d) else self.conv.bias * sign  # which the norm of a clip would take away again
+        maps = F.conv2d(x, self.conv.weight * sign[:, None, None, None], offset, padding=1)
         mean, variance, count = self.settle(maps, mask, sign)
         norm_pool = NormPool.apply if torch.is_grad_enabled() else NormPool.forward
         weight, bias = (self.norm.weight * sign)[:, None, None], self.norm.bias[:, None, None]
@@ -268,15 +269,16 @@ RANGE_DB = 60.0  # heard below the mean power of a track
 def relative_level(
     x: torch.Tensor,                    # (B, tracks, n_mels, T) log-mels, natural logarithm
     mask: torch.Tensor | None = None,   # (B, T), 1 where there is sound, 0 where there is padding
+    front_end: FrontEnd = FrontEnd(),
 ) -> torch.Tensor:                      # the same shape: 0 for silence, about 14 for the mean power; 0 in the padding
-    "Each track relative to its mean power in the clip; an addition to a whole track changes nothing."
-    floor = -RANGE_DB / 10 * math.log(10)
+    "Each track relative to its mean power in the clip; the position of its volume knob changes nothing."
     valid = torch.ones_like(x[:, :1, :1]) if mask is None else mask[:, None, None].to(x.dtype)
     count = x.shape[2] * valid.sum(3, keepdim=True)
     highest = x.masked_fill(valid == 0, -torch.inf).amax((2, 3), keepdim=True)
-    power = torch.exp((x - highest).clamp(max=0)) * valid  # of the highest
-    relative = power * count / power.sum((2, 3), keepdim=True)
-    return torch.log1p(relative * math.exp(-floor)) * valid
+    floor = front_end.log_floor * torch.exp(-highest)  # powers are relative to the highest one
+    power = (torch.exp((x - highest).clamp(max=0)) - 1.02 * floor).clamp(min=0) * valid  # half precision lifts silence by up to 1 %
+    relative = power / (power.sum((2, 3), keepdim=True) / count + floor)
+    return torch.log1p(relative * 10 ** (RANGE_DB / 10)) * valid
 
 # %% ../nbs/02_model.ipynb #1e9e1984
 class HighlightCRNN(nn.Module):
