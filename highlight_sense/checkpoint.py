@@ -58,7 +58,7 @@ def save_checkpoint(
         "max_frames": max_frames, "threshold": threshold, "calibration": calibration, "metrics": metrics or {}, "version": highlight_sense.__version__,
     }
     if training is not None: record["training"] = training
-    with write_atomically(path) as beside: torch.save(record, beside)
+    with write_atomically(path) as beside, open(beside, "wb") as file: torch.save(record, file)  # given a path, PyTorch would write its name into the file
 
 # %% ../nbs/02a_checkpoint.ipynb #4682db5c
 PUBLISHED_NAMES = {".bn.": ".norm.", "attention.W.": "attn.fc1.", "attention.V.": "attn.fc2."}
