@@ -2,12 +2,15 @@
 
     python benchmarks/detect.py 0.5 4                     hours of the recordings; a full-size network with random weights
     python benchmarks/detect.py 0.5 --checkpoint best.pt  with a trained one
+    python benchmarks/detect.py 4 --engine openvino       computed by an engine
 
-The whole of `highlight-sense detect` is measured: starting Python, decoding, log-mel, scoring, choosing, explaining, writing.
+The whole of `highlight-sense detect` is measured, several times: starting Python, decoding, log-mel, scoring, choosing, explaining, writing.
 """
 import argparse
+import json
 import os
 import platform
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -53,11 +56,11 @@ def encode(stream: av.AudioStream, sound: np.ndarray) -> list[bytes]:
     return [bytes(packet) for part in (frame, None) for packet in stream.encode(part)]
 
 
-def measure(checkpoint: Path, recording: Path, out: Path) -> tuple[float, float, float]:  # wall s, processor s, peak memory in GiB
+def measure(checkpoint: Path, recording: Path, out: Path, options: list[str]) -> tuple[float, float, float]:  # wall s, processor s, peak memory in GiB
     "One detection, as a process of its own, which says itself how much it held: what the system reports counts this process too."
     began = time.perf_counter()
     code = "from highlight_sense.cli import main; main(); print(next(line for line in open('/proc/self/status') if line.startswith('VmHWM')))"
-    command = [sys.executable, "-c", code, "detect", checkpoint, recording, "-o", out, "--top", "10"]
+    command = [sys.executable, "-c", code, "detect", checkpoint, recording, "-o", out, "--top", "10", *options]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     printed = process.stdout.read()
     _, status, usage = os.wait4(process.pid, 0)
@@ -65,22 +68,33 @@ def measure(checkpoint: Path, recording: Path, out: Path) -> tuple[float, float,
     return time.perf_counter() - began, usage.ru_utime + usage.ru_stime, int(printed.split()[-2]) / 1024 ** 2
 
 
+def described(values: list[float], digits: int) -> str:
+    "Median, lowest and highest."
+    return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
+
+
 def main() -> None:
     "A line for each length."
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("hours", nargs="+", type=float)
     parser.add_argument("--checkpoint", type=Path)
-    options = parser.parse_args()
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--engine", default="torch")
+    parser.add_argument("--precision", default="auto")
+    chosen = parser.parse_args()
     print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, torch {torch.__version__}, load {os.getloadavg()[0]:.1f}")
     with tempfile.TemporaryDirectory() as folder:
-        checkpoint = options.checkpoint or Path(folder)/"random.pt"
-        if options.checkpoint is None: save_checkpoint(checkpoint, HighlightCRNN(), epochs=0, threshold=0.5)
-        for hours in options.hours:
-            recording = Path(folder)/f"{hours:g} h.mkv"
+        checkpoint = chosen.checkpoint or Path(folder)/"random.pt"
+        if chosen.checkpoint is None: save_checkpoint(checkpoint, HighlightCRNN(), epochs=0, threshold=0.5)
+        for hours in chosen.hours:
+            recording, options = Path(folder)/f"{hours:g} h.mkv", ["--engine", chosen.engine, "--precision", chosen.precision]
             make_recording(recording, hours)
-            wall_s, processor_s, peak_gib = measure(checkpoint, recording, Path(folder)/"out")
-            print(f"{hours:g} h: {wall_s:.0f} s, {hours * 3600 / wall_s:.0f} times real time, {processor_s:.0f} s of processor, "
-                  f"{peak_gib:.2f} GiB, load {os.getloadavg()[0]:.1f}", flush=True)
+            runs = [measure(checkpoint, recording, Path(folder)/f"{hours:g} h, {number}", options) for number in range(chosen.repeats)]  # nothing to go on with
+            told = json.loads(next(Path(folder).glob(f"{hours:g} h, 0/*/highlights.json")).read_text())["settings"]
+            walls_s, processors_s, peaks_gib = zip(*runs)
+            print(f"{hours:g} h, {told['engine']}, {told['precision']}, median (lowest to highest) of {len(runs)}: {described(walls_s, 1)} s, "
+                  f"{described([hours * 3600 / wall_s for wall_s in walls_s], 1)} times real time, {described(processors_s, 1)} s of processor, "
+                  f"peak {described(peaks_gib, 2)} GiB, load {os.getloadavg()[0]:.1f}", flush=True)
             recording.unlink()
 
 

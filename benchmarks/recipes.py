@@ -4,8 +4,8 @@
     highlight-sense prepare recordings/test --labels test.csv -o clips/test
     python benchmarks/recipes.py clips/train clips/test runs --seeds 0 1 2 --positives all 200 100 50
 
-A run is a recipe, a seed and a number of positives (whole recordings, drawn by the seed until they hold so many). Each leaves `last.pt` and `best.pt` in its folder
-and a line in `runs/results.jsonl`; a run that has its line is not done again. The table at the end is of all lines.
+A run is a recipe, a seed and a number of positives (whole recordings, drawn by the seed until they hold so many). Each leaves `last.pt` and `best.pt` in its
+folder and a line in `runs/results.jsonl`; a run that has its line is not done again. The table at the end is of all lines.
 """
 import argparse
 import json
@@ -22,10 +22,24 @@ from highlight_sense.batches import ClipLoader, EvaluationPlans
 from highlight_sense.checkpoint import BEFORE, save_checkpoint
 from highlight_sense.core import FrontEnd, ModelConfig, TrainConfig
 from highlight_sense.data import index_clips, split_clips
-from highlight_sense.dataset_aug import set_epoch
+from highlight_sense.dataset_aug import seed_of, set_epoch
+from highlight_sense.metrics import surely_lower
 from highlight_sense.model import HighlightCRNN
-from highlight_sense.train import (Evaluation, calibrate, evaluate, judge, keep_memory, make_loaders, peaks_inside, pick_device, pick_precision, predict,
-                                   start_training, train_epoch)
+from highlight_sense.train import (
+    Evaluation,
+    calibrate,
+    evaluate,
+    judge,
+    keep_memory,
+    make_loaders,
+    new_tally,
+    peaks_inside,
+    pick_device,
+    pick_precision,
+    predict,
+    start_training,
+    train_epoch,
+)
 
 
 def draw_recordings(index: pd.DataFrame, positives: int | None, seed: int) -> pd.DataFrame:
@@ -58,24 +72,34 @@ def run(recipe: str, seed: int, positives: int | None, epochs: int, sides: tuple
     rows, best, seconds = [], None, 0.0
     for epoch in range(epochs):
         began = time.perf_counter()
-        set_epoch(train_loader, epoch); torch.manual_seed(seed + epoch)
-        loss = train_epoch(state, train_loader, config, device, precision, False)
+        set_epoch(train_loader, epoch)
+        torch.manual_seed(seed_of(seed, epoch))
+        train_epoch(state, train_loader, config, device, precision, None, False)
         validation = evaluate(state.model, val_loader, device, 0.5, None, precision)
         seconds += time.perf_counter() - began
+        loss = float(state.tally["loss"] / state.tally["clips"])
         state.history.append({})
-        improved = best is None or validation.metrics["ap"] > best["validation_ap"]
-        row = {"epoch": epoch + 1, "seconds": seconds, "train_loss": loss, "validation_ap": validation.metrics["ap"], "validation_loss": validation.metrics["loss"]}
+        state.tally = new_tally(device)
+        improved = state.best is None or not surely_lower(validation.labels, validation.logits, state.best.logits)
+        row = {"epoch": epoch + 1, "seconds": seconds, "train_loss": loss,
+               "validation_ap": validation.metrics["ap"], "validation_loss": validation.metrics["loss"]}
         if recipe == "default" or improved or epoch + 1 == epochs:
             row |= settle(validation, predict(state.model, held_loader, device, precision), config)
             calibrated, calibration = calibrate(validation, config)
-            for name in ["last.pt"] + ["best.pt"] * improved:
-                save_checkpoint(out/name, state.model, epoch + 1, FrontEnd(), config.max_frames, calibrated.metrics["threshold"], calibrated.metrics, None, calibration)
-        if improved: best = row
+            known = epoch + 1, FrontEnd(), config.max_frames, calibrated.metrics["threshold"], calibrated.metrics, None, calibration
+            for name in ["last.pt"] + ["best.pt"] * improved: save_checkpoint(out/name, state.model, *known)
+        if improved: best, state.best = row, validation
         rows.append(row)
         print(f"{out.name} " + json.dumps({name: round(value, 4) for name, value in row.items()}), flush=True)
     return {"recipe": recipe, "seed": seed, "positives": positives, "training": [len(train_table), int(train_table.label.sum())],
-            "validation": [len(val_table), int(val_table.label.sum())], "precision": precision, "config": asdict(config), "rows": rows, "last": rows[-1], "best": best,
-            "peak_inside": peaks_inside(state.model, sides[1].path[sides[1].label == 1], config.max_frames, precision)}
+            "validation": [len(val_table), int(val_table.label.sum())], "precision": precision, "config": asdict(config),
+            "rows": rows, "last": rows[-1], "best": best,
+            "peak_inside": peaks_inside(state.model, sides[1].path[sides[1].label == 1], config.max_frames, precision)[0]}
+
+
+def spread(values: list[float]) -> str:
+    "Mean and range."
+    return f"{np.mean(values):.3f} ({min(values):.3f} to {max(values):.3f})"
 
 
 def table(lines: list[dict]) -> str:
@@ -84,9 +108,8 @@ def table(lines: list[dict]) -> str:
     for line in lines: kinds.setdefault((str(line["positives"] or "all"), line["recipe"]), []).append(line)
     for (positives, recipe), runs in sorted(kinds.items()):
         for when in ("best", "last"):
-            spread = lambda name, when=when, runs=runs: (values := [one[when][name] for one in runs]) and f"{np.mean(values):.3f} ({min(values):.3f} to {max(values):.3f})"
             words.append(f"{positives:>4} positives, {recipe:8}, {when} epoch, {len(runs)} seeds: " + ", ".join(
-                f"{name} {spread(name)}" for name in ("ap", "roc_auc", "f1", "ece_before", "ece", "brier_before", "brier")))
+                f"{name} {spread([one[when][name] for one in runs])}" for name in ("ap", "roc_auc", "f1", "ece_before", "ece", "brier_before", "brier")))
         words.append(f"{'':>16}peak inside {np.mean([one['peak_inside'] for one in runs]):.3f}, {np.mean([one['last']['seconds'] for one in runs]):.0f} s")
     return "\n".join(words)
 

@@ -4,11 +4,14 @@
     python benchmarks/scoring.py --device cuda --precision fp16
 
 Windows of 30 s from a log-mel of noise; full-size networks with random weights. Nothing is decoded here: `benchmarks/detect.py` measures the whole command.
+ONNX Runtime is measured where `pip install onnx onnxruntime` was run; neither is needed by anything else.
 """
 import argparse
+import io
 import os
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,15 +20,33 @@ import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
-from training import PlainCRNN, report
+from training import PlainCRNN, report, system_memory
 
 from highlight_sense.checkpoint import BEFORE, CheckpointInfo
-from highlight_sense.core import DetectConfig, FrontEnd, ModelConfig
+from highlight_sense.core import DetectConfig, FrontEnd, ModelConfig, usable_cores
 from highlight_sense.dataset_aug import pad_or_truncate
-from highlight_sense.detect import Detector, plan_windows, score_windows
-from highlight_sense.engine import OpenVINOEngine
+from highlight_sense.detect import Detector, plan_windows, score_mels, score_windows
+from highlight_sense.engine import OpenVINOEngine, WholeWindows
 from highlight_sense.model import HighlightCRNN
-from highlight_sense.train import keep_memory, pick_device, pick_precision
+from highlight_sense.train import has_fast_bf16, keep_memory, pick_device, pick_precision
+
+
+class ONNXEngine:
+    "The network in ONNX Runtime, on the processor, in single precision; to be compared with `OpenVINOEngine`."
+    def __init__(self, network: HighlightCRNN, precision: str = "fp32"):
+        import onnxruntime
+        self.precision, file, names = precision, io.BytesIO(), ["logits", "attention", "evidence"]
+        with warnings.catch_warnings():  # that this exporter is the old one: the new one has written GRUs that compute something else
+            warnings.simplefilter("ignore")
+            torch.onnx.export(WholeWindows(network).eval(), (torch.zeros(1, 2, network.config.n_mels, 4 * network.shrink),), file, dynamo=False,
+                              input_names=["log_mels"], output_names=names, dynamic_axes={"log_mels": {0: "windows", 3: "frames"}})
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = usable_cores()
+        self.session = onnxruntime.InferenceSession(file.getvalue(), options, providers=["CPUExecutionProvider"])
+
+    def __call__(self, specs: torch.Tensor) -> tuple[np.ndarray, ...]:  # logits (B, 1), attention and evidence (B, steps)
+        "Score windows, (B, 2, n_mels, T), of whole steps."
+        return tuple(self.session.run(None, {"log_mels": specs.contiguous().numpy()}))
 
 
 def one_by_one(model: PlainCRNN, mels: list[torch.Tensor], device: torch.device) -> Callable[[], float]:
@@ -39,18 +60,47 @@ def one_by_one(model: PlainCRNN, mels: list[torch.Tensor], device: torch.device)
     return run
 
 
-def batched(config: ModelConfig, mels: list[torch.Tensor], device: torch.device, precision: str, openvino: bool = False) -> Callable[[], float]:
-    "A function that scores windows as `detect` does and returns how many in a second."
+def make_detector(config: ModelConfig, device: torch.device, precision: str, engine: type | None = None) -> Detector:
+    "A network with random weights, the same ones every time, ready to score windows in PyTorch or in an engine."
     info = CheckpointInfo(config)
-    model = HighlightCRNN.from_config(config).to(device).eval()
-    detector = Detector(Path("none"), "", model, info, FrontEnd(), plan_windows(DetectConfig(), info, FrontEnd()), precision,
-                        OpenVINOEngine(model, precision) if openvino else None)
+    torch.manual_seed(0)
+    model = HighlightCRNN.from_config(config)
+    for block in model.cnn[1:]: torch.nn.init.normal_(block.norm.running_mean); torch.nn.init.uniform_(block.norm.running_var, 0.5, 2)
+    for weight in model.classifier.parameters(): weight.data.mul_(2)  # a logit of about 0.6: further from 0 than at first, and not where a sigmoid is flat
+    model = model.to(device).eval()
+    return Detector(Path("none"), "", model, info, FrontEnd(), plan_windows(DetectConfig(), info, FrontEnd()), precision, engine and engine(model, precision))
 
+
+def batched(detector: Detector, mels: list[torch.Tensor]) -> Callable[[], float]:
+    "A function that scores windows as `detect` does and returns how many in a second."
     def run() -> float:
         began = time.perf_counter()
         score_windows(detector, enumerate(mels))
         return len(mels) / (time.perf_counter() - began)
     return run
+
+
+def parity(detector: Detector, mels: list[torch.Tensor]) -> str:
+    "How far probabilities are from those of PyTorch in single precision, at three lengths and two batch sizes."
+    exact = make_detector(detector.info.config, next(detector.model.parameters()).device, "fp32")
+    differences, spread = [], []
+    for frames in (160, 640, 1280):
+        for windows in (1, 4):
+            found, expected = (1 / (1 + np.exp(-score_mels(one, [mel[..., :frames] for mel in mels[:windows]])[0])) for one in (detector, exact))
+            differences.append(np.abs(found - expected).max()); spread += [*expected]
+    return f"{max(differences):.1e} at most, where probabilities are {min(spread):.2f} to {max(spread):.2f}"
+
+
+def detectors_of(device: torch.device, precision: str) -> dict[str, Detector]:
+    "The default network in everything that this machine has."
+    ways = {f"in batches, {each}": (each, None) for each in dict.fromkeys(["fp32", precision])}
+    engines = (("OpenVINO", OpenVINOEngine, "openvino", ["fp32"] + ["bf16"] * has_fast_bf16(device)),
+               ("ONNX Runtime", ONNXEngine, "onnx onnxruntime", ["fp32"]))
+    for name, engine, packages, precisions in engines:
+        if device.type != "cpu": print(f"{name}: left out, it computes on a processor; --device cpu measures it")
+        elif all(map(find_spec, packages.split())): ways |= {f"in {name}, {each}": (each, engine) for each in precisions}
+        else: print(f"{name}: left out, it is not installed; pip install {packages}")
+    return {f"the default network {name}": make_detector(ModelConfig(), device, *how) for name, how in ways.items()}
 
 
 def main() -> None:
@@ -68,13 +118,12 @@ def main() -> None:
     rng = np.random.default_rng(0)
     mels = [torch.from_numpy(rng.normal(-8, 4, (2, 80, 1280)).astype(np.float32)) for _ in range(chosen.windows)]
     few = mels[:max(4, chosen.windows // 12)]
-    engines = {f"the default network in OpenVINO, {each}": batched(ModelConfig(), mels, device, each, True)
-               for each in dict.fromkeys(["fp32", precision]) if device.type == "cpu" and find_spec("openvino")}
+    detectors = detectors_of(device, precision)
+    for name, detector in detectors.items(): print(f"{name}: differs from PyTorch in single precision by {parity(detector, mels)}", flush=True)
     report("scoring windows of 30 s", {
-        "one window at a time, padded to a minute, fp32": one_by_one(PlainCRNN(**BEFORE).to(device).eval(), few, device),
-        "the notebook's network in batches, fp32": batched(ModelConfig(**BEFORE), few, device, "fp32"),
-        "the default network in batches, fp32": batched(ModelConfig(), mels, device, "fp32"),
-        f"the default network in batches, {precision}": batched(ModelConfig(), mels, device, precision), **engines,
+        "one window at a time, padded to a minute, fp32": system_memory(one_by_one(PlainCRNN(**BEFORE).to(device).eval(), few, device)),
+        "the notebook's network in batches, fp32": batched(make_detector(ModelConfig(**BEFORE), device, "fp32"), mels[:2 * len(few)]),
+        **{name: batched(detector, mels) for name, detector in detectors.items()},
     }, chosen.repeats, "windows/s")
 
 

@@ -2,33 +2,36 @@
 
     python benchmarks/training.py                  two ways to train, three ways to read, on this machine's fastest device
     python benchmarks/training.py --device cuda --precision fp16
+    python benchmarks/training.py --cold           the files are on the disk, not in memory, whenever a way begins
     python benchmarks/training.py --pack-gb 20     only how much memory training from a pack of this size takes
 
-The clips are noise with the lengths of the published set. The notebook's way is one `.pt` file for each clip through `torch.load` in the training process,
-single precision, every clip padded to a minute, 32 at a time, and the network of plain PyTorch modules that the notebook has.
+The clips are noise with the lengths of the published set. The notebook's way is one `.pt` file for each clip, through a bare `torch.load` in the training
+process, single precision, every clip padded to a minute, 32 at a time, the network of plain PyTorch modules that the notebook has, and the system's own memory.
 """
 import argparse
 import ctypes
 import json
+import mmap
 import os
 import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
+from torch.utils.data import DataLoader
 
 from highlight_sense.batches import ClipLoader, ClipReader, TrainingPlans, gather
 from highlight_sense.checkpoint import BEFORE
-from highlight_sense.core import FrontEnd, ModelConfig, TrainConfig, hash_file
-from highlight_sense.data import index_clips
-from highlight_sense.dataset_aug import sample_frame_count
+from highlight_sense.core import FrontEnd, ModelConfig, TrainConfig, ahead, hash_file
+from highlight_sense.data import index_clips, open_pack
+from highlight_sense.dataset_aug import BalancedSampler, HighlightSenseDataset, sample_frame_count, set_epoch
 from highlight_sense.model import HighlightCRNN, downsample_mask
 from highlight_sense.pack import HEAD, pack_clips, write_head
 from highlight_sense.train import Loader, keep_memory, make_loaders, pick_device, pick_precision, start_training, train_step
@@ -42,6 +45,21 @@ class PlainCRNN(HighlightCRNN):
         return states, downsample_mask(mask.to(x.device), self.shrink, states.shape[1])
 
 
+class PlainClips(HighlightSenseDataset):
+    "The notebook's data set: what `torch.load` gives is taken as it is."
+    def __getitem__(self, item: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor, int]:
+        index, position = item
+        mel, label, rng = torch.load(self.file_paths[index])["tensor"].float(), self.labels[index], np.random.default_rng([self.seed, self.epoch, position])
+        mel = mel * rng.uniform(0.5, 1.5)
+        return *self.pad_or_truncate(mel if label else self.augment_negative_tensor(mel, rng)), label
+
+
+def plain_loader(table: pd.DataFrame) -> DataLoader:
+    "The notebook's loader: 32 clips at a time, read in this process when they are asked for."
+    dataset = PlainClips(table.path, table.label)
+    return DataLoader(dataset, 32, sampler=BalancedSampler(dataset.labels))
+
+
 def make_clips(root: Path, number: int) -> Path:
     "Noise, of the lengths that the published clips have: 1.2 negatives of 30 s for each positive."
     rng = np.random.default_rng(0)
@@ -53,44 +71,74 @@ def make_clips(root: Path, number: int) -> Path:
     return root
 
 
-def training(network: type, config: TrainConfig, table: pd.DataFrame, device: torch.device, precision: str, steps: int | None) -> Callable[[], float]:
-    "A function that trains for some steps, or an epoch, and returns the clips of a second."
+def training(network: type, config: TrainConfig, loader: Loader, device: torch.device, precision: str, steps: int | None) -> Callable[[], float]:
+    "A function that trains for the first steps of the next epoch, or all of them, and returns the clips of a second."
     config = config.settled()
     model_config = ModelConfig(**BEFORE) if config.recipe == "notebook" else ModelConfig()
-    loader, _ = make_loaders(table, table, config, device)
     state = start_training(network.from_config(model_config).train(), config, device, precision)
-    batches = cycle_of(loader)
+    epochs = count()
 
     def run() -> float:
+        set_epoch(loader, next(epochs))
+        finish(device)
         clips, began = 0, time.perf_counter()
-        for batch in islice(batches, steps or len(loader)): train_step(state, batch, config, device, precision); clips += len(batch[2])
-        if device.type == "cuda": torch.cuda.synchronize()
+        for batch in islice(loader, steps or len(loader)): train_step(state, batch, config, device, precision); clips += len(batch[2])
+        finish(device)
         return clips / (time.perf_counter() - began)
     return run
 
 
+def finish(device: torch.device) -> None:
+    "Wait until everything is computed that was asked for."
+    if device.type == "cuda": torch.cuda.synchronize(device)
+
+
 def system_memory(run: Callable[[], float]) -> Callable[[], float]:
     "The same without `keep_memory`, which the notebook does not have either; what was kept until now is given back."
-    libc, trim_threshold, most_mmaps = ctypes.CDLL("libc.so.6"), -1, -4
+    libc, trim_threshold, mmap_threshold, most_mmaps = ctypes.CDLL("libc.so.6"), -1, -3, -4
 
-    def with_it() -> float:
-        libc.malloc_trim(0); libc.mallopt(trim_threshold, 128 * 2**10); libc.mallopt(most_mmaps, 65536)  # glibc's defaults
+    def with_it() -> float:  # where glibc's own adjustment arrives once a buffer of 32 MiB was freed; its first values would cost more page faults
+        libc.malloc_trim(0)
+        for name, value in ((trim_threshold, 64 * 2**20), (mmap_threshold, 32 * 2**20), (most_mmaps, 65536)): libc.mallopt(name, value)
         try: return run()
         finally: libc.malloc_trim(0); keep_memory()
     return with_it
 
 
-def cycle_of(loader: Loader) -> Iterator[tuple]:
-    "Its batches, epoch after epoch."
-    while True: yield from loader
-
-
-def reading(batches: Callable[[], Iterator[int]]) -> Callable[[], float]:
+def reading(batches: Callable[[], Iterator[int]], device: torch.device) -> Callable[[], float]:
     "A function that reads some batches and returns the clips of a second."
     def run() -> float:
+        finish(device)
         began = time.perf_counter()
-        return sum(batches()) / (time.perf_counter() - began)
+        clips = sum(batches())
+        finish(device)
+        return clips / (time.perf_counter() - began)
     return run
+
+
+def evict(folder: Path) -> None:
+    "Have the system forget what it keeps in memory of the files of a folder."
+    for path in folder.glob("*.pack"): open_pack(path).release()  # pages that a process has mapped would stay
+    for path in (path for path in folder.rglob("*") if path.is_file()):
+        with open(path, "rb") as file: os.fsync(file.fileno()); os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def cached_share(folder: Path) -> float:
+    "How much of the files of a folder the system has in memory."
+    mincore, found = ctypes.CDLL("libc.so.6").mincore, []
+    for path in (path for path in folder.rglob("*") if path.is_file() and path.stat().st_size):
+        mapped = np.memmap(path, np.uint8, "r")
+        pages = np.zeros(-(-len(mapped) // mmap.PAGESIZE), np.uint8)
+        failed = mincore(ctypes.c_void_p(mapped.ctypes.data), ctypes.c_size_t(len(mapped)), ctypes.c_void_p(pages.ctypes.data))
+        assert not failed, path
+        found.append(pages & 1)
+    return float(np.concatenate(found).mean())
+
+
+def from_disk(run: Callable[[], float], folder: Path) -> Callable[[], float]:
+    "The same, with files that have to be read from the disk again."
+    def with_it() -> float: evict(folder); return run()
+    return with_it
 
 
 def sparse_pack(path: Path, gigabytes: float) -> Path:
@@ -118,7 +166,8 @@ def memory(folder: Path, gigabytes: float, device: torch.device, precision: str)
     plans, read = TrainingPlans(table.label, table.frames, 16), ClipReader(table.path)
     for plan in plans: gather(plan, read)
     print(f", {peak_gib():.2f} after reading all of them", end="", flush=True)
-    run = training(HighlightCRNN, TrainConfig(workers=1), table, device, precision, 60)
+    config = TrainConfig(workers=1)
+    run = training(HighlightCRNN, config, make_loaders(table, table, config, device)[0], device, precision, 60)
     run()
     print(f", {peak_gib():.2f} after sixty steps of training")
 
@@ -130,10 +179,11 @@ def report(title: str, ways: dict[str, Callable[[], float]], repeats: int, unit:
     for _ in range(repeats):
         for name, run in ways.items(): found[name].append(run())
     first = found[next(iter(ways))]
-    print(f"\n{title}: {unit}, median (lowest to highest) of {repeats}; ratio to the first")
+    print(f"\n{title}: {unit}, median (lowest to highest) of {repeats}; ratio to the first in the same turn")
     for name, speeds in found.items():
-        ratio = statistics.median(speed / base for speed, base in zip(speeds, first))
-        print(f"  {name:58} {statistics.median(speeds):9.1f} ({min(speeds):.1f} to {max(speeds):.1f})  {ratio:6.1f}", flush=True)
+        ratios = [speed / base for speed, base in zip(speeds, first)]
+        spread = lambda values: f"({min(values):.1f} to {max(values):.1f})"
+        print(f"  {name:58} {statistics.median(speeds):9.1f} {spread(speeds):20} {statistics.median(ratios):6.1f} {spread(ratios)}", flush=True)
 
 
 def main() -> None:
@@ -143,6 +193,8 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--batch-size", type=int, help="of our way; none: the recipe's")
+    parser.add_argument("--cold", action="store_true", help="before each turn of each way, have the system forget the files")
+    parser.add_argument("--reading", action="store_true", help="measure only how fast batches are read")
     parser.add_argument("--pack-gb", type=float, help="measure only the memory, with a pack of this size")
     parser.add_argument("--steps", type=int, default=2, help="of 32 clips that the notebook's way is measured on")
     chosen = parser.parse_args()
@@ -157,18 +209,23 @@ def main() -> None:
         packed = index_clips(pack_clips(Path(folder)/"clips", Path(folder)/"clips.pack", progress=False)[0].path)
         notebook = TrainConfig(recipe="notebook", batch_size=32, workers=0)
         ours = TrainConfig(batch_size=chosen.batch_size, workers=1)
-        plans, read = TrainingPlans(packed.label, packed.frames, 32), ClipReader(packed.path)
+        plans, read, plain = TrainingPlans(packed.label, packed.frames, 32), ClipReader(packed.path), plain_loader(files)
+        checked, from_pack = make_loaders(files, files, notebook, device)[0], make_loaders(packed, packed, ours, device)[0]
+        turn = (lambda run: from_disk(run, Path(folder))) if chosen.cold else lambda run: run
+        if chosen.cold: evict(Path(folder)); print(f"cold: {cached_share(Path(folder)):.1%} of the files are in memory when a way begins")
         report("reading batches, one process", {
-            "the notebook's loader": reading(lambda: (len(labels) for *_, labels in islice(make_loaders(files, files, notebook)[0], 4))),
-            "from a pack, side by side": reading(lambda: (len(gather(plan, read).plan.clips) for plan in plans)),
-            "from a pack, augmented on the device": reading(lambda: (len(labels) for *_, labels in ClipLoader(packed, plans, device))),
+            "the notebook's loader": turn(system_memory(reading(lambda: (len(labels) for *_, labels in islice(plain, 4)), device))),
+            "from a pack, side by side": turn(reading(lambda: (len(gather(plan, read).plan.clips) for plan in plans), device)),
+            "from a pack, by two threads": turn(reading(lambda: (len(one.plan.clips) for one in ahead(lambda plan: gather(plan, read), plans, 4, 2)), device)),
+            "from a pack, augmented on the device": turn(reading(lambda: (len(labels) for *_, labels in ClipLoader(packed, plans, device)), device)),
         }, chosen.repeats)
+        if chosen.reading: return
         report("training", {
-            "the notebook's way, fp32": system_memory(training(PlainCRNN, notebook, files, device, "fp32", chosen.steps)),
-            "--recipe notebook, fp32": training(HighlightCRNN, notebook, files, device, "fp32", chosen.steps),
-            f"--recipe notebook, {precision}": training(HighlightCRNN, notebook, files, device, precision, chosen.steps),
-            "default recipe, from a pack, fp32": training(HighlightCRNN, ours, packed, device, "fp32", 16),
-            f"default recipe, from a pack, {precision}": training(HighlightCRNN, ours, packed, device, precision, None),
+            "the notebook's way, fp32": turn(system_memory(training(PlainCRNN, notebook, plain, device, "fp32", chosen.steps))),
+            "--recipe notebook, fp32": turn(training(HighlightCRNN, notebook, checked, device, "fp32", chosen.steps)),
+            f"--recipe notebook, {precision}": turn(training(HighlightCRNN, notebook, checked, device, precision, chosen.steps)),
+            "default recipe, from a pack, fp32": turn(training(HighlightCRNN, ours, from_pack, device, "fp32", 16)),
+            f"default recipe, from a pack, {precision}": turn(training(HighlightCRNN, ours, from_pack, device, precision, None)),
         }, chosen.repeats)
 
 

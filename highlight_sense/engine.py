@@ -6,6 +6,7 @@
 __all__ = ['WholeWindows', 'import_openvino', 'to_openvino', 'OpenVINOEngine', 'describe_network', 'export_checkpoint']
 
 # %% ../nbs/03b_engine.ipynb #286c6cec
+import copy
 import json
 from dataclasses import asdict
 from pathlib import Path
@@ -26,8 +27,8 @@ class WholeWindows(nn.Module):
         super().__init__()
         if not network.config.mask_aware:
             found = "found a network that hears its padding (the notebook's recipe, the published weights)"
-            raise InputError(f"{found}, expected a mask-aware one; use --engine torch")
-        self.network = network.eval()
+            raise InputError(f"{found}, expected a mask-aware one; train with the default recipe, or have PyTorch compute it")
+        self.network = network
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:  # logits (B, 1), attention and evidence (B, k)
         "Layer by layer."
@@ -43,32 +44,34 @@ def import_openvino():
     "The module, or one line that says how to get it."
     try: import openvino
     except ImportError:
-        raise InputError("--engine openvino: found no OpenVINO, expected it to be installed; pip install openvino, or use --engine torch") from None
+        raise InputError("found no OpenVINO, expected it installed; run pip install openvino") from None
     return openvino
 
 
 def to_openvino(network: HighlightCRNN):  # an openvino.Model
     "Convert a network: log-mels (B, 2, n_mels, T) to logits, attention and evidence."
     openvino = import_openvino()
+    ours = WholeWindows(copy.deepcopy(network).cpu()).eval()
     example = torch.zeros(2, 2, network.config.n_mels, 4 * network.shrink)
     shape = openvino.PartialShape([-1, 2, network.config.n_mels, -1])
-    with torch.no_grad(): converted = openvino.convert_model(WholeWindows(network.cpu()), example_input=example, input=[shape])
+    with torch.no_grad(): converted = openvino.convert_model(ours, example_input=example, input=[shape])
     converted.inputs[0].set_names({"log_mels"})
     for output, name in zip(converted.outputs, ("logits", "attention", "evidence")): output.set_names({name})
     return converted
 
-
+# %% ../nbs/03b_engine.ipynb #edcdd9f3
 class OpenVINOEngine:
     "A converted network that is ready to score windows on the processor."
     def __init__(
         self,
         network: HighlightCRNN,
-        precision: str = "fp32",   # fp32, bf16 or fp16; what the processor does not have is computed in fp32
+        precision: str = "fp32",   # fp32, bf16 or fp16, where the processor has it
     ):
         settings = {"INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}[precision], "PERFORMANCE_HINT": "LATENCY",
                     "INFERENCE_NUM_THREADS": usable_cores()}
         self.shrink = network.shrink
         self.compiled = import_openvino().Core().compile_model(to_openvino(network), "CPU", settings)
+        self.precision = {"f32": "fp32", "bf16": "bf16", "f16": "fp16"}[self.compiled.get_property("INFERENCE_PRECISION_HINT").to_string()]
 
     def __call__(self, specs: torch.Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # logits (B, 1), attention and evidence (B, steps)
         "Score windows, (B, 2, n_mels, T), of whole steps."
@@ -76,7 +79,7 @@ class OpenVINOEngine:
         found = self.compiled.create_infer_request().infer([specs.contiguous().numpy()])  # a request of its own: threads may come at the same time
         return tuple(found[number] for number in range(3))
 
-# %% ../nbs/03b_engine.ipynb #45bfe094
+# %% ../nbs/03b_engine.ipynb #275a4be6
 def describe_network(info: CheckpointInfo) -> dict:
     "What somebody has to know who wants to use a network."
     return {"front_end": asdict(info.front_end) if info.front_end else None, "tracks": ["voice", "game"],
@@ -94,6 +97,7 @@ def export_checkpoint(
     network, info = load_checkpoint(checkpoint)
     openvino, converted, weights = import_openvino(), to_openvino(network), out.with_suffix(".bin")
     converted.set_rt_info(json.dumps(describe_network(info)), "highlight_sense")
-    with write_atomically(weights) as bin_beside, write_atomically(out) as beside:
+    with write_atomically(out) as beside, write_atomically(weights) as bin_beside:  # the last one named is renamed first
         openvino.serialize(converted, str(beside), str(bin_beside))
+        out.unlink(missing_ok=True)
     return out, weights
