@@ -1,9 +1,12 @@
 "The first command of README.md, as a newcomer runs it."
 import json
+import shlex
 import subprocess
 import sys
 
 import pytest
+
+from highlight_sense.cli import main
 
 LIMIT_KIB = 2 * 1024 ** 2  # 2 GiB of memory
 
@@ -48,6 +51,17 @@ def test_it_ends_with_highlights(demo):
     found = len(json.loads((report.parent/"highlights.json").read_text())["highlights"])
     assert found and len(list((report.parent/"clips").iterdir())) == found and report.read_text().count("<article") == found
     assert len(list((report.parent/"timelines").iterdir())) == 4 and len(list((report.parent/"chapters").iterdir())) == 3
+
+
+def test_its_last_lines_repeat_it(demo):
+    "The two commands run, and find what the demo found."
+    out, printed, _ = demo
+    report, = out.glob("found/*/report.html")
+    highlights = lambda: json.loads((report.parent/"highlights.json").read_text())["highlights"]
+    before, lines = highlights(), printed.splitlines()[-2:]
+    report.unlink()
+    for line in lines: main(shlex.split(line)[1:])
+    assert highlights() == before and report.exists() and [shlex.split(line)[1] for line in lines] == ["detect", "publish"]
 
 
 def test_it_stays_within_its_memory(demo):

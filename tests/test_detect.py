@@ -230,7 +230,7 @@ def test_the_network_listens(expected, place, score):
 
 @pytest.mark.parametrize(("ending", "options"), [
     ("mkv", None), ("mp4", {"movflags": "faststart"}), ("mp4", {"movflags": "frag_keyframe+empty_moov"}), ("mp4", {"movflags": "hybrid_fragmented"}),
-    ("mov", None), ("ts", None), ("ts", {"output_ts_offset": "1.4"})],
+    ("mov", None), ("ts", None), ("ts", {"output_ts_offset": "1.4"}), ("flv", None)],
     ids=lambda value: value if isinstance(value, str) else "+".join((value or {"": "plain"}).values()))
 def test_containers(ending, options, obs, place, score, expected):
     "The container makes no difference, but for the instant by which some show picture and sound later; AAC makes hardly any."
@@ -243,7 +243,22 @@ def test_containers(ending, options, obs, place, score, expected):
     assert len(found) - len(expected) in (0, 1)  # the padding of the last packet
 
 
-def test_flv_has_one_track(obs, place, score, checkpoint):
+def test_two_tracks_in_flv_are_published(obs, place, checkpoint):
+    "Both are in each clip."
+    detect(checkpoint, remux(obs, place/"two.flv"), "--top", 2, "--max-length", 5, out=place/"two")
+    assert call("publish", place/"two", "--clips", "--timeline", "--report")[0] == 0
+    clips = list((place/"two"/"two"/"clips").iterdir())
+    assert len(clips) == 2 and all(np.abs(read_audio(clip, (0, 1))).mean(axis=1).min() > 1e-3 for clip in clips)
+
+
+def test_half_of_a_transport_stream(obs, place, checkpoint):
+    "Is a shorter recording, since it says nowhere how long it was to be; how long it is, is printed."
+    (place/"half.ts").write_bytes((whole := remux(obs, place/"full.ts").read_bytes())[:len(whole) * 6 // 10])
+    printed = detect(checkpoint, place/"half.ts", out=place/"half")
+    assert re.search(r"half\.ts: \d+ highlights? in 0:(1[789]|2\d),", printed) and 2 <= len(logits_of(place/"half")) < WINDOWS
+
+
+def test_flv_with_one_track(obs, place, score, checkpoint):
     "A mix: it has to be said what to do with it."
     flv = remux(obs, place/"stream.flv", only_track=1)
     choices = refused("detect", checkpoint, flv, "-o", place/"flv")
@@ -296,7 +311,8 @@ def test_weights_as_published(plain, place):
     golden = torch.load(Path(__file__).parent/"data"/"tiny_crnn.pt", weights_only=True)
     for dialect in ("published", "notebook"):
         torch.save(golden[dialect], place/f"{dialect}.pt")
-        detect(place/f"{dialect}.pt", plain, "--max-length", 4, "--merge", 0, out=place/dialect)
+        printed = detect(place/f"{dialect}.pt", plain, "--max-length", 4, "--merge", 0, out=place/dialect)
+        assert "no threshold in this checkpoint: the best 10" in printed and "no calibration" in printed
         record = json.loads((place/dialect/"plain"/"highlights.json").read_text())
         assert (record["settings"]["top"], record["settings"]["threshold"], record["checkpoint"]["dialect"]) == (10, None, dialect)
         table = pd.read_csv(place/dialect/"plain"/"highlights.csv")
@@ -344,6 +360,42 @@ def test_a_folder_with_bad_ones(folder_of_many, checkpoint, place):
     assert call(*command, "--threshold", 0)[0] == 2
     changed = {path.name for path, time in times if path.stat().st_mtime_ns != time}
     assert changed == {"highlights.json", "highlights.csv", "manifest.json"}
+
+
+def test_all_that_failed_is_printed(brief, place, tmp_path):
+    "Also what was not there before anything began."
+    command = [*brief[0][:2], tmp_path/"nope1.mkv", tmp_path/"nope2.mkv", *brief[0][2:], tmp_path/"out"]
+    code, printed, complaint = call(*command)
+    assert code == 2 and "2 of 3 recordings failed" in complaint and (tmp_path/"out"/"brief"/"highlights.json").exists()
+    assert [line.partition(":")[2].split("nope")[1][0] for line in printed.splitlines() if line.startswith("failed: ")] == ["1", "2"]
+
+
+def test_another_recording_of_that_name(brief, place, tmp_path):
+    "Does not take the place of the first, unless it is told to; the first is known again where it was moved to."
+    for folder in ("A", "B"): (tmp_path/folder).mkdir()
+    shutil.copy(place/"brief.mkv", tmp_path/"A"/"brief.mkv")
+    write_recording(tmp_path/"B"/"brief.mkv", {"Mic": GAME[:20 * RATE_HZ], "Game": VOICE[:20 * RATE_HZ]}, RATE_HZ)
+    command = lambda folder: [*brief[0][:2], tmp_path/folder/"brief.mkv", *brief[0][3:], tmp_path/"out"]
+    assert call(*command("A"))[0] == 0
+    first = products_in(tmp_path/"out")
+    message = refused(*command("B"))
+    assert all(str(tmp_path/folder/"brief.mkv") in message for folder in "AB") and "--force" in message and products_in(tmp_path/"out") == first
+    (tmp_path/"C").mkdir()
+    (tmp_path/"A"/"brief.mkv").rename(tmp_path/"C"/"brief.mkv")
+    assert call(*command("C"))[0] == 0 and products_in(tmp_path/"out")["scores.csv"] == first["scores.csv"]
+    assert call(*command("B"), "--force")[0] == 0 and products_in(tmp_path/"out")["scores.csv"] != first["scores.csv"]
+
+
+def test_results_among_the_recordings(brief, place, tmp_path):
+    "Clips of an earlier run are no recordings; what a person has put into folders of the same place is."
+    shutil.copy(place/"brief.mkv", tmp_path/"a.mkv")
+    command = [*brief[0][:2], tmp_path, *brief[0][3:], tmp_path]
+    assert call(*command)[0] == 0 and call("publish", tmp_path, "--clips")[0] == 0
+    (tmp_path/"day1").mkdir()
+    shutil.copy(place/"brief.mkv", tmp_path/"day1"/"b.mkv")
+    code, printed, _ = call(*command)
+    assert code == 0 and f"skipped: {tmp_path/'a'}: 3 media files" in printed
+    assert {path.parent.name for path in tmp_path.rglob("highlights.json")} == {"a", "b"}
 
 
 # What ends a run
@@ -466,7 +518,7 @@ def test_disk_full_at_any_file(number, brief, place, tmp_path, monkeypatch):
 
     def fails(handle: int) -> None:
         left[0] -= 1
-        if left[0] == 0: raise OSError(number, os.strerror(number), "somewhere")
+        if left[0] == 0: raise OSError(number, os.strerror(number))
         sync(handle)
 
     monkeypatch.setattr(os, "fsync", fails)
@@ -477,7 +529,7 @@ def test_disk_full_at_any_file(number, brief, place, tmp_path, monkeypatch):
         shutil.copytree(place/"unharmed", out)
         code, _, complaint = call(*fewer, out)
         if not code: break
-        assert code == 2 and complaint.startswith("highlight-sense: ") and "\n" not in complaint and os.strerror(number) in complaint
+        assert code == 2 and complaint.startswith(f"highlight-sense: {out/'brief'}") and "\n" not in complaint and os.strerror(number) in complaint
         found = products_in(out)
         assert found["scores.csv"] == unharmed["scores.csv"] and json.loads(found["highlights.json"])
         assert not list(out.rglob("*.part*"))
@@ -497,6 +549,8 @@ def test_disk_full_at_any_file(number, brief, place, tmp_path, monkeypatch):
     (["{place}/plain.mkv", "--window", "61"], "60.0 s"),
     (["{place}/plain.mkv", "--window", "40"], "shorter --window"),
     (["{place}/plain.mkv", "--window", "0.1"], "at least"),
+    (["{place}/plain.mkv", "--window", "5", "--stride", "6"], "at most the 5 s of a window"),
+    (["{place}/plain.mkv", "{place}/obs.mkv", "--mic", "{place}/mic.mka", "--game", "{place}/mic.mka"], "2 recordings"),
     (["{place}/plain.mkv", "--threshold", "2"], "between 0 and 1"),
     (["{place}/plain.mkv", "--top", "0"], "above 0"),
     (["{place}/plain.mkv", "--min-length", "9", "--max-length", "5"], "at most"),
@@ -529,14 +583,14 @@ def test_bad_checkpoint_or_folder(checkpoint, plain, place, tmp_path):
 
 @pytest.mark.parametrize("name", [*PRODUCTS, "manifest.json"])
 def test_files_that_are_not_ours(name, brief, place, tmp_path):
-    "They stay as they are, and so does everything else; `--force` replaces them."
+    "They stay as they are, and nothing is put beside them, of whatever name they are; `--force` replaces those in the way, and no others."
     command, unharmed = brief
     (tmp_path/"brief").mkdir()
-    (tmp_path/"brief"/name).write_text("mine")
     (tmp_path/"brief"/"notes.txt").write_text("my notes")
+    assert all(word in refused(*command, tmp_path) for word in ("notes.txt", "--force", str(tmp_path/"brief")))
+    (tmp_path/"brief"/name).write_text("mine")
     assert "--force" in refused(*command, tmp_path)
-    mine = {path.name: path.read_text() for path in (tmp_path/"brief").iterdir() if path.name != "manifest.json" or name == "manifest.json"}
-    assert mine == {name: "mine", "notes.txt": "my notes"}
+    assert {path.name: path.read_text() for path in (tmp_path/"brief").iterdir()} == {name: "mine", "notes.txt": "my notes"}
     assert call(*command, tmp_path, "--force")[0] == 0 and products_in(tmp_path) == unharmed
     assert (tmp_path/"brief"/"notes.txt").read_text() == "my notes"
     (tmp_path/"brief"/"highlights.csv").write_text("edited by hand")

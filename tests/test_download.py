@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,7 +17,7 @@ import numpy as np
 import pytest
 import torch
 
-from highlight_sense import download
+from highlight_sense import cli, download
 from highlight_sense.audio import audio_frame, probe, write_recording
 from highlight_sense.checkpoint import load_checkpoint
 from highlight_sense.core import InputError
@@ -163,6 +164,17 @@ def test_fetched_weights_load(web, weights, tmp_path, capfd):
     assert fetch(web, tmp_path/"new"/"models") == path
     assert listing(tmp_path/"new") == ["models", "models/best_model.pt"]
     assert capfd.readouterr() == ("", "")
+
+
+def test_the_verb_of_the_command_line(web, weights, tmp_path, monkeypatch, capsys):
+    "`fetch --weights` leaves the file, and says where it is and what it is worth."
+    published = partial(download.fetch_weights, source=f"{web.url}/best_model.pt", blob=web.blob)
+    monkeypatch.setattr(download, "fetch_weights", published)
+    cli.main(["fetch", "--weights", "-o", str(tmp_path/"models")])
+    assert capsys.readouterr().out == f"{tmp_path/'models'/'best_model.pt'}\n{download.WEIGHTS_NOTICE}\n"
+    assert (tmp_path/"models"/"best_model.pt").read_bytes() == weights and listing(tmp_path/"models") == ["best_model.pt"]
+    with pytest.raises(SystemExit) as ended: cli.main(["fetch", "somebody/clips", "--weights", "-o", str(tmp_path/"other")])
+    assert ended.value.code == 2 and "'somebody/clips' and --weights" in capsys.readouterr().err and not (tmp_path/"other").exists()
 
 
 def test_defaults_name_the_published_file():
