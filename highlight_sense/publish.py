@@ -14,12 +14,13 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 
 from .audio import probe
 from .clips import Cut, clip_stem, copy_clip, exact_clip
 from .core import InputError, hash_file
-from .detect import SCHEMA, OurFolder, do_each, fingerprint, hash_of, read_scores
+from .detect import SCHEMA, OurFolder, do_each, fingerprint, hash_of, key_of, read_scores
 from .report import TEMPLATES, write_report
 from .timelines import Span, write_chapters, write_timelines, youtube_notice
 from .tracks import Pair, Track
@@ -162,14 +163,11 @@ def put_all(ours: OurFolder, kind: str, names: Sequence[str], made_from: str, wr
 
 # %% ../nbs/05_publish.ipynb #3b204130
 def publish_timelines(found: Found, ours: OurFolder) -> list[str]:
-    "Write the timelines, if there is anything to put on them: one set for each file of the recording, cut alike."
-    spans, sets = spans_of(found), {}
-    for number, media in enumerate(map(probe, found.files)):
-        inside = [span for span in spans if span.start_s < media.duration_s]
-        if inside: sets[found.folder.name if len(found.files) == 1 else f"{found.folder.name}-{number + 1}-{media.path.stem}"] = media, inside
-    names = [f"timelines/{stem}.{ending}" for stem in sets for ending in ("otio", "edl", "xml", "fcpxml")]
-    made_from = hash_of(["timelines", 1, found.identity, [str(path.resolve()) for path in found.files]])
-    put_all(ours, "timelines/", names, made_from, lambda: [write_timelines(*reel, ours.path/"timelines", stem) for stem, reel in sets.items()])
+    "Write the timelines, if there is anything to put on them: one set, with all files of the recording in it."
+    spans, stem = spans_of(found), found.folder.name
+    names = [f"timelines/{stem}.{ending}" for ending in ("otio", "edl", "xml", "fcpxml")] if spans else []
+    made_from = hash_of(["timelines", 2, found.identity, [str(path.resolve()) for path in found.files]])
+    put_all(ours, "timelines/", names, made_from, lambda: write_timelines([*map(probe, found.files)], spans, ours.path/"timelines", stem))
     return names
 
 
@@ -186,10 +184,11 @@ def publish_report(found: Found, ours: OurFolder) -> str:
     "Write the report, with links to those clips that are there."
     known = {made_from: name for name, (made_from, _) in ours.files.items() if name.startswith("clips/") and (ours.path/name).is_file()}
     clips = [known.get(clip_key(found, one, False)) or known.get(clip_key(found, one, True)) for one in found.highlights]
-    made_from = hash_of(["report", TEMPLATES, found.record, clips, hash_file(found.folder/"scores.csv")])
+    detected = date.fromtimestamp((found.folder/"highlights.json").stat().st_mtime)
+    made_from = hash_of(["report", TEMPLATES, found.record, clips, hash_file(found.folder/"scores.csv"), detected])
     if ours.has("report.html", made_from): return "report.html"
     with ours.writing("report.html", made_from) as path:
-        write_report(path, found.record, read_scores(found.folder/"scores.csv"), found.pair, found.files, clips)
+        write_report(path, found.record, read_scores(found.folder/"scores.csv"), found.pair, found.files, clips, detected)
     return "report.html"
 
 # %% ../nbs/05_publish.ipynb #0a734097
@@ -222,12 +221,14 @@ def publish_one(
     "Write what was asked for of one detection."
     found, ours = read_found(folder, recordings), OurFolder(folder, force)
     if "clips" in kinds and "report.html" in ours.files: kinds = (*kinds, "report")  # one that is there shows the clips
-    return Products(
+    products = Products(
         folder, nothing=not found.highlights, clips=tuple(publish_clips(found, ours, exact)) if "clips" in kinds else (),
         timelines=tuple(publish_timelines(found, ours)) if "timelines" in kinds else (),
         chapters=tuple(publish_chapters(found, ours)) if "chapters" in kinds else (),
         report=publish_report(found, ours) if "report" in kinds else None,
         notice=youtube_notice(spans_of(found), found.record["recording"]["duration_s"]) if "chapters" in kinds and found.highlights else None)
+    for kind in kinds: ours.show("report.html" if kind == "report" else kind, key_of(found.highlights))
+    return products
 
 # %% ../nbs/05_publish.ipynb #bbb57f46
 KINDS = ("clips", "timelines", "chapters", "report")

@@ -5,10 +5,11 @@
 # %% auto #0
 __all__ = ['STANDARD_RATES', 'DROP_RATES', 'EDL_TRACKS', 'EDL_CHANNELS', 'OUT_CHANNELS', 'SHORTEST_S', 'BEFORE', 'BETWEEN',
            'AFTER', 'Span', 'plain', 'require_spans', 'timeline_rate', 'timecode_of', 'frame_number', 'start_timecode',
-           'Cut', 'Reel', 'lay_cuts', 'lay_reel', 'add_track', 'track_title', 'channels_of', 'otio_timeline',
-           'make_timeline', 'edl_text', 'node', 'xml_text', 'fcp7_rate', 'fcp7_timecode', 'fcp7_sound', 'fcp7_picture',
-           'Channel', 'channels_in', 'fcp7_file', 'fcp7_links', 'fcp7_clip', 'fcp7_track', 'fcp7_xml', 'fcpx_time',
-           'fcpx_asset', 'fcpx_clip', 'fcpxml', 'write_timelines', 'write_text', 'Chapter', 'room', 'list_chapters',
+           'Cut', 'Footage', 'Reel', 'lay_cuts', 'lay_footage', 'lay_reel', 'otio_range', 'otio_clip', 'add_track',
+           'track_title', 'channels_of', 'otio_timeline', 'make_timeline', 'edl_event', 'edl_text', 'node', 'xml_text',
+           'fcp7_rate', 'fcp7_timecode', 'fcp7_sound', 'fcp7_picture', 'Channel', 'channels_in', 'fcp7_file',
+           'fcp7_cuts', 'fcp7_links', 'fcp7_clip', 'fcp7_track', 'fcp7_xml', 'fcpx_time', 'fcpx_asset', 'fcpx_sounds',
+           'fcpx_clip', 'fcpx_items', 'fcpxml', 'write_timelines', 'write_text', 'Chapter', 'room', 'list_chapters',
            'youtube_title', 'youtube_chapters', 'youtube_notice', 'chapter_times', 'webvtt_chapters',
            'ffmetadata_chapters', 'write_chapters']
 
@@ -24,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
-from .audio import AudioTrack, MediaInfo, open_media
+from .audio import AudioTrack, MediaInfo, VideoTrack, open_media
 from .core import InputError, clock, require_folder, write_atomically
 
 if TYPE_CHECKING: import opentimelineio as otio
@@ -127,15 +128,51 @@ class Cut:
 
 # %% ../nbs/04b_timelines.ipynb #0c1f72f0
 @dataclass(frozen=True)
+class Footage:
+    "A file of a recording, as a reel uses it."
+    media: MediaInfo
+    number: int  # from 1, the one with the picture first
+    origin: int  # frame number of its first frame, by its own timecode
+    length: int  # frames
+    drop: bool   # its timecode is drop-frame
+
+    @property
+    def shown(self) -> bool:
+        "Whether it gives the picture: of several files only one does."
+        return self.number == 1 and self.media.video is not None
+
+    @property
+    def file_name(self) -> str:
+        "For the timeline."
+        return plain(self.media.path.name)
+
+    @property
+    def url(self) -> str:
+        "Where the file is."
+        return self.media.path.absolute().as_uri()
+
+    def frames_of(self, cut: Cut) -> int:
+        "How much of a cut there is in this file, which may end before the others do."
+        return max(0, min(cut.frames, self.length - cut.source))
+
+# %% ../nbs/04b_timelines.ipynb #6971bc55
+@dataclass(frozen=True)
 class Reel:
     "Highlights one after the other: what all formats are written from."
-    media: MediaInfo
+    footage: tuple[Footage, ...]
     rate: Fraction          # frames per second of everything here
-    drop: bool              # timecode is drop-frame
-    origin: int             # frame number of the recording's first frame
     start: int              # frame number of the reel's first frame
-    length: int             # frames of the recording
     cuts: tuple[Cut, ...]
+
+    @property
+    def drop(self) -> bool:
+        "Whether its timecode is drop-frame: as that of the first file."
+        return self.footage[0].drop
+
+    @property
+    def video(self) -> VideoTrack | None:
+        "The picture."
+        return self.footage[0].media.video
 
     @property
     def frames(self) -> int:
@@ -143,14 +180,9 @@ class Reel:
         return self.cuts[-1].record + self.cuts[-1].frames
 
     @property
-    def file_name(self) -> str:
-        "The recording's."
-        return plain(self.media.path.name)
-
-    @property
-    def url(self) -> str:
-        "Where the recording is."
-        return self.media.path.absolute().as_uri()
+    def title(self) -> str:
+        "After the files."
+        return " + ".join(plain(one.media.path.stem) for one in self.footage)
 
 # %% ../nbs/04b_timelines.ipynb #3e603c7e
 def lay_cuts(
@@ -167,49 +199,78 @@ def lay_cuts(
         record += end - start
 
 # %% ../nbs/04b_timelines.ipynb #2a7d9b6b
+def lay_footage(media: MediaInfo, number: int, rate: Fraction, timecode: str | None) -> Footage:
+    "A file in frames of a reel."
+    drop = timecode is not None and ";" in timecode and rate in DROP_RATES
+    counted = round(media.video.rate if media.video and media.video.rate else rate)
+    origin = frame_number(timecode, rate, drop, counted) if timecode else 0
+    return Footage(media, number, origin, max(1, round(Fraction(media.duration_s) * rate)), drop)
+
+
 def lay_reel(
-    media: MediaInfo,
+    files: Sequence[MediaInfo],               # of one recording, started together
     spans: Sequence[Span],
-    timecode: str | None = None,  # of the recording's first frame
+    timecodes: Sequence[str | None] = (),     # of the first frame of each file; none given: no file has one
 ) -> Reel:
     "Highlights of a recording, in this order, as a reel."
-    require_spans(spans, media.duration_s, media.path)
-    if not media.video and not media.tracks: raise InputError(f"{media.path}: found neither picture nor sound, expected one of them; choose another file")
-    pace = media.video.rate if media.video else None
-    rate = timeline_rate(pace)
-    drop = timecode is not None and ";" in timecode and rate in DROP_RATES
-    length = max(1, round(Fraction(media.duration_s) * rate))
-    origin = frame_number(timecode, rate, drop, round(pace or rate)) if timecode else 0
-    return Reel(media, rate, drop, origin, frame_number("01:00:00:00", rate, drop), length, tuple(lay_cuts(spans, rate, length)))
+    for media in files:
+        if not media.video and not media.tracks: raise InputError(f"{media.path}: found neither picture nor sound, expected one of them; choose another file")
+    require_spans(spans, max(media.duration_s for media in files), " + ".join(str(media.path) for media in files))
+    known = list(zip(files, timecodes or [None] * len(files), strict=True))
+    known.sort(key=lambda one: one[0].video is None)
+    rate = timeline_rate(known[0][0].video.rate if known[0][0].video else None)
+    footage = tuple(lay_footage(media, number, rate, timecode) for number, (media, timecode) in enumerate(known, 1))
+    cuts = tuple(lay_cuts(spans, rate, max(one.length for one in footage)))
+    return Reel(footage, rate, frame_number("01:00:00:00", rate, footage[0].drop), cuts)
 
-# %% ../nbs/04b_timelines.ipynb #f0d84132
+# %% ../nbs/04b_timelines.ipynb #fca194d0
+def otio_range(reel: Reel, start: int, frames: int) -> "otio.opentime.TimeRange":
+    "Some frames at the rate of a reel."
+    import opentimelineio as otio
+    return otio.opentime.TimeRange(*(otio.opentime.RationalTime(count, float(reel.rate)) for count in (start, frames)))
+
+
+def otio_clip(
+    reel: Reel,
+    number: int,               # of the cut, from 1
+    footage: Footage,
+    audio: AudioTrack | None,  # none: the picture
+) -> "otio.schema.Clip":
+    "A cut on one track, as far as its file goes."
+    import opentimelineio as otio
+    cut = reel.cuts[number - 1]
+    file = otio.schema.ExternalReference(footage.url, otio_range(reel, footage.origin, footage.length))
+    file.name = footage.file_name
+    clip = otio.schema.Clip(cut.name, file, otio_range(reel, footage.origin + cut.source, footage.frames_of(cut)))
+    clip.metadata["highlight_sense"] = {"note": cut.note, "audio_track": audio.number if audio else None}
+    clip.metadata["Resolve_OTIO"] = {"Link Group ID": number} | ({"Channels": [
+        {"Source Track ID": audio.number, "Source Channel ID": channel} for channel in range(channels_of(audio))]} if audio else {})
+    return clip
+
+# %% ../nbs/04b_timelines.ipynb #c84b5f75
 def add_track(
     timeline: "otio.schema.Timeline",
     reel: Reel,
+    footage: Footage,
     audio: AudioTrack | None,  # none: the picture
 ) -> None:
     "A track with all cuts of the reel."
     import opentimelineio as otio
-    time = lambda frames: otio.opentime.RationalTime(frames, float(reel.rate))
-    span = lambda start, frames: otio.opentime.TimeRange(time(start), time(frames))
-    title = track_title(audio) if audio else "Video"
+    title = track_title(footage, audio) if audio else "Video"
     track = otio.schema.Track(title, kind=otio.schema.TrackKind.Audio if audio else otio.schema.TrackKind.Video)
     timeline.tracks.append(track)
     for number, cut in enumerate(reel.cuts, 1):
-        file = otio.schema.ExternalReference(reel.url, span(reel.origin, reel.length))
-        file.name = reel.file_name
-        clip = otio.schema.Clip(cut.name, file, span(reel.origin + cut.source, cut.frames))
-        clip.metadata["highlight_sense"] = {"note": cut.note, "audio_track": audio.number if audio else None}
-        clip.metadata["Resolve_OTIO"] = {"Link Group ID": number} | ({"Channels": [
-            {"Source Track ID": audio.number, "Source Channel ID": channel} for channel in range(channels_of(audio))]} if audio else {})
+        frames = footage.frames_of(cut)
+        pieces = [otio_clip(reel, number, footage, audio)] * (frames > 0)
+        pieces += [otio.schema.Gap(source_range=otio_range(reel, 0, cut.frames - frames))] * (frames < cut.frames)
         if len(timeline.tracks) == 1:
-            clip.markers.append(otio.schema.Marker(name=cut.name, marked_range=clip.source_range, color="GREEN", comment=cut.note))
-        track.append(clip)
+            pieces[0].markers.append(otio.schema.Marker(name=cut.name, marked_range=pieces[0].source_range, color="GREEN", comment=cut.note))
+        track.extend(pieces)
 
-# %% ../nbs/04b_timelines.ipynb #c0709d63
-def track_title(track: AudioTrack) -> str:
-    "What an audio track is called."
-    return plain(track.title or "") or f"Audio {track.number + 1}"
+# %% ../nbs/04b_timelines.ipynb #df1d4f37
+def track_title(footage: Footage, track: AudioTrack) -> str:
+    "What an audio track is called; the only one of a file, if nobody gave it a title, after the file."
+    return plain(track.title or "") or (plain(footage.media.path.stem) if len(footage.media.tracks) == 1 else f"Audio {track.number + 1}")
 
 
 def channels_of(track: AudioTrack) -> int:
@@ -220,33 +281,49 @@ def channels_of(track: AudioTrack) -> int:
 def otio_timeline(reel: Reel) -> "otio.schema.Timeline":
     "A reel as OpenTimelineIO knows it."
     import opentimelineio as otio
-    timeline = otio.schema.Timeline(plain(reel.media.path.stem), global_start_time=otio.opentime.RationalTime(reel.start, float(reel.rate)))
-    if reel.media.video: add_track(timeline, reel, None)
-    for audio in reel.media.tracks: add_track(timeline, reel, audio)
+    timeline = otio.schema.Timeline(reel.title, global_start_time=otio.opentime.RationalTime(reel.start, float(reel.rate)))
+    if reel.video: add_track(timeline, reel, reel.footage[0], None)
+    for footage in reel.footage:
+        for audio in footage.media.tracks: add_track(timeline, reel, footage, audio)
     return timeline
 
 
-def make_timeline(media: MediaInfo, spans: Sequence[Span]) -> "otio.schema.Timeline":
+def make_timeline(files: Sequence[MediaInfo], spans: Sequence[Span]) -> "otio.schema.Timeline":
     "Highlights of a recording, one after the other, as an OpenTimelineIO timeline."
-    return otio_timeline(lay_reel(media, spans, start_timecode(media.path)))
+    return otio_timeline(lay_reel(files, spans, [start_timecode(media.path) for media in files]))
 
 # %% ../nbs/04b_timelines.ipynb #1b3ed51d
 EDL_TRACKS = 4  # CMX 3600 has four audio channels
-EDL_CHANNELS = {(True, 0): "V", (True, 1): "B", (True, 2): "AA/V", (False, 1): "A", (False, 2): "AA"}  # (picture, audio up to 2): code
+EDL_CHANNELS = {(True, ""): "V", (True, "1"): "B", (True, "2"): "A2/V", (True, "12"): "AA/V",  # (picture, which of the first two channels): code
+                (False, ""): "NONE", (False, "1"): "A", (False, "2"): "A2", (False, "12"): "AA"}
 
 
+def edl_event(reel: Reel, number: int, cut: Cut, footage: Footage, channels: Sequence[int]) -> list[str]:  # `number` of the event, `channels` from 1
+    "A cut of one file: its picture, if it gives one, and its audio tracks on these channels."
+    source, record = footage.origin + cut.source, reel.start + cut.record
+    names = [timecode_of(frame, reel.rate, footage.drop) for frame in (source, source + footage.frames_of(cut))]
+    names += [timecode_of(frame, reel.rate, reel.drop) for frame in (record, record + footage.frames_of(cut))]
+    low, high = ("".join(str(channel) for channel in channels if channel in pair) for pair in ((1, 2), (3, 4)))
+    lines = [f"{number:03}  {'AX':8} {EDL_CHANNELS[footage.shown, low]:4}  C        {' '.join(names)}"]
+    if high: lines.append({"3": "AUD  3", "4": "AUD       4", "34": "AUD  3    4"}[high])
+    return lines + [f"* FROM CLIP NAME: {footage.file_name}"]
+
+# %% ../nbs/04b_timelines.ipynb #cfb2be44
 def edl_text(reel: Reel) -> str:
     "A reel as a CMX 3600 edit decision list."
-    audio = len(reel.media.tracks)
-    name = lambda number: timecode_of(number, reel.rate, reel.drop)
-    lines = [f"TITLE: {plain(reel.media.path.stem)[:70].rstrip()}", f"FCM: {'' if reel.drop else 'NON-'}DROP FRAME"]
-    if audio > EDL_TRACKS: lines.append(f"* AUDIO TRACKS {EDL_TRACKS + 1} TO {audio} OF THE FILE ARE NOT LISTED")
-    for number, cut in enumerate(reel.cuts, 1):
-        source, record = reel.origin + cut.source, reel.start + cut.record
-        times = " ".join(map(name, (source, source + cut.frames, record, record + cut.frames)))
-        lines.append(f"{number:03}  {'AX':8} {EDL_CHANNELS[reel.media.video is not None, min(audio, 2)]:4}  C        {times}")
-        if audio > 2: lines.append("AUD  3" + ("    4" if audio > 3 else ""))
-        lines += [f"* FROM CLIP NAME: {reel.file_name}", f"* LOC: {name(record)} GREEN   {cut.name}"]
+    channels, tracks = {}, 0
+    for footage in reel.footage:
+        channels[footage.number] = [tracks + place for place in range(1, len(footage.media.tracks) + 1) if tracks + place <= EDL_TRACKS]
+        tracks += len(footage.media.tracks)
+    lines = [f"TITLE: {reel.title[:70].rstrip()}", f"FCM: {'' if reel.drop else 'NON-'}DROP FRAME"]
+    if tracks > EDL_TRACKS: lines.append(f"* AUDIO TRACKS {EDL_TRACKS + 1} TO {tracks} ARE NOT LISTED")
+    number = 0
+    for cut in reel.cuts:
+        for footage in reel.footage:
+            if not footage.frames_of(cut) or not (footage.shown or channels[footage.number]): continue
+            number += 1
+            lines += edl_event(reel, number, cut, footage, channels[footage.number])
+        lines.append(f"* LOC: {timecode_of(reel.start + cut.record, reel.rate, reel.drop)} GREEN   {cut.name}")
         if cut.note: lines.append(f"* COMMENT: {cut.note}")
     return "\n".join(lines) + "\n"
 
@@ -274,10 +351,10 @@ def fcp7_rate(reel: Reel) -> ET.Element:
     return node("rate", [node("timebase", round(reel.rate)), node("ntsc", "TRUE" if reel.rate.denominator == 1001 else "FALSE")])
 
 
-def fcp7_timecode(reel: Reel, number: int) -> ET.Element:
+def fcp7_timecode(reel: Reel, number: int, drop: bool) -> ET.Element:
     "The timecode at which something begins."
-    return node("timecode", [fcp7_rate(reel), node("string", timecode_of(number, reel.rate, reel.drop)), node("frame", number),
-                             node("displayformat", "DF" if reel.drop else "NDF")])
+    return node("timecode", [fcp7_rate(reel), node("string", timecode_of(number, reel.rate, drop)), node("frame", number),
+                             node("displayformat", "DF" if drop else "NDF")])
 
 
 def fcp7_sound(rate_hz: int) -> ET.Element:
@@ -287,7 +364,7 @@ def fcp7_sound(rate_hz: int) -> ET.Element:
 
 def fcp7_picture(reel: Reel) -> ET.Element:
     "What kind of picture."
-    video = reel.media.video
+    video = reel.video
     return node("samplecharacteristics", [
         fcp7_rate(reel), node("width", video.width), node("height", video.height), node("anamorphic", "FALSE"),
         node("pixelaspectratio", "square"), node("fielddominance", "none")])
@@ -296,7 +373,9 @@ def fcp7_picture(reel: Reel) -> ET.Element:
 @dataclass(frozen=True)
 class Channel:
     "A channel of a recording, as FCP 7 XML counts them."
-    index: int         # from 1, through all tracks of the file
+    lane: int          # from 1, through all files: its track in the timeline
+    index: int         # from 1, through all tracks of its file
+    footage: Footage   # the file
     track: AudioTrack  # that it belongs to
     place: int         # within the track, from 0
 
@@ -305,71 +384,89 @@ class Channel:
         "One of a pair."
         return self.track.channels == 2
 
+    @property
+    def title(self) -> str:
+        "Of its track."
+        return track_title(self.footage, self.track)
 
-def channels_in(media: MediaInfo) -> list[Channel]:
-    "All channels of a recording."
-    pairs = [(track, place) for track in media.tracks for place in range(channels_of(track))]
-    return [Channel(index, track, place) for index, (track, place) in enumerate(pairs, 1)]
+
+def channels_in(*footage: Footage) -> list[Channel]:
+    "All channels of some files."
+    listed = [[(track, place) for track in one.media.tracks for place in range(channels_of(track))] for one in footage]
+    pairs = [(index, one, *pair) for one, inside in zip(footage, listed) for index, pair in enumerate(inside, 1)]
+    return [Channel(lane, *rest) for lane, rest in enumerate(pairs, 1)]
 
 # %% ../nbs/04b_timelines.ipynb #49be3206
-def fcp7_file(reel: Reel) -> ET.Element:
-    "The recording, as it is described where it is first used."
-    media = [node("video", [fcp7_picture(reel)])] if reel.media.video else []
-    for track in reel.media.tracks:
-        channels = [node("audiochannel", [node("sourcechannel", channel.index)]) for channel in channels_in(reel.media) if channel.track == track]
+def fcp7_file(reel: Reel, footage: Footage) -> ET.Element:
+    "A file, as it is described where it is first used."
+    media = [node("video", [fcp7_picture(reel)])] if footage.shown else []
+    for track in footage.media.tracks:
+        channels = [node("audiochannel", [node("sourcechannel", channel.index)]) for channel in channels_in(footage) if channel.track == track]
         media.append(node("audio", [fcp7_sound(track.rate_hz), node("channelcount", len(channels)), *channels]))
-    return node("file", [node("name", reel.file_name), node("pathurl", reel.url), fcp7_rate(reel), node("duration", reel.length),
-                         fcp7_timecode(reel, reel.origin), node("media", media)], id="file-1")
+    return node("file", [node("name", footage.file_name), node("pathurl", footage.url), fcp7_rate(reel), node("duration", footage.length),
+                         fcp7_timecode(reel, footage.origin, footage.drop), node("media", media)], id=f"file-{footage.number}")
 
 
-def fcp7_links(reel: Reel, number: int) -> list[ET.Element]:  # `number` of the cut, from 1
-    "What keeps the picture and the sounds of a highlight together."
-    video = [node("link", [node("linkclipref", f"clipitem-v-{number}"), node("mediatype", "video"), node("trackindex", 1), node("clipindex", number)])]
-    return (video if reel.media.video else []) + [
-        node("link", [node("linkclipref", f"clipitem-a{channel.index}-{number}"), node("mediatype", "audio"), node("trackindex", channel.index),
-                      node("clipindex", number), node("groupindex", channel.track.number + 1)]) for channel in channels_in(reel.media)]
+def fcp7_cuts(reel: Reel, footage: Footage) -> list[int]:
+    "The numbers, from 1, of those cuts of which a file has anything: its clips."
+    return [number for number, cut in enumerate(reel.cuts, 1) if footage.frames_of(cut)]
 
 # %% ../nbs/04b_timelines.ipynb #841782f5
+def fcp7_links(reel: Reel, number: int) -> list[ET.Element]:  # `number` of the cut, from 1
+    "What keeps the picture and the sounds of a highlight together."
+    there = [footage for footage in reel.footage if number in fcp7_cuts(reel, footage)]
+    place = {footage.number: 1 + fcp7_cuts(reel, footage).index(number) for footage in there}
+    titles = list(dict.fromkeys((channel.footage.number, channel.track.number) for channel in channels_in(*reel.footage)))
+    links = [node("link", [node("linkclipref", f"clipitem-v-{number}"), node("mediatype", "video"), node("trackindex", 1),
+                           node("clipindex", place[1])])] if any(footage.shown for footage in there) else []
+    return links + [
+        node("link", [node("linkclipref", f"clipitem-a{channel.lane}-{number}"), node("mediatype", "audio"), node("trackindex", channel.lane),
+                      node("clipindex", place[channel.footage.number]),
+                      node("groupindex", 1 + titles.index((channel.footage.number, channel.track.number)))])
+        for channel in channels_in(*reel.footage) if channel.footage in there]
+
+# %% ../nbs/04b_timelines.ipynb #767f8021
 def fcp7_clip(
     reel: Reel,
     number: int,               # of the cut, from 1
     channel: Channel | None,   # none: the picture
 ) -> ET.Element:
-    "A cut on one track."
-    cut = reel.cuts[number - 1]
-    first = number == 1 and (channel is None if reel.media.video else channel.index == 1)
+    "A cut on one track, as far as its file goes."
+    cut, footage = reel.cuts[number - 1], channel.footage if channel else reel.footage[0]
+    first = number == fcp7_cuts(reel, footage)[0] and (channel.index == 1 and not footage.shown if channel else True)
     kind = [node("mediatype", "audio"), node("trackindex", channel.index)] if channel else [node("mediatype", "video"), node("trackindex", 1)]
+    frames = footage.frames_of(cut)
     return node("clipitem", [
-        node("masterclipid", "masterclip-1"), node("name", cut.name), node("enabled", "TRUE"), node("duration", reel.length), fcp7_rate(reel),
-        node("start", cut.record), node("end", cut.record + cut.frames), node("in", cut.source), node("out", cut.source + cut.frames),
-        fcp7_file(reel) if first else node("file", id="file-1"), node("sourcetrack", kind), *fcp7_links(reel, number),
+        node("masterclipid", f"masterclip-{footage.number}"), node("name", cut.name), node("enabled", "TRUE"), node("duration", footage.length),
+        fcp7_rate(reel), node("start", cut.record), node("end", cut.record + frames), node("in", cut.source), node("out", cut.source + frames),
+        fcp7_file(reel, footage) if first else node("file", id=f"file-{footage.number}"), node("sourcetrack", kind), *fcp7_links(reel, number),
         node("logginginfo", [node("lognote", cut.note)])],
-        id=f"clipitem-a{channel.index}-{number}" if channel else f"clipitem-v-{number}",
+        id=f"clipitem-a{channel.lane}-{number}" if channel else f"clipitem-v-{number}",
         premiereChannelType=("stereo" if channel.stereo else "mono") if channel else None)
 
-# %% ../nbs/04b_timelines.ipynb #767f8021
+# %% ../nbs/04b_timelines.ipynb #cdbea283
 def fcp7_track(reel: Reel, channel: Channel | None) -> ET.Element:
     "All cuts of the picture (channel none) or of a channel."
-    clips = [fcp7_clip(reel, number, channel) for number in range(1, len(reel.cuts) + 1)]
+    clips = [fcp7_clip(reel, number, channel) for number in fcp7_cuts(reel, channel.footage if channel else reel.footage[0])]
     about = [node("enabled", "TRUE"), node("locked", "FALSE")]
     if not channel: return node("track", clips + about)
     track = node("track", [*clips, *about, node("outputchannelindex", 1 + channel.place % 2)],
                  premiereTrackType="Stereo" if channel.stereo else "Mono",
                  currentExplodedTrackIndex=channel.place if channel.stereo else 0, totalExplodedTrackCount=2 if channel.stereo else 1)
-    track.set("MZ.TrackName", track_title(channel.track))
+    track.set("MZ.TrackName", channel.title)
     return track
 
 
 def fcp7_xml(reel: Reel) -> str:
     "A reel in Final Cut Pro 7's XML, for Premiere and Resolve."
-    media, rate_hz = [], max((track.rate_hz for track in reel.media.tracks), default=48_000)
-    if reel.media.video: media.append(node("video", [node("format", [fcp7_picture(reel)]), fcp7_track(reel, None)]))
-    tracks = [fcp7_track(reel, channel) for channel in channels_in(reel.media)]
+    media, rate_hz = [], max((track.rate_hz for footage in reel.footage for track in footage.media.tracks), default=48_000)
+    if reel.video: media.append(node("video", [node("format", [fcp7_picture(reel)]), fcp7_track(reel, None)]))
+    tracks = [fcp7_track(reel, channel) for channel in channels_in(*reel.footage)]
     if tracks: media.append(node("audio", [node("numOutputChannels", 2), node("format", [fcp7_sound(rate_hz)]), *tracks]))
     markers = [node("marker", [node("name", cut.name), node("comment", cut.note), node("in", cut.record), node("out", cut.record + cut.frames)])
                for cut in reel.cuts]
     return xml_text(node("xmeml", [node("sequence", [
-        node("name", plain(reel.media.path.stem)), node("duration", reel.frames), fcp7_rate(reel), fcp7_timecode(reel, reel.start),
+        node("name", reel.title), node("duration", reel.frames), fcp7_rate(reel), fcp7_timecode(reel, reel.start, reel.drop),
         node("media", media), *markers], id="sequence-1")], version="4"))
 
 # %% ../nbs/04b_timelines.ipynb #fac62f6d
@@ -381,48 +478,69 @@ def fcpx_time(reel: Reel, frames: int) -> str:
     return f"{frames / reel.rate}s"
 
 
-def fcpx_asset(reel: Reel) -> ET.Element:
-    "The recording."
-    video, tracks = reel.media.video, reel.media.tracks
-    picture = {"hasVideo": 1, "format": "r1", "videoSources": 1} if video else {}
+def fcpx_asset(reel: Reel, footage: Footage) -> ET.Element:
+    "A file."
+    tracks = footage.media.tracks
+    picture = {"hasVideo": 1, "format": "r1", "videoSources": 1} if footage.shown else {}
     sound = {"hasAudio": 1, "audioSources": len(tracks), "audioChannels": max(map(channels_of, tracks)), "audioRate": tracks[0].rate_hz} if tracks else {}
-    return node("asset", [node("media-rep", kind="original-media", src=reel.url)], id="r2", name=reel.file_name,
-                start=fcpx_time(reel, reel.origin), duration=fcpx_time(reel, reel.length), **picture, **sound)
+    return node("asset", [node("media-rep", kind="original-media", src=footage.url)], id=f"r{footage.number + 1}", name=footage.file_name,
+                start=fcpx_time(reel, footage.origin), duration=fcpx_time(reel, footage.length), **picture, **sound)
 
 # %% ../nbs/04b_timelines.ipynb #d1ed491d
-def fcpx_clip(reel: Reel, cut: Cut) -> ET.Element:
-    "A cut, with all its audio tracks."
-    start, frame = fcpx_time(reel, reel.origin + cut.source), fcpx_time(reel, 1)
-    inside = [node("marker", start=start, duration=frame, value=cut.name, note=cut.note or None)]
-    for track in reel.media.tracks:
-        numbers = [channel.index for channel in channels_in(reel.media) if channel.track == track]
-        role = "dialogue." + (" ".join(re.findall(r"\w+", track_title(track))) or f"Audio {track.number + 1}")  # a dot would begin another role
-        inside.append(node("audio-channel-source", srcCh=", ".join(map(str, numbers)), outCh=OUT_CHANNELS.get(len(numbers)), role=role))
-    return node("asset-clip", inside, ref="r2", name=cut.name, offset=fcpx_time(reel, reel.start + cut.record), start=start,
-                duration=fcpx_time(reel, cut.frames), tcFormat="DF" if reel.drop else "NDF",
-                format="r1" if reel.media.video else None, audioRole="dialogue" if reel.media.tracks else None)
+def fcpx_sounds(footage: Footage) -> Iterator[ET.Element]:
+    "The audio tracks of a file, as a clip has them inside."
+    for track in footage.media.tracks:
+        numbers = [channel.index for channel in channels_in(footage) if channel.track == track]
+        role = "dialogue." + (" ".join(re.findall(r"\w+", track_title(footage, track))) or f"Audio {track.number + 1}")  # a dot would begin another role
+        yield node("audio-channel-source", srcCh=", ".join(map(str, numbers)), outCh=OUT_CHANNELS.get(len(numbers)), role=role)
+
+
+def fcpx_clip(
+    reel: Reel,
+    cut: Cut,
+    footage: Footage,
+    offset: int,                        # frame at which it begins, in the time of what it is in
+    inside: Sequence[ET.Element] = (),  # what comes before its sounds
+    lane: int | None = None,            # of a connected clip
+) -> ET.Element:
+    "A cut of a file, as far as it goes, with all its audio tracks."
+    return node("asset-clip", [*inside, *fcpx_sounds(footage)], ref=f"r{footage.number + 1}", lane=lane, name=cut.name, offset=fcpx_time(reel, offset),
+                start=fcpx_time(reel, footage.origin + cut.source), duration=fcpx_time(reel, footage.frames_of(cut)), tcFormat="DF" if footage.drop else "NDF",
+                format="r1" if footage.shown else None, audioRole="dialogue" if footage.media.tracks else None)
+
+# %% ../nbs/04b_timelines.ipynb #93081178
+def fcpx_items(reel: Reel, cut: Cut) -> list[ET.Element]:
+    "A cut in the storyline: a clip of the first file, a gap for the rest, and the other files' clips on what comes first of the two."
+    footage, at = reel.footage[0], reel.start + cut.record
+    frames = footage.frames_of(cut)
+    begins = footage.origin + cut.source if frames else 0
+    joined = [fcpx_clip(reel, cut, other, begins, lane=1 - other.number) for other in reel.footage[1:] if other.frames_of(cut)]
+    inside = [*joined, node("marker", start=fcpx_time(reel, begins), duration=fcpx_time(reel, 1), value=cut.name, note=cut.note or None)]
+    gap = node("gap", [] if frames else inside, name="Gap", offset=fcpx_time(reel, at + frames), start="0s", duration=fcpx_time(reel, cut.frames - frames))
+    return [fcpx_clip(reel, cut, footage, at, inside)] * (frames > 0) + [gap] * (frames < cut.frames)
 
 
 def fcpxml(reel: Reel) -> str:
     "A reel in Final Cut Pro's XML."
-    video, name = reel.media.video, plain(reel.media.path.stem)
-    size = (video.width, video.height) if video else (1920, 1080)
-    resources = [node("format", id="r1", frameDuration=fcpx_time(reel, 1), width=size[0], height=size[1]), fcpx_asset(reel)]
-    sequence = node("sequence", [node("spine", [fcpx_clip(reel, cut) for cut in reel.cuts])], format="r1", duration=fcpx_time(reel, reel.frames),
-                    tcStart=fcpx_time(reel, reel.start), tcFormat="DF" if reel.drop else "NDF", audioLayout="stereo", audioRate="48k")
-    event = node("event", [node("project", [sequence], name=name)], name=name)
+    size = (reel.video.width, reel.video.height) if reel.video else (1920, 1080)
+    resources = [node("format", id="r1", frameDuration=fcpx_time(reel, 1), width=size[0], height=size[1]),
+                 *(fcpx_asset(reel, footage) for footage in reel.footage)]
+    spine = node("spine", [item for cut in reel.cuts for item in fcpx_items(reel, cut)])
+    sequence = node("sequence", [spine], format="r1", duration=fcpx_time(reel, reel.frames), tcStart=fcpx_time(reel, reel.start),
+                    tcFormat="DF" if reel.drop else "NDF", audioLayout="stereo", audioRate="48k")
+    event = node("event", [node("project", [sequence], name=reel.title)], name=reel.title)
     return xml_text(node("fcpxml", [node("resources", resources), node("library", [event])], version="1.9"))
 
 # %% ../nbs/04b_timelines.ipynb #f0412879
 def write_timelines(
-    media: MediaInfo,
-    spans: Sequence[Span],  # in the order in which they shall play
-    folder: str | Path,     # to write into
-    stem: str,              # of the file names
-) -> list[Path]:            # stem.otio, stem.edl, stem.xml, stem.fcpxml
+    files: Sequence[MediaInfo],  # of one recording, started together: mostly one
+    spans: Sequence[Span],       # in the order in which they shall play
+    folder: str | Path,          # to write into
+    stem: str,                   # of the file names
+) -> list[Path]:                 # stem.otio, stem.edl, stem.xml, stem.fcpxml
     "Write highlights of a recording as timelines for editing programs; what has the same name is replaced."
     folder = require_folder(folder)
-    reel = lay_reel(media, spans, start_timecode(media.path))
+    reel = lay_reel(files, spans, [start_timecode(media.path) for media in files])
     texts = {"otio": otio_timeline(reel).to_json_string(), "edl": edl_text(reel), "xml": fcp7_xml(reel), "fcpxml": fcpxml(reel)}
     return [write_text(folder/f"{stem}.{ending}", text) for ending, text in texts.items()]
 

@@ -1,4 +1,5 @@
 "From a recording with a picture to everything that is published of it; and the report in a real browser."
+import base64
 import contextlib
 import io
 import json
@@ -247,7 +248,7 @@ def test_it_looks_right(size, scale, scheme, visit, published, tmp_path):
     outside = '''[...document.querySelectorAll("body *")].filter(one => { const box = one.getBoundingClientRect();
                  return box.width && (box.right > innerWidth + 1 || box.left < -1) }).map(one => one.outerHTML.slice(0, 80))'''
     assert seen.ask(outside) == []
-    broken = '''[...document.querySelectorAll(".ticks span, th")].filter(one => {
+    broken = '''[...document.querySelectorAll(".ticks span, .y, .pins a")].filter(one => {
                 const range = document.createRange(); range.selectNodeContents(one);
                 return range.getClientRects().length > one.textContent.split(" ").length }).map(one => one.textContent)'''
     assert seen.ask(broken) == []  # no word over two lines
@@ -275,6 +276,116 @@ def test_clips_in_the_report_play(visit, published):
             await video.play(); while (video.currentTime < 0.5) await new Promise(next => setTimeout(next, 50)); video.pause();
             return [video.currentTime, video.webkitAudioDecodedByteCount, video.getVideoPlaybackQuality().totalVideoFrames] }''', number)
         assert heard[0] >= 0.5 and heard[1] > 1000 and heard[2] > 4
+
+
+def test_players_show_something_before_they_play(visit, published, tmp_path):
+    "Each has a still of its highlight, small, which is one of the frames that the recording has there."
+    seen = visit(DESKTOP)
+    posters = seen.ask('[...document.querySelectorAll("video")].map(one => one.poster)')
+    for poster, one in zip(posters, highlights_in(published), strict=True):
+        content = base64.b64decode(poster.removeprefix("data:image/jpeg;base64,"))
+        assert len(content) < 40_000
+        with Image.open(io.BytesIO(content)) as picture: shade = np.asarray(picture.convert("RGB"))[:, :, 1].mean()
+        assert abs(shade - 4 * (one["start_s"] + one["end_s"]) / 2) < 8  # the recording gets greener by 4 every second
+
+
+def test_near_misses_can_be_heard_and_found(visit, published):
+    "Ten seconds of sound at most, a small part of the page, which play; and the curve leads to them."
+    seen = visit(PHONE)
+    near = json.loads((published/"highlights.json").read_text())["near_misses"]
+    seen.page.wait_for_function('[...document.querySelectorAll("audio")].every(one => one.readyState >= 1)', timeout=20_000)
+    lasts = seen.ask('[...document.querySelectorAll(".misses audio")].map(one => [one.duration, one.src.length])')
+    for (duration_s, size), one in zip(lasts, near, strict=True):
+        assert abs(duration_s - min(10, one["clip_end_s"] - one["clip_start_s"])) < 0.2 and size < 80_000
+    heard = seen.ask('''(async () => { const audio = document.querySelector(".misses audio");
+        await audio.play(); while (audio.currentTime < 0.5) await new Promise(next => setTimeout(next, 50)); audio.pause();
+        return audio.webkitAudioDecodedByteCount })()''')
+    assert heard > 500
+    seen.page.evaluate("scrollTo(0, 0)")
+    seen.page.locator('.plot svg a[href="#m1"]').click(force=True)
+    seen.page.wait_for_timeout(100)
+    assert seen.page.url.endswith("#m1") and 0 <= seen.ask('document.getElementById("m1").getBoundingClientRect().top') < PHONE["height"] - 50
+
+
+def test_the_picture_holds_clip_and_window(visit, published):
+    "Where things lie in a card is where they lie in the recording, to a hundredth of the width."
+    places = visit(DESKTOP).ask('''[...document.querySelectorAll("article")].map(card => [".mark", ".row .pick", ".row .clip", ".row .window"].map(name => {
+        const box = card.querySelector(name).getBoundingClientRect(), whole = card.querySelector(".field").getBoundingClientRect();
+        return [(box.left - whole.left) / whole.width, (box.right - whole.left) / whole.width] }))''')
+    for found, one in zip(places, highlights_in(published), strict=True):
+        window = one["window"]
+        first_s, last_s = min(window["start_s"], one["clip_start_s"]), max(window["end_s"], one["clip_end_s"])
+        times_s = [(one["start_s"], one["end_s"])] * 2 + [(one["clip_start_s"], one["clip_end_s"]), (window["start_s"], window["end_s"])]
+        np.testing.assert_allclose(found, (np.array(times_s) - first_s) / (last_s - first_s), atol=0.01)
+
+
+def test_what_the_threshold_is_held_against(detected, browser):
+    "The line across a moment is above the threshold's where the moment was chosen, and below it where it was not."
+    record = json.loads((detected/"highlights.json").read_text())
+    chances = [one["probability"] for one in record["highlights"] + record["near_misses"]]
+    record["settings"]["threshold"] = threshold = (chances[2] + chances[3]) / 2
+    (detected/"highlights.json").write_text(json.dumps(record))
+    assert call("publish", detected, "--report")[0] == 0
+    seen = Visit(browser, detected/"report.html", DESKTOP)
+    height = '''name => [...document.querySelectorAll(name)].map(line => {
+        const [own, plot] = [line, document.querySelector(".plot svg")].map(one => one.getBoundingClientRect());
+        return (plot.bottom - (own.top + own.bottom) / 2) / plot.height })'''
+    line, = seen.page.evaluate(height, ".plot .threshold")
+    caps = seen.page.evaluate(height, ".plot .cap")
+    assert abs(line - threshold) < 0.01 and sorted(caps) == pytest.approx(sorted(chances), abs=0.01)
+    labels = seen.ask('[...document.querySelectorAll(".plot .y")].map(one => one.textContent)')
+    seen.context.close()
+    assert labels == ["0", "0.5", "1"] and sum(cap > line for cap in caps) == len(record["highlights"])
+
+
+HOSTILE = ('"\'><img src=http://example.com/x onerror=alert(1)><script>alert(2)</script>" onload="alert(3)" {{ 7 * 7 }} javascript:alert(4) '
+           '&lt;b&gt; \u202e\udcff')
+
+
+def test_names_are_only_names(detected, browser, tmp_path):
+    "Of recordings, tracks and checkpoints, whatever is in them: they are shown, and nothing else happens."
+    record = json.loads((detected/"highlights.json").read_text())
+    record["recording"]["name"] = record["voice"]["title"] = record["game"]["title"] = record["tracks"] = record["version"] = HOSTILE
+    record["checkpoint"]["path"] = HOSTILE.replace("/", "")
+    (detected/"highlights.json").write_text(json.dumps(record))
+    assert call("publish", detected, "--clips", "--report")[0] == 0
+    seen, dialogs = Visit(browser, detected/"report.html", PHONE), []
+    seen.page.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
+    seen.page.reload(wait_until="load")
+    seen.page.mouse.move(200, 200)
+    seen.page.wait_for_timeout(300)
+    shown = HOSTILE.replace("\udcff", "\\udcff")
+    assert seen.ask("document.querySelector('h1').textContent") == shown and seen.page.title() == " ".join(f"Highlights of {shown}".split())
+    assert seen.ask("document.querySelector('.heard b').textContent") == f"voice: {shown}"
+    assert seen.ask("document.querySelector('.heard img').alt") == f"Log-mel spectrogram, voice: {shown}"
+    assert seen.ask('document.querySelectorAll("script, [onload], [onerror]").length') == 0 and seen.ask("document.images.length") == 6
+    assert seen.ask("document.documentElement.scrollWidth <= innerWidth")
+    assert dialogs == seen.complaints == [] and {url.partition(":")[0] for url in seen.requests} <= {"file", "data"}
+    seen.context.close()
+
+
+def test_two_files_and_a_mix(place, tmp_path):
+    "Two files: one set of timelines, and the page names them. A mix: the page says so, and compares nothing."
+    with av.open(str(place/"my stream.mkv")) as source:
+        for number, name in enumerate(("mic.mka", "game.mka")):
+            with av.open(str(tmp_path/name), "w") as container:
+                copy = container.add_stream_from_template(source.streams.audio[number])
+                if number == 0: copy.metadata["title"] = "Mic/Aux"
+                source.seek(0)
+                for packet in source.demux(audio=number):
+                    if packet.dts is None: continue
+                    packet.stream = copy
+                    container.mux(packet)
+    choice = ("--top", 2, "--max-length", 8, "--device", "cpu", "-o", tmp_path/"out")
+    assert call("detect", place/"best.pt", "--mic", tmp_path/"mic.mka", "--game", tmp_path/"game.mka", *choice)[0] == 0
+    assert call("publish", tmp_path/"out"/"game", "--timeline", "--report")[0] == 0
+    assert sorted(path.name for path in (tmp_path/"out"/"game"/"timelines").iterdir()) == [f"game.{ending}" for ending in ("edl", "fcpxml", "otio", "xml")]
+    page = (tmp_path/"out"/"game"/"report.html").read_text()
+    assert "mic.mka, Mic/Aux (a:0)" in page and "game.mka (a:0)" in page and "as asked for" in page and "one mix" not in page
+    assert call("detect", place/"best.pt", tmp_path/"mic.mka", "--separate", "none", *choice)[0] == 0
+    assert call("publish", tmp_path/"out"/"mic", "--report")[0] == 0
+    page = (tmp_path/"out"/"mic"/"report.html").read_text()
+    assert "scores are worse than with two tracks" in page and "without the" not in page and page.count("<img ") == 2 and page.count("mix: Mic/Aux") == 4
 
 
 def test_a_highlight_leads_to_its_card(visit):

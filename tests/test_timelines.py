@@ -11,6 +11,7 @@ from xml.etree import ElementTree as ET
 
 import av
 import numpy as np
+import opentimelineio
 import pycmx
 import pytest
 import webvtt
@@ -63,7 +64,7 @@ def written(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("Abend & Spiele #1 100% ü")
     media = record(folder/"my <best> stream & more #2 'ö'.mkv", layouts, Fraction(30) if rate else None, timecode)
     if rate: media = replace(media, video=VideoTrack("mpeg4", 1920, 1080, rate))  # a rate that a muxer need not keep
-    paths = write_timelines(media, SPANS, folder/"timelines", "reel")
+    paths = write_timelines([media], SPANS, folder/"timelines", "reel")
     assert [path.name for path in paths] == ["reel.otio", "reel.edl", "reel.xml", "reel.fcpxml"]
     assert sorted(paths) == sorted((folder/"timelines").iterdir())
     pace = RATES[rate] if rate else Fraction(30)
@@ -176,10 +177,127 @@ def test_fcpxml(written):
     assert at - seconds(sequence, "tcStart") == seconds(sequence, "duration")
 
 
+# Several files: a recording with a picture, and a microphone that was recorded apart and stopped in the middle of the first highlight.
+
+MIC_S = 10_012.0
+
+
+@pytest.fixture(scope="module", params=[DROP, None], ids=["picture", "sound only"])
+def apart(request, tmp_path_factory):
+    "The two files, the rate, and by name of the file the frame of its start; and the four timelines."
+    folder = tmp_path_factory.mktemp("two files & more")
+    mic = replace(record(folder/"mic <1> #2.mka", ("mono",), None, "01:00:00:00"), duration_s=MIC_S)
+    game = record(folder/"game.mkv", ("stereo", "mono"), request.param, "10:00:00:00")
+    pace = request.param or Fraction(30)
+    paths = write_timelines([mic, game], SPANS, folder/"timelines", "both")
+    assert [path.name for path in paths] == ["both.otio", "both.edl", "both.xml", "both.fcpxml"]
+    origin = {game.path.name: 36_000 * round(pace), mic.path.name: 3600 * round(pace)}
+    return mic, game, pace, origin, {path.suffix: path for path in paths}
+
+
+def parts(pace: Fraction) -> list[tuple[int, int, int, int]]:
+    "Of each highlight: place in the reel, first frame, frames, and how many of them the microphone has."
+    found, at, end = [], 0, round(Fraction(MIC_S) * pace)
+    for first, last in expected(pace):
+        found.append((at, first, last - first, max(0, min(last, end) - first)))
+        at += last - first
+    assert [0 < mic < whole for _, _, whole, mic in found] == [True, False, False, False] and found[3][3] == 0
+    return found
+
+
+def test_two_files_edl(apart):
+    "Events of both at the same place, on channels of their own."
+    mic, game, pace, origin, files = apart
+    with open(files[".edl"], encoding="utf-8") as file: edl = pycmx.parse_cmx3600(file)
+    assert not list(edl.unrecognized_statements)
+    found = {}
+    for event in edl.events:
+        edit, = event.edits
+        times = [int(from_timecode(name, float(pace)).value) for name in (edit.source_in, edit.source_out, edit.record_in, edit.record_out)]
+        found.setdefault((edit.clip_name, edit.channels.video, *sorted(edit.channels.channels)), []).append(times)
+    begin = 3600 * round(pace)
+    lines = lambda name, of: [[origin[name] + first, origin[name] + first + of(whole, own), begin + at, begin + at + of(whole, own)]
+                              for at, first, whole, own in parts(pace) if of(whole, own)]
+    alone, all_of_it = lines(mic.path.name, lambda whole, own: own), lines(game.path.name, lambda whole, own: whole)
+    shown = {("game.mkv", True, 1, 2): all_of_it, (mic.path.name, False, 3): alone}
+    assert found == (shown if game.video else {(mic.path.name, False, 1): alone, ("game.mkv", False, 2, 3): all_of_it})
+
+
+def test_two_files_otio(apart):
+    "OpenTimelineIO's own reader: tracks of equal length, and at every place of the reel what was there in each file, or a gap."
+    mic, game, pace, origin, files = apart
+    timeline = opentimelineio.adapters.read_from_file(str(files[".otio"]))
+    sounds = {str(track.name): track for track in timeline.audio_tracks()}
+    assert len(timeline.video_tracks()) == (game.video is not None) and set(sounds) == {"Track 0 & <co>", "Track 1 & <co>"}
+    assert len(timeline.audio_tracks()) == 3
+    for track in timeline.tracks:
+        assert track.duration().value == sum(whole for _, _, whole, _ in parts(pace))
+        media = {Path(unquote(urlparse(clip.media_reference.target_url).path)) for clip in track.find_clips()}
+        path, = media
+        media = {one.path: one for one in (mic, game)}[path]
+        for at, first, whole, own in parts(pace):
+            have = own if media is mic else whole
+            for offset in {0, have - 1, have, whole - 1}.intersection(range(whole)):
+                item = track.child_at_time(opentimelineio.opentime.RationalTime(at + offset, float(pace)))
+                assert isinstance(item, opentimelineio.schema.Clip) == (offset < have)
+                if offset < have:
+                    inside = track.transformed_time(opentimelineio.opentime.RationalTime(at + offset, float(pace)), item)
+                    assert inside.value == origin[path.name] + first + offset and item.available_range().start_time.value == origin[path.name]
+
+
+def test_two_files_fcp7_xml(apart):
+    "Two files, each described once; each channel on a track of its own; links by track and place lead to the clips that they name."
+    mic, game, pace, origin, files = apart
+    sequence = ET.parse(files[".xml"]).getroot().find("sequence")
+    described = [file for file in sequence.iter("file") if len(file)]
+    assert {Path(unquote(urlparse(file.findtext("pathurl")).path)) for file in described} == {mic.path, game.path} and len(described) == 2
+    assert {file.findtext("name"): int(file.findtext("timecode/frame")) for file in described} == origin
+    assert {file.findtext("name"): len(file.findall("media/video")) for file in described} == {"game.mkv": int(game.video is not None), mic.path.name: 0}
+    name = {file.get("id"): file.findtext("name") for file in described}
+    pictures, sounds = sequence.findall("media/video/track"), sequence.findall("media/audio/track")
+    assert len(pictures) == (game.video is not None) and len(sounds) == 4
+    heard = []
+    for track in pictures + sounds:
+        clips = track.findall("clipitem")
+        file, = {name[clip.find("file").get("id")] for clip in clips}
+        heard.append((file, *{clip.findtext("sourcetrack/trackindex") for clip in clips}))
+        want = [(at, first, own if file == mic.path.name else whole) for at, first, whole, own in parts(pace)]
+        assert [[int(clip.findtext(tag)) for tag in ("start", "end", "in", "out")] for clip in clips] == [
+            [at, at + frames, first, first + frames] for at, first, frames in want if frames]
+    assert sorted(heard[len(pictures):]) == [("game.mkv", "1"), ("game.mkv", "2"), ("game.mkv", "3"), (mic.path.name, "1")]
+    for clip in sequence.iter("clipitem"):
+        for link in clip.findall("link"):
+            lane = (pictures if link.findtext("mediatype") == "video" else sounds)[int(link.findtext("trackindex")) - 1]
+            assert lane.findall("clipitem")[int(link.findtext("clipindex")) - 1].get("id") == link.findtext("linkclipref")
+
+
+def test_two_files_fcpxml(apart):
+    "Walking down the storyline: at each place both files, connected at the same frame, and nothing of the microphone after its end."
+    mic, game, pace, origin, files = apart
+    root = ET.parse(files[".fcpxml"]).getroot()
+    assets = {asset.get("id"): Path(unquote(urlparse(asset.find("media-rep").get("src")).path)) for asset in root.iter("asset")}
+    assert set(assets.values()) == {mic.path, game.path} and len(root.findall(".//asset[@hasVideo]")) == (game.video is not None)
+    frames = lambda element, key: Fraction(element.get(key).removesuffix("s")) * pace
+    found = {mic.path.name: [], game.path.name: []}
+    begin = at = frames(root.find(".//sequence"), "tcStart")
+    for item in root.find(".//spine"):
+        assert frames(item, "offset") == at
+        for clip in [item] * (item.tag == "asset-clip") + item.findall("asset-clip"):
+            place = at if clip is item else at + frames(clip, "offset") - frames(item, "start")
+            file = assets[clip.get("ref")].name
+            found[file].append((place - begin, frames(clip, "start") - origin[file], frames(clip, "duration")))
+            assert [int(number) for source in clip.findall("audio-channel-source") for number in source.get("srcCh").split(",")] == (
+                [1] if file == mic.path.name else [1, 2, 3])
+        at += frames(item, "duration")
+    assert at - begin == frames(root.find(".//sequence"), "duration")
+    assert found[game.path.name] == [(at, first, whole) for at, first, whole, _ in parts(pace)]
+    assert found[mic.path.name] == [(at, first, own) for at, first, _, own in parts(pace) if own]
+
+
 def test_make_timeline_reads_the_start(tmp_path):
     "The timecode comes out of the file."
     media = record(tmp_path/"a.mov", ("mono",), DROP, "10:00:00;00")
-    timeline = make_timeline(media, SPANS)
+    timeline = make_timeline([media], SPANS)
     assert timeline.tracks[0][1].source_range.start_time.value == from_timecode("10:00:00;00", float(DROP)).value + expected(DROP)[1][0]
 
 
@@ -217,7 +335,7 @@ def test_bad_input_leaves_nothing(tmp_path):
     media = record(tmp_path/"a.mkv", ("mono",), DROP)
     (tmp_path/"a file").touch()
     for spans, folder in (([], "out"), ([Span(HOURS_S + 1, HOURS_S + 2, "beyond")], "out"), (SPANS, "a file")):
-        for write in (lambda: write_timelines(media, spans, tmp_path/folder, "reel"), lambda: write_chapters(spans, HOURS_S, tmp_path/folder, "reel")):  # noqa: B023
+        for write in (lambda: write_timelines([media], spans, tmp_path/folder, "reel"), lambda: write_chapters(spans, HOURS_S, tmp_path/folder, "reel")):  # noqa: B023
             with pytest.raises(InputError) as error: write()
             assert "\n" not in str(error.value)
     assert not (tmp_path/"out").exists()
