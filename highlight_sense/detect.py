@@ -167,11 +167,12 @@ def score_mels(
 def score_windows(
     detector: Detector,
     mels: Iterable[tuple[int, torch.Tensor]],  # first frame, log-mel, as `cut_windows` gives them
-    batch_size: int | None = None,             # windows at a time; none: 8 on each core of a processor, 16 in an engine, 32 on a GPU
+    batch_size: int | None = None,             # windows at a time; none: 2 on each core of a processor, 8 in half precision, 16 in an engine, 32 on a GPU
 ) -> WindowScores:
     "Score all windows, several batches at a time, while the next ones are being read."
     by_core = next(detector.model.parameters()).device.type == "cpu" and not detector.engine
-    size, workers = batch_size or (8 if by_core else 16 if detector.engine else 32), usable_cores() if by_core else 1
+    on_core = 2 if detector.precision == "fp32" else 8  # single precision takes twice the memory, and more windows at a time are no faster
+    size, workers = batch_size or (on_core if by_core else 16 if detector.engine else 32), usable_cores() if by_core else 1
     mels = iter(mels)
     batches = iter(lambda: list(islice(mels, size)), [])
     keep_memory()
