@@ -27,7 +27,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from .core import FrontEnd, InputError, ahead, hash_file, require_folder, write_atomically
+from .core import FrontEnd, InputError, ahead, hash_file, remove_unfinished, require_folder, write_atomically
 from .data import (KAGGLE_HANDLE, LABELS, PACK_VERSION, Pack, by_label, clip_place, fetch_dataset, is_pack, list_clips, name_inside,
                                   name_of, newest_version, open_archive, open_dataset, open_pack, read_clip, recording_group, require_usable)
 
@@ -316,7 +316,7 @@ def grow(part: Path, source: Source, consume: bool, threads: int, progress: bool
     writer.close()
     if unusable: (part/"unusable.txt").write_text("\n".join(unusable) + "\n", encoding="utf-8")
     shutil.rmtree(part/"arriving", ignore_errors=True)
-    for left in part.glob(".*.part.*"): left.unlink()  # by a run that was killed while it wrote one of the small files
+    remove_unfinished(part)
     return unusable
 
 # %% ../nbs/00c_pack.ipynb #8f25f97d
