@@ -3,15 +3,18 @@
     highlight-sense prepare recordings/train --labels train.csv -o clips/train      # as real_audio.sh does
     highlight-sense prepare recordings/test --labels test.csv -o clips/test
     python benchmarks/recipes.py clips/train clips/test runs --seeds 0 1 2 --positives all 200 100 50
+    python benchmarks/recipes.py clips/train clips/test runs --recipes default --positives 100 --change no-mixup constant shift filter stripes
 
-A run is a recipe, a seed and a number of positives (whole recordings, drawn by the seed until they hold so many). Each leaves `last.pt` and `best.pt` in its
-folder and a line in `runs/results.jsonl`; a run that has its line is not done again. The table at the end is of all lines.
+A run is a recipe, perhaps with one thing changed, a seed and a number of positives (whole recordings, drawn by the seed until they hold so many). Each leaves
+`last.pt` and `best.pt` in its folder and a line in `runs/results.jsonl`, with all its logits; a run that has its line is not done again. The table at the end
+is of all lines.
 """
 import argparse
+import itertools
 import json
 import os
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +29,7 @@ from highlight_sense.dataset_aug import seed_of, set_epoch
 from highlight_sense.metrics import surely_lower
 from highlight_sense.model import HighlightCRNN
 from highlight_sense.train import (
-    Evaluation,
+    TrainState,
     calibrate,
     evaluate,
     judge,
@@ -50,51 +53,114 @@ def draw_recordings(index: pd.DataFrame, positives: int | None, seed: int) -> pd
     return index[index.group.isin(order[:int((held < positives).sum()) + 1])].reset_index(drop=True)
 
 
-def settle(validation: Evaluation, held_out: tuple[np.ndarray, np.ndarray], config: TrainConfig) -> dict:
-    "Calibrate on the validation clips, and measure on the others as a user would."
-    calibrated, known = calibrate(validation, config)
-    scaling = (known["temperature"], known["offset"]) if known else (1.0, 0.0)
-    before, after = judge(*held_out, 0.5), judge(*held_out, calibrated.metrics["threshold"], None, scaling)
+def stretch(row: torch.Tensor) -> slice:
+    "The frames of a clip that are sound, by its mask."
+    return slice(0, int(row.sum()))
+
+
+def shift(specs: torch.Tensor, masks: torch.Tensor, clips: np.ndarray) -> torch.Tensor:
+    "Every clip begins at a random place of its own, what was before it follows at the end."
+    for spec, mask in zip(specs, masks):
+        sound = stretch(mask)
+        spec[..., sound] = spec[..., sound].roll(int(torch.randint(sound.stop, ())), -1)
+    return specs
+
+
+def stripes(specs: torch.Tensor, masks: torch.Tensor, clips: np.ndarray) -> torch.Tensor:
+    "SpecAugment (Park et al. 2019, https://arxiv.org/abs/1904.08779): two stripes of at most 12 bands and two of at most a second, filled with the mean."
+    for spec, mask in zip(specs, masks):
+        sound, fill = stretch(mask), spec[..., stretch(mask)].mean((1, 2), keepdim=True)
+        for most, axis in ((12, 1), (12, 1), (43, 2), (43, 2)):
+            width = min(int(torch.randint(most + 1, ())), (spec.shape[1], sound.stop)[axis - 1])
+            begin = int(torch.randint((spec.shape[1], sound.stop)[axis - 1] - width + 1, ()))
+            spec.narrow(axis, begin, width).copy_(fill.expand_as(spec.narrow(axis, begin, width)))
+    return specs
+
+
+def curves(specs: torch.Tensor, masks: torch.Tensor, clips: np.ndarray) -> torch.Tensor:
+    "FilterAugment, the linear kind (Nam et al. 2022, https://arxiv.org/abs/2110.03282): each track through a filter of 3 to 6 points within 6 dB."
+    bands = specs.shape[2]
+    for spec in specs.flatten(0, 1):
+        points = int(torch.randint(3, 7, ()))
+        at = np.r_[0, np.sort(torch.randperm(bands - 2)[:points - 2].numpy() + 1), bands - 1]
+        gains_db = 12 * torch.rand(points).numpy() - 6
+        spec += torch.from_numpy(np.interp(np.arange(bands), at, gains_db) * np.log(10) / 10).float().to(spec.device)[:, None]
+    return specs
+
+
+CHANGES = {"no-mixup": None, "constant": None, "shift": shift, "stripes": stripes, "curves": curves}
+AVERAGED = 0.97  # of the averaged weights stays at every step
+
+
+def score(labels: np.ndarray, logits: np.ndarray, scaling: tuple[float, float], threshold: float) -> dict:
+    "What a user would see of the held-out clips."
+    before, after = judge(labels, logits, 0.5), judge(labels, logits, threshold, None, scaling)
     names = ("ap", "roc_auc", "precision", "recall", "f1", "ece", "brier", "threshold")
     return {name: after.metrics[name] for name in names} | {f"{name}_before": before.metrics[name] for name in ("ece", "brier")}
 
 
-def run(recipe: str, seed: int, positives: int | None, epochs: int, sides: tuple[pd.DataFrame, pd.DataFrame], out: Path, device: torch.device) -> dict:
+def follow(state: TrainState) -> torch.optim.swa_utils.AveragedModel:
+    "An exponential average of the weights and of the norms' statistics, kept up with every step."
+    average = torch.optim.swa_utils.AveragedModel(state.model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(AVERAGED), use_buffers=True)
+    state.optimizer.register_step_post_hook(lambda *_: average.update_parameters(state.model))
+    return average
+
+
+def run(recipe: str, change: str | None, seed: int, positives: int | None, epochs: int, sides: tuple[pd.DataFrame, pd.DataFrame], out: Path,
+        device: torch.device) -> dict:
     "One training, measured on the held-out clips after every epoch, or, with the notebook's recipe, at its best and at its end."
     config = TrainConfig(recipe=recipe, seed=seed, epochs=epochs, batch_size=32 if recipe == "notebook" else None).settled()
+    if change == "no-mixup": config = replace(config, mixup=0.0)
     model_config = ModelConfig(**BEFORE) if recipe == "notebook" else ModelConfig()
     precision = pick_precision(device)
     train_table, val_table = split_clips(draw_recordings(sides[0], positives, seed), "group", config.val_split, seed)
     train_loader, val_loader = make_loaders(train_table, val_table, config, device)
+    if CHANGES.get(change): train_loader.change = CHANGES[change]
     held_loader = ClipLoader(sides[1], EvaluationPlans(sides[1], 16, config.max_frames), device, 1, None if model_config.mask_aware else config.max_frames)
     torch.manual_seed(seed)
-    state = start_training(HighlightCRNN.from_config(model_config), config, device, precision, epochs * len(train_loader))
-    rows, best, seconds = [], None, 0.0
+    state = start_training(HighlightCRNN.from_config(model_config), config, device, precision, None if change == "constant" else epochs * len(train_loader))
+    average = follow(state) if recipe == "default" else None
+    rows, seconds, processor = [], 0.0, 0.0
     for epoch in range(epochs):
-        began = time.perf_counter()
+        began, used = time.perf_counter(), time.process_time()
         set_epoch(train_loader, epoch)
         torch.manual_seed(seed_of(seed, epoch))
         train_epoch(state, train_loader, config, device, precision, None, False)
-        validation = evaluate(state.model, val_loader, device, 0.5, None, precision)
-        seconds += time.perf_counter() - began
+        measured = evaluate(state.model, val_loader, device, 0.5, None, precision)
+        seconds, processor = seconds + time.perf_counter() - began, processor + time.process_time() - used
         loss = float(state.tally["loss"] / state.tally["clips"])
         state.history.append({})
         state.tally = new_tally(device)
-        improved = state.best is None or not surely_lower(validation.labels, validation.logits, state.best.logits)
-        row = {"epoch": epoch + 1, "seconds": seconds, "train_loss": loss,
-               "validation_ap": validation.metrics["ap"], "validation_loss": validation.metrics["loss"]}
+        improved = state.best is None or not surely_lower(measured.labels, measured.logits, state.best.logits)
+        row = {"epoch": epoch + 1, "best": improved, "seconds": seconds, "processor_s": processor, "train_loss": loss,
+               "validation_ap": measured.metrics["ap"], "validation_logits": measured.logits.tolist()}
         if recipe == "default" or improved or epoch + 1 == epochs:
-            row |= settle(validation, predict(state.model, held_loader, device, precision), config)
-            calibrated, calibration = calibrate(validation, config)
+            calibrated, calibration = calibrate(measured, config)
+            labels, logits = predict(state.model, held_loader, device, precision)
+            row |= score(labels, logits, scaling_of(calibration), calibrated.metrics["threshold"]) | {"logits": logits.tolist()}
             known = epoch + 1, FrontEnd(), config.max_frames, calibrated.metrics["threshold"], calibrated.metrics, None, calibration
             for name in ["last.pt"] + ["best.pt"] * improved: save_checkpoint(out/name, state.model, *known)
-        if improved: best, state.best = row, validation
+        if improved: state.best = measured
         rows.append(row)
-        print(f"{out.name} " + json.dumps({name: round(value, 4) for name, value in row.items()}), flush=True)
-    return {"recipe": recipe, "seed": seed, "positives": positives, "training": [len(train_table), int(train_table.label.sum())],
-            "validation": [len(val_table), int(val_table.label.sum())], "precision": precision, "config": asdict(config),
-            "rows": rows, "last": rows[-1], "best": best,
-            "peak_inside": peaks_inside(state.model, sides[1].path[sides[1].label == 1], config.max_frames, precision)[0]}
+        print(f"{out.name} " + json.dumps({name: round(value, 4) for name, value in row.items() if not isinstance(value, list)}), flush=True)
+    line = {"recipe": recipe, "change": change, "seed": seed, "positives": positives, "training": [len(train_table), int(train_table.label.sum())],
+            "validation": [len(val_table), int(val_table.label.sum())], "machine": machine(device), "config": asdict(config),
+            "validation_labels": measured.labels.tolist(), "labels": labels.tolist(), "rows": rows, "peak_inside": peaks_inside(
+                state.model, sides[1].path[sides[1].label == 1], config.max_frames, precision)[0]}
+    if average:
+        labels, logits = predict(average.module, held_loader, device, precision)
+        line["averaged"] = score(labels, logits, scaling_of(calibration), calibrated.metrics["threshold"])
+    return line
+
+
+def scaling_of(calibration: dict | None) -> tuple[float, float]:
+    "Temperature and offset; of no calibration, those that change nothing."
+    return (calibration["temperature"], calibration["offset"]) if calibration else (1.0, 0.0)
+
+
+def machine(device: torch.device) -> str:
+    "What was computed on."
+    return f"{os.cpu_count()} cores, torch {torch.__version__}, {device}, {pick_precision(device)}, {torch.get_num_threads()} threads"
 
 
 def spread(values: list[float]) -> str:
@@ -105,12 +171,17 @@ def spread(values: list[float]) -> str:
 def table(lines: list[dict]) -> str:
     "Mean and range over the seeds."
     kinds, words = {}, []
-    for line in lines: kinds.setdefault((str(line["positives"] or "all"), line["recipe"]), []).append(line)
-    for (positives, recipe), runs in sorted(kinds.items()):
-        for when in ("best", "last"):
-            words.append(f"{positives:>4} positives, {recipe:8}, {when} epoch, {len(runs)} seeds: " + ", ".join(
-                f"{name} {spread([one[when][name] for one in runs])}" for name in ("ap", "roc_auc", "f1", "ece_before", "ece", "brier_before", "brier")))
-        words.append(f"{'':>16}peak inside {np.mean([one['peak_inside'] for one in runs]):.3f}, {np.mean([one['last']['seconds'] for one in runs]):.0f} s")
+    for line in lines: kinds.setdefault((str(line["positives"] or "all"), line["recipe"], line["change"] or ""), []).append(line)
+    names = ("ap", "roc_auc", "f1", "ece_before", "ece", "brier_before", "brier")
+    for (positives, recipe, change), runs in sorted(kinds.items()):
+        ends = {"best": [next(row for row in reversed(one["rows"]) if row["best"]) for one in runs], "last": [one["rows"][-1] for one in runs],
+                "averaged": [one["averaged"] for one in runs if "averaged" in one]}
+        for when, rows in ends.items():
+            if not rows: continue
+            words.append(f"{positives:>4} positives, {recipe:8} {change:8}, {when:8}, {len(rows)} seeds: "
+                         + ", ".join(f"{name} {spread([row[name] for row in rows])}" for name in names))
+        words.append(f"{'':>16}peak inside {np.mean([one['peak_inside'] for one in runs]):.3f}, "
+                     + ", ".join(f"{name} {np.mean([row[name] for row in ends['last']]):.0f}" for name in ("seconds", "processor_s")))
     return "\n".join(words)
 
 
@@ -120,21 +191,22 @@ def main() -> None:
     parser.add_argument("--recipes", nargs="+", default=["default", "notebook"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--positives", nargs="+", default=["all"], help="numbers, or all")
+    parser.add_argument("--change", nargs="+", default=[None], choices=list(CHANGES), help="with one thing changed")
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--device", default="auto")
     chosen = parser.parse_args()
     device, results = pick_device(chosen.device), chosen.out/"results.jsonl"
     keep_memory()
     chosen.out.mkdir(parents=True, exist_ok=True)
-    print(f"{os.cpu_count()} cores, torch {torch.__version__}, {device}, {pick_precision(device)}", flush=True)
+    print(machine(device), flush=True)
     sides = index_clips(chosen.train), index_clips(chosen.held_out)
     lines = [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
     for positives in (None if number == "all" else int(number) for number in chosen.positives):
-        for seed in chosen.seeds:
-            for recipe in chosen.recipes:
-                if any((line["recipe"], line["seed"], line["positives"]) == (recipe, seed, positives) for line in lines): continue
-                lines.append(run(recipe, seed, positives, chosen.epochs, sides, chosen.out/f"{recipe}-{positives or 'all'}-{seed}", device))
-                with open(results, "a") as file: file.write(json.dumps(lines[-1]) + "\n")
+        for recipe, change, seed in itertools.product(chosen.recipes, chosen.change, chosen.seeds):
+            if any((line["recipe"], line["change"], line["seed"], line["positives"]) == (recipe, change, seed, positives) for line in lines): continue
+            name = "-".join(str(part) for part in (recipe, change, positives or "all", seed) if part is not None)
+            lines.append(run(recipe, change, seed, positives, chosen.epochs, sides, chosen.out/name, device))
+            with open(results, "a") as file: file.write(json.dumps(lines[-1]) + "\n")
     print(table(lines))
 
 
