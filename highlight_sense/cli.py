@@ -21,7 +21,7 @@ from typing import Annotated, Literal, NoReturn
 
 import tyro
 
-from .core import DetectConfig, FrontEnd, InputError, PrepareConfig, TrainConfig, hash_file
+from .core import DetectConfig, FrontEnd, InputError, PrepareConfig, TrainConfig, hash_file, printable
 
 
 
@@ -232,7 +232,7 @@ def info(
 def table_of(values: dict[str, object]) -> str:
     "One line for each value."
     width = max(map(len, values))
-    return "\n".join(f"{name:{width}}  {value:.4g}" if isinstance(value, float) else f"{name:{width}}  {value}" for name, value in values.items())
+    return "\n".join(printable(f"{name:{width}}  {value:.4g}" if isinstance(value, float) else f"{name:{width}}  {value}") for name, value in values.items())
 
 
 def describe(path: Path) -> dict[str, object]:
@@ -339,6 +339,7 @@ def main(
 ) -> None:
     "Run a verb. Exits with 2 on bad usage or bad input, 3 where an audit finds something bad, 130 on Ctrl-C, and 1, with a traceback, on a failure of ours."
     verb = None
+    if isinstance(sys.stdout, io.TextIOWrapper): sys.stdout.reconfigure(errors="backslashreplace")  # a file's name may be no text
     try:
         verb = parse(arguments)
         verb()
@@ -356,5 +357,5 @@ def main(
 
 def stop(message: str, code: int) -> NoReturn:
     "Print one line on the error stream and exit."
-    print(f"highlight-sense: {message}", file=sys.stderr)
+    print(f"highlight-sense: {printable(message)}", file=sys.stderr)
     sys.exit(code)

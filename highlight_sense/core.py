@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['NOTEBOOK_LENGTHS', 'RECIPES', 'InputError', 'write_atomically', 'remove_unfinished', 'hash_file', 'usable_cores',
-           'ahead', 'require_folder', 'FrontEnd', 'require_front_end', 'clock', 'check_numbers', 'PrepareConfig',
-           'ModelConfig', 'TrainConfig', 'DetectConfig']
+           'ahead', 'require_folder', 'check_numbers', 'FrontEnd', 'require_front_end', 'clock', 'printable',
+           'table_cell', 'PrepareConfig', 'ModelConfig', 'TrainConfig', 'DetectConfig']
 
 # %% ../nbs/00_core.ipynb #95c22c17
 import dataclasses
@@ -92,6 +92,16 @@ def require_folder(
     if in_the_way: raise InputError(f"{in_the_way}: found a file, expected a folder to write into; choose another name")
     return path
 
+# %% ../nbs/00_core.ipynb #b07900e4
+def check_numbers(config: object, above_zero: tuple[str, ...] = (), not_negative: tuple[str, ...] = (), shares: tuple[str, ...] = ()) -> None:
+    "Raise `InputError` for the first of the named fields that is out of its range; NaN and infinity are out of every range."
+    for names, holds, expected in (
+        (above_zero, lambda value: value > 0, "a number above 0"), (not_negative, lambda value: value >= 0, "0 or more"),
+        (shares, lambda value: 0 < value < 1, "a share between 0 and 1")):
+        for name in names:
+            value = getattr(config, name)
+            if not (math.isfinite(value) and holds(value)): raise InputError(f"{name}: found {value}, expected {expected}; choose another value")
+
 # %% ../nbs/00_core.ipynb #cb3d0696
 @dataclass(frozen=True)
 class FrontEnd:
@@ -101,6 +111,12 @@ class FrontEnd:
     hop_length: int = 512      # samples from one frame to the next
     n_mels: int = 80           # bands
     log_floor: float = 1e-9    # added to the power before the logarithm
+
+    def __post_init__(self) -> None:
+        "Refuse numbers that no spectrogram could have."
+        check_numbers(self, above_zero=tuple(field.name for field in dataclasses.fields(self)))
+        for name, most in (("sample_rate", 384_000), ("n_fft", 2**16), ("hop_length", 2**16), ("n_mels", self.n_fft)):
+            if getattr(self, name) > most: raise InputError(f"{name}: found {getattr(self, name)}, expected at most {most}; choose another value")
 
     def frames(self, seconds: float) -> int:
         "Frames of a waveform that lasts `seconds`: one for each hop, and one for the centred start."
@@ -128,15 +144,15 @@ def clock(seconds: float) -> str:
     minutes, second = divmod(math.floor(seconds), 60)
     return f"{minutes // 60}:{minutes % 60:02}:{second:02}" if minutes >= 60 else f"{minutes}:{second:02}"
 
-# %% ../nbs/00_core.ipynb #b07900e4
-def check_numbers(config: object, above_zero: tuple[str, ...] = (), not_negative: tuple[str, ...] = (), shares: tuple[str, ...] = ()) -> None:
-    "Raise `InputError` for the first of the named fields that is out of its range; NaN and infinity are out of every range."
-    for names, holds, expected in (
-        (above_zero, lambda value: value > 0, "a number above 0"), (not_negative, lambda value: value >= 0, "0 or more"),
-        (shares, lambda value: 0 < value < 1, "a share between 0 and 1")):
-        for name in names:
-            value = getattr(config, name)
-            if not (math.isfinite(value) and holds(value)): raise InputError(f"{name}: found {value}, expected {expected}; choose another value")
+# %% ../nbs/00_core.ipynb #3f6fead2
+def printable(text: str) -> str:
+    "A text in one line, with everything that a terminal would obey, or could not show, written out."
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape", "surrogatepass").decode() for sign in text)
+
+# %% ../nbs/00_core.ipynb #e0fcf8a5
+def table_cell(text: str) -> str:
+    "A text that no table program takes for a formula."
+    return "'" + text if text.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) else text
 
 # %% ../nbs/00_core.ipynb #cbe3fd80
 NOTEBOOK_LENGTHS = (  # first frame count, last frame count, share of the published positives

@@ -4,14 +4,15 @@
 
 # %% auto #0
 __all__ = ['KAGGLE_DATASET', 'KAGGLE_HANDLE', 'COLAB_FOLDER', 'PAUSES_S', 'DAMAGED_ARCHIVE', 'SKIP_BYTES', 'STORAGE_TIMEOUTS_S',
-           'PACK_VERSION', 'ROW', 'LABELS', 'COLUMNS', 'MAX_UNUSABLE', 'credentials_folder', 'kaggle_settings',
-           'kaggle_account', 'kaggle_refusal', 'remove_archives', 'kaggle_errors', 'download_once', 'patiently',
-           'fetch_dataset', 'RemoteFile', 'newest_version', 'locate_archive', 'open_dataset', 'open_archive',
-           'load_record', 'is_pack', 'pack_place', 'map_frames', 'Pack', 'read_rows', 'open_once', 'open_pack',
-           'packed_clip', 'read_clip', 'highlights_of', 'archive_members', 'name_inside', 'clip_place', 'list_clips',
-           'by_label', 'get_data_index', 'recording_group', 'name_of', 'describe_clip', 'packed_table', 'scan_clips',
-           'require_usable', 'load_index', 'index_clips', 'length_shares', 'measure_lengths', 'plot_lengths',
-           'split_notebook', 'best_fold', 'split_by_group', 'split_clips']
+           'LARGEST_MEMBER', 'PACK_VERSION', 'ROW', 'LABELS', 'COLUMNS', 'MAX_UNUSABLE', 'credentials_folder',
+           'kaggle_settings', 'kaggle_account', 'kaggle_refusal', 'remove_archives', 'kaggle_errors', 'download_once',
+           'patiently', 'fetch_dataset', 'RemoteFile', 'newest_version', 'locate_archive', 'open_dataset',
+           'open_archive', 'Inflated', 'member_of', 'require_plain', 'require_own_numbers', 'load_record', 'is_pack',
+           'pack_place', 'map_frames', 'Pack', 'read_rows', 'open_once', 'open_pack', 'packed_clip', 'read_clip',
+           'highlights_of', 'archive_members', 'name_inside', 'clip_place', 'list_clips', 'by_label', 'get_data_index',
+           'recording_group', 'name_of', 'describe_clip', 'packed_table', 'scan_clips', 'require_usable', 'load_index',
+           'index_clips', 'length_shares', 'measure_lengths', 'plot_lengths', 'split_notebook', 'best_fold',
+           'split_by_group', 'split_clips']
 
 # %% ../nbs/00_data.ipynb #48e578f5
 import io
@@ -276,19 +277,62 @@ def open_archive(
     return zipfile.ZipFile(path)
 
 
+class Inflated(ValueError):
+    "A file that would become much more than it is."
+
+
+LARGEST_MEMBER = 256 * 2**20  # bytes of a clip in an archive: two hours and a half of single precision
+
+
+def member_of(archive: zipfile.ZipFile, name: str) -> bytes:
+    "A file in an archive; `Inflated` where it is too large to be a clip."
+    size = archive.getinfo(name).file_size
+    if size > LARGEST_MEMBER: raise Inflated(f"{size} bytes when unpacked")
+    return archive.read(name)
+
+
+def require_plain(source: Path | io.BytesIO) -> None:
+    "Raise `Inflated` where a file of `torch.save`, which compresses nothing, would become larger when it is read."
+    size = source.stat().st_size if isinstance(source, Path) else len(source.getbuffer())
+    with zipfile.ZipFile(source) as inside: entries = inside.infolist()
+    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries) or sum(entry.file_size for entry in entries) > size:
+        raise Inflated("compressed parts")
+
+
+def require_own_numbers(record: object) -> None:
+    "Raise `Inflated` where a tensor in a record is no plain one, or claims more numbers than the file has for it."
+    waiting, seen = [record], set()
+    while waiting:
+        value = waiting.pop()
+        if id(value) in seen: continue
+        seen.add(id(value))
+        if isinstance(value, dict): waiting += [*value, *value.values()]
+        elif isinstance(value, (list, tuple, set)): waiting += value
+        elif isinstance(value, torch.Tensor):
+            plain = value.layout == torch.strided and value.device.type == "cpu" and not (value.is_quantized or value.is_nested)
+            if not plain: raise Inflated("a tensor without numbers of its own")
+            if value.numel() * value.element_size() > value.untyped_storage().nbytes():
+                raise Inflated(f"numbers for less than a tensor of shape {tuple(value.shape)}")
+
+
 def load_record(
     path: str | Path,  # a .pt file, or archive.zip::member
     expected: str,     # what it should be, for the error
     advice: str = "replace or remove it",
 ) -> object:
-    "What a `.pt` file holds: tensors and plain values, never code."
+    "What a `.pt` file holds: tensors and plain values, never code, and nothing that is larger than the file."
     archive, found, member = str(path).partition(".zip::")
     try:
-        source = io.BytesIO(open_archive(archive + ".zip", os.getpid()).read(member)) if found else path
-        return torch.load(source, map_location="cpu", weights_only=True)
+        source = io.BytesIO(member_of(open_archive(archive + ".zip", os.getpid()), member)) if found else Path(path)
+        if zipfile.is_zipfile(source): require_plain(source)  # otherwise of PyTorch before 1.6
+        if found: source.seek(0)
+        record = torch.load(source, map_location="cpu", weights_only=True)
+        require_own_numbers(record)
+        return record
     except FileNotFoundError: raise InputError(f"{path}: found no such file, expected {expected}; check the path") from None
     except Exception as error:  # a damaged or hostile file can make the reader fail in any way
-        raise InputError(f"{path}: found a file that cannot be read ({type(error).__name__}), expected {expected}; {advice}") from error
+        why = error if isinstance(error, Inflated) else type(error).__name__
+        raise InputError(f"{path}: found a file that cannot be read ({why}), expected {expected}; {advice}") from error
 
 # %% ../nbs/00_data.ipynb #2456a8ea
 PACK_VERSION = 1
@@ -371,8 +415,9 @@ def open_once(path: Path, changed_ns: int) -> Pack:
         pack = Pack(path, FrontEnd(**known["front_end"]), read_rows(path/"index.jsonl"), *map_frames(path/"mels.npy"))
         if pack.mels.shape != (found := (sum(row["frames"] for row in pack.rows), 2, pack.front_end.n_mels)):
             raise ValueError(f"log-mels {pack.mels.shape} for an index of {found}")
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OSError) as error:
-        raise InputError(f"{path}: found a pack that cannot be read ({type(error).__name__}: {error}), expected one that `highlight-sense pack` wrote; "
+    except Exception as error:  # what somebody else has written can make a reader fail in any way
+        why = " ".join(str(error).split())[:80]
+        raise InputError(f"{path}: found a pack that cannot be read ({type(error).__name__}: {why}), expected one that `highlight-sense pack` wrote; "
                          "pack the clips again") from error
     return pack
 
@@ -405,8 +450,6 @@ def read_clip(
         raise InputError(f"{path}: found {tensor.dtype}, expected floating point; replace or remove it")
     if tensor.ndim != 3 or tensor.shape[:2] != (2, n_mels) or not tensor.shape[2]:
         raise InputError(f"{path}: found shape {tuple(tensor.shape)}, expected (2, {n_mels}, frames); replace or remove it")
-    if tensor.layout != torch.strided:
-        raise InputError(f"{path}: found a {tensor.layout} tensor, expected a dense one; replace or remove it")
     if not torch.isfinite(tensor.float()).all():
         raise InputError(f"{path}: found NaN or infinity in the tensor, expected finite values in the range of float32; replace or remove it")
     return record

@@ -37,7 +37,8 @@ from tqdm import tqdm
 
 import highlight_sense
 from .checkpoint import CheckpointInfo, load_checkpoint
-from .core import DetectConfig, FrontEnd, InputError, ahead, clock, hash_file, remove_unfinished, require_folder, usable_cores, write_atomically
+from .core import (DetectConfig, FrontEnd, InputError, ahead, clock, hash_file, printable, remove_unfinished, require_folder, table_cell,
+                                  usable_cores, write_atomically)
 from .dataset_aug import pad_or_truncate
 from .download import download_recording, is_url
 from .engine import OpenVINOEngine
@@ -448,6 +449,12 @@ class OurFolder:
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             if not force: raise InputError(f"{place}: found no list of our files, expected one; choose another output folder, or use --force") from error
 
+    def place(self, name: str) -> Path:
+        "Where a file of ours is; `InputError` where a link leads out of the folder."
+        path = self.path/name
+        if path.parent.resolve().is_relative_to(self.path.resolve()): return path
+        raise InputError(f"{path.parent}: found a link that leads to {path.parent.resolve()}, expected a folder of ours; remove the link")
+
     def save(self) -> None:
         "Write the manifest."
         record = {"schema": 1, "files": {name: {"made_from": made_from, "sha256": digest} for name, (made_from, digest) in sorted(self.files.items())}}
@@ -462,7 +469,7 @@ class OurFolder:
 
     def require_ours(self, name: str) -> None:
         "Raise `InputError` where a file of somebody else has that name. A file whose hash is still missing was ours when we were stopped."
-        path = self.path/name
+        path = self.place(name)
         if self.force or not path.exists(): return
         _, digest = self.files.get(name, (None, ""))
         if digest is None or (path.is_file() and hash_file(path) == digest): return
@@ -484,7 +491,7 @@ class OurFolder:
     def remove(self, names: Sequence[str]) -> None:
         "Remove files of ours that are no longer wanted; those that a user has changed stay, and are the user's from now on."
         for name in names:
-            path, (_, digest) = self.path/name, self.files.pop(name)
+            path, (_, digest) = self.place(name), self.files.pop(name)
             if path.is_file() and hash_file(path) == digest:
                 path.unlink()
                 if path.parent != self.path and not any(path.parent.iterdir()): path.parent.rmdir()
@@ -516,10 +523,17 @@ def write_scores(scores: Scores, path: Path) -> None:
 
 def read_scores(path: Path) -> Scores:
     "Read what `write_scores` wrote."
-    table = pd.read_csv(path)
-    whole, windows, curve = (table[table.kind == kind].reset_index(drop=True) for kind in ("recording", "window", "curve"))
-    return Scores(float(whole.end_s[0]), windows[["start_s", "end_s", "logit", "probability", "peak_s"]],
-                  curve.probability.to_numpy(), float(curve.end_s.iloc[-1]) / len(curve))
+    try:
+        table = pd.read_csv(path)
+        whole, windows, curve = (table[table.kind == kind].reset_index(drop=True) for kind in ("recording", "window", "curve"))
+        windows = windows[["start_s", "end_s", "logit", "probability", "peak_s"]].astype(float)
+        scores = Scores(float(whole.end_s[0]), windows, curve.probability.to_numpy(float), float(curve.end_s.iloc[-1]) / len(curve))
+        if not all(np.isfinite(part).all() and len(part) for part in (windows.to_numpy(), scores.curve)): raise ValueError("no numbers")
+        if not (0 < scores.step_s < math.inf and 0 < scores.duration_s < math.inf): raise ValueError("no times")
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
+        found = f"found no scores ({type(error).__name__})"
+        raise InputError(f"{path}: {found}, expected what `highlight-sense detect` writes; remove it and detect again") from error
+    return scores
 
 # %% ../nbs/04_detect.ipynb #7957b0ce
 def fingerprint(path: Path) -> str:
@@ -652,7 +666,7 @@ TABLE = ("start_s", "end_s", "rank", "probability", "peak_s", "clip_start_s", "c
 
 def write_highlights(path: Path, name: str, highlights: Sequence[Highlight]) -> None:
     "The table of highlights, the best first."
-    rows = [{"recording": name, "rank": rank, **dataclasses.asdict(one)} for rank, one in enumerate(highlights, 1)]
+    rows = [{"recording": table_cell(name), "rank": rank, **dataclasses.asdict(one)} for rank, one in enumerate(highlights, 1)]
     table = pd.DataFrame(rows, columns=["recording", *TABLE]).round(4)
     with write_atomically(path) as beside: table.to_csv(beside, index=False, lineterminator="\n", errors="backslashreplace")
 
@@ -706,7 +720,7 @@ def detect_recording(
     require_own(ours)
     for name in ("highlights.json", "highlights.csv"): ours.require_ours(name)
     pair, files = pair_for(job, ours, mic, game, separate, config.device, progress)
-    if progress: print(f"{job.name}: {pair}" + ("; scores will be worse than with two tracks" if pair.mixed else ""))
+    if progress: print(f"{printable(job.name)}: {pair}" + ("; scores will be worse than with two tracks" if pair.mixed else ""))
     scores, reused = scores_of(detector, pair, ours, config.batch_size, progress)
     asked, config, moments = config, settle_choice(config, detector.info.threshold), find_moments(scores, config)
     chosen, near = (add_context(some, config, scores.duration_s) for some in choose_moments(moments, config, scores.duration_s))
@@ -784,13 +798,13 @@ def do_each(
 ) -> list:
     "The results of all jobs; one that fails is reported, the others go on, and `InputError` comes at the end."
     done, failed = [], list(failed)
-    if progress: print(*(f"failed: {reason}\n" for reason in failed), sep="", end="")
+    if progress: print(*(f"failed: {printable(reason)}\n" for reason in failed), sep="", end="")
     for job in jobs:
         try: done.append(work(job))
         except InputError as error:
             if len(jobs) == 1 and not failed: raise
             failed.append(str(error))
-            if progress: print(f"failed: {error}")
+            if progress: print(f"failed: {printable(str(error))}")
             continue
         if progress: print(describe(done[-1]))
     if failed: raise InputError(f"{len(failed)} of {len(done) + len(failed)} recordings failed, the others {others}; the first: {failed[0]}")
@@ -831,7 +845,7 @@ def detect(
 def summary(detection: Detection) -> str:
     "What was found, for the terminal."
     count = f"{len(detection.highlights)} highlight" + ("" if len(detection.highlights) == 1 else "s")
-    lines = [f"{detection.name}: {count} in {clock(round(detection.scores.duration_s))}, written to {detection.folder}"]
+    lines = [f"{printable(detection.name)}: {count} in {clock(round(detection.scores.duration_s))}, written to {detection.folder}"]
     lines += [f"  {clock(one.start_s)} to {clock(one.end_s)}  probability {one.probability:.2f}" for one in detection.highlights]
     lines += [f"  {remark}" for remark in detection.remarks]
     if not detection.highlights and detection.near_misses:

@@ -37,7 +37,7 @@ from tqdm import tqdm
 import highlight_sense
 from .checkpoint import BEFORE, load_checkpoint, save_checkpoint
 from .core import (NOTEBOOK_LENGTHS, FrontEnd, InputError, ModelConfig, TrainConfig, hash_file, remove_unfinished, require_folder,
-                                  require_front_end, write_atomically)
+                                  require_front_end, write_atomically, table_cell)
 from .data import highlights_of, load_index, load_record, measure_lengths, name_inside, read_clip, split_clips
 from .batches import ClipLoader, EvaluationPlans, TrainingPlans
 from .dataset_aug import HighlightSenseDataset, make_loader, pad_or_truncate, seed_of, set_epoch
@@ -522,7 +522,7 @@ def write_setting(out: Path, setting: Setting, train_table: pd.DataFrame, val_ta
         "command": sys.argv, "threads": torch.get_num_threads(),
         "versions": {"highlight_sense": highlight_sense.__version__, "torch": torch.__version__, "numpy": np.__version__, "python": platform.python_version()}}
     with write_atomically(out/"config.json") as beside: beside.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    with write_atomically(out/"split.csv") as beside: split.to_csv(beside, index=False)
+    with write_atomically(out/"split.csv") as beside: split.map(lambda cell: table_cell(cell) if isinstance(cell, str) else cell).to_csv(beside, index=False)
 
 
 def split_line(train_table: pd.DataFrame, val_table: pd.DataFrame, config: TrainConfig) -> str:

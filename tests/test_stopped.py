@@ -1,0 +1,121 @@
+"`prepare` and `publish`, killed at any moment and called again, leave what one undisturbed call leaves, byte for byte."
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from highlight_sense.audio import write_recording
+from highlight_sense.checkpoint import save_checkpoint
+from highlight_sense.cli import main
+from highlight_sense.model import HighlightCRNN
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not made by fork here")
+MOMENTS, FILES = 10, 10
+RATE_HZ = 22_050
+
+# The command line runs in forks of one warm process: undisturbed, killed after some time, killed just before or after a file takes its place.
+SCRIPT = '''
+import json, os, shutil, signal, sys, time
+from pathlib import Path
+
+import torch
+
+from highlight_sense import audio, checkpoint, cli, clips, detect, publish, report, sessions, timelines
+
+call, start, root, moments, files = json.loads(sys.argv[1])
+torch.set_num_threads(1)
+
+def begin(name, prepare=lambda: None):
+    place = Path(root)/name
+    if start and not place.exists(): shutil.copytree(start, place)
+    pid = os.fork()
+    if pid: return pid
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    code = 0
+    try:
+        prepare()
+        cli.main([str(place) if word == "PLACE" else word for word in call])
+    except SystemExit as ended: code = ended.code or 0
+    except BaseException: code = 99
+    finally: os._exit(code)
+
+def status(pid): return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+def die_at(n):
+    replace, calls = os.replace, iter(range(1, 100000))
+    def count(*places):
+        last = next(calls) == n
+        if last and n % 2: os.kill(os.getpid(), signal.SIGKILL)
+        replace(*places)
+        if last: os.kill(os.getpid(), signal.SIGKILL)
+    os.replace = count
+
+began = time.monotonic()
+ended = {"unharmed": status(begin("unharmed")), "killed": [], "again": []}
+whole_s = time.monotonic() - began
+for n, moment in enumerate(moments):
+    pid = begin(f"moment{n}")
+    time.sleep(moment * whole_s)
+    os.kill(pid, signal.SIGKILL)
+    ended["killed"].append(status(pid)); ended["again"].append(status(begin(f"moment{n}")))
+for n in files:
+    ended["killed"].append(status(begin(f"file{n}", lambda: die_at(n)))); ended["again"].append(status(begin(f"file{n}")))
+print(json.dumps(ended))
+'''
+
+
+def tree(place: Path) -> dict[str, bytes]:
+    "All files of a folder."
+    return {path.relative_to(place).as_posix(): path.read_bytes() for path in place.rglob("*") if path.is_file()}
+
+
+def stop_and_go_on(call: list, start: Path | None, root: Path, files: list[int]) -> None:
+    "Kill a command at twenty moments, and compare what its second call leaves with what one call leaves."
+    root.mkdir()
+    moments = np.random.default_rng(3).uniform(0.05, 0.95, MOMENTS).round(3).tolist()
+    setting = json.dumps([[str(word) for word in call], start and str(start), str(root), moments, files])
+    done = subprocess.run([sys.executable, "-c", SCRIPT, setting], text=True, capture_output=True, timeout=500, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert done.returncode == 0, done.stderr[-2000:]
+    ended = json.loads(done.stdout)
+    assert ended["unharmed"] == 0 and set(ended["again"]) == {0}, ended
+    assert ended["killed"].count(-9) >= MOMENTS + FILES - 4, ended  # a fast one may have been done before its moment
+    expected, places = tree(root/"unharmed"), [place for place in root.iterdir() if place.name != "unharmed"]
+    assert len(places) == MOMENTS + FILES and expected
+    for place in places:
+        found = tree(place)
+        assert found.keys() == expected.keys(), (place.name, found.keys() ^ expected.keys())
+        for name, content in expected.items(): assert found[name].replace(place.name.encode(), b"unharmed") == content, (place.name, name)
+
+
+@pytest.fixture(scope="module")
+def recordings(tmp_path_factory) -> Path:
+    "Three recordings of 40 seconds with labels."
+    place, rng, times_s = tmp_path_factory.mktemp("stopped")/"recordings", np.random.default_rng(0), np.arange(40 * RATE_HZ) / RATE_HZ
+    for number in range(3):
+        voice, game = (0.3 * np.sin(2 * np.pi * hz * times_s) * (times_s % 10 < 3) + rng.normal(0, 0.02, len(times_s)) for hz in (300, 900 + 50 * number))
+        place.mkdir(exist_ok=True)
+        write_recording(place/f"stream{number}.mka", {"Mic/Aux": voice.astype(np.float32), "Desktop Audio": game.astype(np.float32)}, RATE_HZ, "aac")
+    lines = [f"stream{number},{at},{at + 3}\n" for number in range(3) for at in (10, 20, 30)]
+    (place.parent/"labels.csv").write_text("recording,start_s,end_s\n" + "".join(lines))
+    return place
+
+
+def test_prepare(recordings, tmp_path):
+    "Clips of three recordings."
+    call = ["prepare", recordings, "--labels", recordings.parent/"labels.csv", "-o", "PLACE", "--negative-s", 2, "--lengths", 130, 215, 1]
+    stop_and_go_on(call, None, tmp_path/"runs", [1, 2, 3, 5, 8, 10, 12, 14, 16, 18])
+
+
+def test_publish(recordings, tmp_path):
+    "Clips, timelines, chapters and report of a detection."
+    save_checkpoint(tmp_path/"model.pt", HighlightCRNN(cnn_channels=(4, 4, 8, 8), rnn_hidden=8, att_dim=8), epochs=1, max_frames=215, threshold=0.5)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "stdout", open(os.devnull, "w"))
+        main(["detect", str(tmp_path/"model.pt"), str(recordings/"stream0.mka"), "-o", str(tmp_path/"found"), "--top", "3"])
+    call = ["publish", "PLACE", "--clips", "--timeline", "--chapters", "--report"]
+    stop_and_go_on(call, tmp_path/"found", tmp_path/"runs", [1, 2, 3, 4, 5, 7, 9, 12, 16, 20])
