@@ -15,8 +15,8 @@ from pathlib import Path
 import torch
 
 import highlight_sense
-from .core import FrontEnd, InputError, ModelConfig, TrainConfig, write_atomically
-from .data import load_record
+from .core import FrontEnd, InputError, ModelConfig, TrainConfig
+from .data import load_record, write_record
 from .model import HighlightCRNN
 
 # %% ../nbs/02a_checkpoint.ipynb #9a6392ca
@@ -58,7 +58,7 @@ def save_checkpoint(
         "max_frames": max_frames, "threshold": threshold, "calibration": calibration, "metrics": metrics or {}, "version": highlight_sense.__version__,
     }
     if training is not None: record["training"] = training
-    with write_atomically(path) as beside, open(beside, "wb") as file: torch.save(record, file)  # given a path, PyTorch would write its name into the file
+    write_record(record, path)
 
 # %% ../nbs/02a_checkpoint.ipynb #4682db5c
 PUBLISHED_NAMES = {".bn.": ".norm.", "attention.W.": "attn.fc1.", "attention.V.": "attn.fc2."}

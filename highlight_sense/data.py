@@ -7,12 +7,12 @@ __all__ = ['KAGGLE_DATASET', 'KAGGLE_HANDLE', 'COLAB_FOLDER', 'PAUSES_S', 'DAMAG
            'LARGEST_MEMBER', 'PACK_VERSION', 'ROW', 'LABELS', 'COLUMNS', 'MAX_UNUSABLE', 'credentials_folder',
            'kaggle_settings', 'kaggle_account', 'kaggle_refusal', 'remove_archives', 'kaggle_errors', 'download_once',
            'patiently', 'fetch_dataset', 'RemoteFile', 'newest_version', 'locate_archive', 'open_dataset',
-           'open_archive', 'Inflated', 'member_of', 'require_plain', 'require_own_numbers', 'load_record', 'is_pack',
-           'pack_place', 'map_frames', 'Pack', 'read_rows', 'open_once', 'open_pack', 'packed_clip', 'read_clip',
-           'highlights_of', 'archive_members', 'name_inside', 'clip_place', 'list_clips', 'by_label', 'get_data_index',
-           'recording_group', 'name_of', 'describe_clip', 'packed_table', 'scan_clips', 'require_usable', 'load_index',
-           'index_clips', 'length_shares', 'measure_lengths', 'plot_lengths', 'split_notebook', 'best_fold',
-           'split_by_group', 'split_clips']
+           'open_archive', 'Inflated', 'member_of', 'require_plain', 'require_own_numbers', 'load_record',
+           'write_record', 'is_pack', 'pack_place', 'map_frames', 'Pack', 'read_rows', 'open_once', 'open_pack',
+           'packed_clip', 'read_clip', 'highlights_of', 'archive_members', 'name_inside', 'clip_place', 'list_clips',
+           'by_label', 'get_data_index', 'recording_group', 'name_of', 'describe_clip', 'packed_table', 'scan_clips',
+           'require_usable', 'load_index', 'index_clips', 'length_shares', 'measure_lengths', 'plot_lengths',
+           'split_notebook', 'best_fold', 'split_by_group', 'split_clips']
 
 # %% ../nbs/00_data.ipynb #48e578f5
 import io
@@ -40,7 +40,7 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from .core import NOTEBOOK_LENGTHS, FrontEnd, InputError, hash_file, require_front_end
+from .core import NOTEBOOK_LENGTHS, FrontEnd, InputError, hash_file, require_front_end, write_atomically
 
 if TYPE_CHECKING: from matplotlib.figure import Figure
 
@@ -334,6 +334,13 @@ def load_record(
         why = error if isinstance(error, Inflated) else type(error).__name__
         raise InputError(f"{path}: found a file that cannot be read ({why}), expected {expected}; {advice}") from error
 
+
+def write_record(record: dict, path: str | Path) -> None:
+    "Write a `.pt` file, whole or not at all. The same content gives the same bytes."
+    content = io.BytesIO()  # writing to a file, PyTorch turns a full disk into an error of its own
+    torch.save(record, content)
+    with write_atomically(path) as beside: beside.write_bytes(content.getbuffer())
+
 # %% ../nbs/00_data.ipynb #2456a8ea
 PACK_VERSION = 1
 ROW = {"clip": str, "name": str, "label": int, "game": str, "group": str, "offset": int, "frames": int, "crc32": int, "more": dict}  # a line of the index
@@ -459,8 +466,9 @@ def highlights_of(
     record: dict,                  # a clip, as `read_clip` gives it
 ) -> list[tuple[float, float]]:    # from, to: seconds from the start of the clip
     "Where the highlights of a clip are; empty where it does not tell."
-    try: places = [(float(start_s), float(end_s)) for start_s, end_s in record.get("highlights_s") or ()]
-    except (TypeError, ValueError): return []
+    told = record.get("highlights_s")
+    try: places = [(float(start_s), float(end_s)) for start_s, end_s in (told if isinstance(told, (list, tuple)) else ())]
+    except (TypeError, ValueError, RuntimeError, OverflowError): return []
     return [(start_s, end_s) for start_s, end_s in places if 0 <= start_s < end_s < math.inf]
 
 # %% ../nbs/00_data.ipynb #4aae6c6d

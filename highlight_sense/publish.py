@@ -67,7 +67,7 @@ def read_record(folder: Path) -> dict:
 def locate_file(path: str, known: str, recordings: Path | None) -> Path:
     "A file of the recording, where it was or in the folder that was named."
     places = [Path(path)] + ([recordings/Path(path).name] if recordings else [])
-    there = [place for place in places if place.is_file()]
+    there = [place for place in places if os.path.isfile(place)]  # False for what can be no path, too
     for place in there:
         if fingerprint(place) == known: return place
     if there: raise InputError(f"{there[0]}: found another file than the one that was searched for highlights, expected the same; detect again")

@@ -35,6 +35,7 @@ from tqdm import tqdm
 
 from .audio import log_mel, probe, write_recording
 from .core import FrontEnd, InputError, PrepareConfig, remove_unfinished, require_folder, write_atomically
+from .data import write_record
 from .tracks import Pair, choose_pair, read_pair
 
 # %% ../nbs/00b_sessions.ipynb #3dfdbdca
@@ -667,7 +668,7 @@ def prepare_recording(
         inside = [[max(first, start_s) - start_s, min(last, end_s) - start_s] for first, last in highlights if first < end_s and last > start_s]
         clip = {"tensor": mel.half() if config.half else mel, "clip_name": name, "game": game, "label": label,
                 "recording": recording.name, "start_s": start_s, "end_s": end_s, "highlights_s": inside}
-        with write_atomically(out/label/game/f"{name}.pt") as beside, open(beside, "wb") as file: torch.save(clip, file)
+        write_record(clip, out/label/game/f"{name}.pt")
     return row
 
 # %% ../nbs/00b_sessions.ipynb #daec8bd6
