@@ -88,7 +88,8 @@ def require_complete(record: dict) -> None:
     "Raise KeyError, TypeError or ValueError where something is missing in a record, or is something else than it has to be."
     recording, settings, duration_s = record["recording"], record["settings"], number(record["recording"]["duration_s"], 0, LONGEST_S)
     texts = (recording["name"], *recording["files"], *recording["fingerprints"], record["tracks"], record["version"], record["checkpoint"]["path"])
-    for text in (*texts, *(record[side]["path"] for side in SIDES), *(record[side]["title"] or "" for side in SIDES)): text.encode("utf-8")
+    texts += tuple(text for side in SIDES for text in (record[side]["path"], record[side]["title"] or ""))
+    if not all(isinstance(text, str) for text in texts): raise TypeError("a name that is no text")
     for side in SIDES: operator.index(record[side]["number"])
     typed(FrontEnd, record["front_end"])
     for name in ("window", "stride"): number(settings[name], 0, LONGEST_S)
