@@ -6,8 +6,8 @@
     python benchmarks/recipes.py clips/train clips/test runs --recipes default --positives 100 --change no-mixup constant shift filter stripes
 
 A run is a recipe, perhaps with one thing changed, a seed and a number of positives (whole recordings, drawn by the seed until they hold so many). Each leaves
-`last.pt` and `best.pt` in its folder and a line in `runs/results.jsonl`, with all its logits; a run that has its line is not done again. The table at the end
-is of all lines.
+`last.pt` and `best.pt` in its folder and a line in `runs/results.jsonl`, with the logits of the last epoch; a run that has its line is not done again. The
+table at the end is of all lines. `benchmarks/recipes.jsonl` has the lines that RESULTS.md speaks of: with a copy of it as `runs/results.jsonl`, this goes on.
 """
 import argparse
 import itertools
@@ -133,14 +133,15 @@ def run(recipe: str, change: str | None, seed: int, positives: int | None, epoch
         state.tally = new_tally(device)
         improved = state.best is None or not surely_lower(measured.labels, measured.logits, state.best.logits)
         row = {"epoch": epoch + 1, "best": improved, "seconds": seconds, "processor_s": processor, "train_loss": loss,
-               "validation_ap": measured.metrics["ap"], "validation_logits": measured.logits.tolist()}
+               "validation_ap": measured.metrics["ap"], "validation_logits": measured.logits.round(4).tolist()}
         if recipe == "default" or improved or epoch + 1 == epochs:
             calibrated, calibration = calibrate(measured, config)
             labels, logits = predict(state.model, held_loader, device, precision)
-            row |= score(labels, logits, scaling_of(calibration), calibrated.metrics["threshold"]) | {"logits": logits.tolist()}
+            row |= score(labels, logits, scaling_of(calibration), calibrated.metrics["threshold"]) | {"logits": logits.round(4).tolist()}
             known = epoch + 1, FrontEnd(), config.max_frames, calibrated.metrics["threshold"], calibrated.metrics, None, calibration
             for name in ["last.pt"] + ["best.pt"] * improved: save_checkpoint(out/name, state.model, *known)
         if improved: state.best = measured
+        if rows: rows[-1] = {name: value for name, value in rows[-1].items() if not isinstance(value, list)}
         rows.append(row)
         print(f"{out.name} " + json.dumps({name: round(value, 4) for name, value in row.items() if not isinstance(value, list)}), flush=True)
     line = {"recipe": recipe, "change": change, "seed": seed, "positives": positives, "training": [len(train_table), int(train_table.label.sum())],

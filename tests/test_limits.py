@@ -164,8 +164,10 @@ def test_no_room(healthy, tmp_path, verb):
     call(*words, code=3 if verb == "audit" else 0)
 
 
-@pytest.mark.parametrize("number", [errno.EROFS, errno.ENOSPC, errno.EACCES])
-@pytest.mark.parametrize("verb", VERBS)
+RIGHTS = [*((verb, errno.EROFS) for verb in VERBS), ("detect", errno.ENOSPC), ("pack", errno.EACCES), ("publish", errno.EACCES)]
+
+
+@pytest.mark.parametrize("verb, number", RIGHTS)
 def test_no_rights(healthy, tmp_path, monkeypatch, verb, number):
     "A folder in which no file can be made."
     shutil.copytree(healthy/"found", tmp_path/"found")
