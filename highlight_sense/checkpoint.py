@@ -115,12 +115,12 @@ def require_facts(info: CheckpointInfo) -> None:
     facts = {
         "max_frames": whole(info.max_frames, 1, LONGEST), "epochs": info.epochs is None or whole(info.epochs, 0, 2 ** 31),
         "threshold": info.threshold is None or (is_number(info.threshold) and 0 <= info.threshold <= 1),
-        "version": info.version is None or isinstance(info.version, str),
-        "scaling": all(map(is_number, info.scaling)) and info.scaling[0] > 0,
-        **{name: all(isinstance(key, str) and (value is None or type(value) in (int, float)) for key, value in (values or {}).items())
-           for name, values in (("metrics", info.metrics), ("calibration", info.calibration))}}
+        "metrics": isinstance(info.metrics, dict), "scaling": all(map(is_number, info.scaling)) and info.scaling[0] > 0,
+        "version": info.version is None or isinstance(info.version, str)}
     for name, holds in facts.items():
         if not holds: raise ValueError(f"{name} {getattr(info, name)!r}")
+    for key, value in (*info.metrics.items(), *(info.calibration or {}).items()):
+        if not (isinstance(key, str) and (value is None or type(value) in (int, float))): raise ValueError(f"{key} {value!r}")
 
 
 def require_shapes(config: ModelConfig, weights: dict[str, torch.Tensor]) -> None:
