@@ -3,7 +3,7 @@
     highlight-sense prepare recordings/train --labels train.csv -o clips/train      # as real_audio.sh does
     highlight-sense prepare recordings/test --labels test.csv -o clips/test
     python benchmarks/recipes.py clips/train clips/test runs --seeds 0 1 2 --positives all 200 100 50
-    python benchmarks/recipes.py clips/train clips/test runs --recipes default --positives 100 --change no-mixup constant shift filter stripes
+    python benchmarks/recipes.py clips/train clips/test runs --recipes default --positives 100 --change no-mixup constant shift stripes curves
 
 A run is a recipe, perhaps with one thing changed, a seed and a number of positives (whole recordings, drawn by the seed until they hold so many). Each leaves
 `last.pt` and `best.pt` in its folder and a line in `runs/results.jsonl`, with the logits of the last epoch; a run that has its line is not done again. The
@@ -22,7 +22,7 @@ import pandas as pd
 import torch
 
 from highlight_sense.batches import ClipLoader, EvaluationPlans
-from highlight_sense.checkpoint import BEFORE, save_checkpoint
+from highlight_sense.checkpoint import BEFORE, CheckpointInfo, save_checkpoint
 from highlight_sense.core import FrontEnd, ModelConfig, TrainConfig
 from highlight_sense.data import index_clips, split_clips
 from highlight_sense.dataset_aug import seed_of, set_epoch
@@ -136,8 +136,9 @@ def run(recipe: str, change: str | None, seed: int, positives: int | None, epoch
                "validation_ap": measured.metrics["ap"], "validation_logits": measured.logits.round(4).tolist()}
         if recipe == "default" or improved or epoch + 1 == epochs:
             calibrated, calibration = calibrate(measured, config)
+            scaling = CheckpointInfo(model_config, calibration=calibration).scaling
             labels, logits = predict(state.model, held_loader, device, precision)
-            row |= score(labels, logits, scaling_of(calibration), calibrated.metrics["threshold"]) | {"logits": logits.round(4).tolist()}
+            row |= score(labels, logits, scaling, calibrated.metrics["threshold"]) | {"logits": logits.round(4).tolist()}
             known = epoch + 1, FrontEnd(), config.max_frames, calibrated.metrics["threshold"], calibrated.metrics, None, calibration
             for name in ["last.pt"] + ["best.pt"] * improved: save_checkpoint(out/name, state.model, *known)
         if improved: state.best = measured
@@ -150,13 +151,8 @@ def run(recipe: str, change: str | None, seed: int, positives: int | None, epoch
                 state.model, sides[1].path[sides[1].label == 1], config.max_frames, precision)[0]}
     if average:
         labels, logits = predict(average.module, held_loader, device, precision)
-        line["averaged"] = score(labels, logits, scaling_of(calibration), calibrated.metrics["threshold"])
+        line["averaged"] = score(labels, logits, scaling, calibrated.metrics["threshold"])
     return line
-
-
-def scaling_of(calibration: dict | None) -> tuple[float, float]:
-    "Temperature and offset; of no calibration, those that change nothing."
-    return (calibration["temperature"], calibration["offset"]) if calibration else (1.0, 0.0)
 
 
 def machine(device: torch.device) -> str:

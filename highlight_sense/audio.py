@@ -25,7 +25,7 @@ import librosa
 import numpy as np
 import torch
 
-from .core import FrontEnd, InputError, printable, write_atomically
+from .core import FrontEnd, InputError, write_atomically
 
 # %% ../nbs/00a_audio.ipynb #3ee9bc14
 @lru_cache(maxsize=8)
@@ -171,7 +171,7 @@ def start_of(container: av.container.InputContainer) -> float:  # seconds on the
 
 def title_of(stream: av.AudioStream) -> str | None:
     "The name of a track."
-    return printable(stream.metadata.get("title") or stream.metadata.get("name") or "") or None
+    return stream.metadata.get("title") or stream.metadata.get("name")
 
 
 def duration_of(stream: av.AudioStream) -> float | None:  # seconds

@@ -33,7 +33,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 import pandas as pd
@@ -291,10 +291,10 @@ def member_of(archive: zipfile.ZipFile, name: str) -> bytes:
     return archive.read(name)
 
 
-def require_plain(source: Path | io.BytesIO) -> None:
+def require_plain(file: BinaryIO) -> None:
     "Raise `Inflated` where a file of `torch.save`, which compresses nothing, would become larger when it is read."
-    size = source.stat().st_size if isinstance(source, Path) else len(source.getbuffer())
-    with zipfile.ZipFile(source) as inside: entries = inside.infolist()
+    size = file.seek(0, os.SEEK_END)
+    with zipfile.ZipFile(file) as inside: entries = inside.infolist()
     if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries) or sum(entry.file_size for entry in entries) > size:
         raise Inflated("compressed parts")
 
@@ -323,10 +323,10 @@ def load_record(
     "What a `.pt` file holds: tensors and plain values, never code, and nothing that is larger than the file."
     archive, found, member = str(path).partition(".zip::")
     try:
-        source = io.BytesIO(member_of(open_archive(archive + ".zip", os.getpid()), member)) if found else Path(path)
-        if zipfile.is_zipfile(source): require_plain(source)  # otherwise of PyTorch before 1.6
-        if found: source.seek(0)
-        record = torch.load(source, map_location="cpu", weights_only=True)
+        with io.BytesIO(member_of(open_archive(archive + ".zip", os.getpid()), member)) if found else open(path, "rb") as file:
+            if file.read(4) == b"PK\x03\x04": require_plain(file)  # by this, PyTorch tells its own from those before 1.6, which are no archives
+            file.seek(0)
+            record = torch.load(file, map_location="cpu", weights_only=True)
         require_own_numbers(record)
         return record
     except FileNotFoundError: raise InputError(f"{path}: found no such file, expected {expected}; check the path") from None

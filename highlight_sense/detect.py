@@ -720,7 +720,7 @@ def detect_recording(
     require_own(ours)
     for name in ("highlights.json", "highlights.csv"): ours.require_ours(name)
     pair, files = pair_for(job, ours, mic, game, separate, config.device, progress)
-    if progress: print(f"{printable(job.name)}: {pair}" + ("; scores will be worse than with two tracks" if pair.mixed else ""))
+    if progress: print(printable(f"{job.name}: {pair}" + ("; scores will be worse than with two tracks" if pair.mixed else "")))
     scores, reused = scores_of(detector, pair, ours, config.batch_size, progress)
     asked, config, moments = config, settle_choice(config, detector.info.threshold), find_moments(scores, config)
     chosen, near = (add_context(some, config, scores.duration_s) for some in choose_moments(moments, config, scores.duration_s))
@@ -845,12 +845,12 @@ def detect(
 def summary(detection: Detection) -> str:
     "What was found, for the terminal."
     count = f"{len(detection.highlights)} highlight" + ("" if len(detection.highlights) == 1 else "s")
-    lines = [f"{printable(detection.name)}: {count} in {clock(round(detection.scores.duration_s))}, written to {detection.folder}"]
+    lines = [f"{detection.name}: {count} in {clock(round(detection.scores.duration_s))}, written to {detection.folder}"]
     lines += [f"  {clock(one.start_s)} to {clock(one.end_s)}  probability {one.probability:.2f}" for one in detection.highlights]
     lines += [f"  {remark}" for remark in detection.remarks]
     if not detection.highlights and detection.near_misses:
         lines.append(f"  the nearest miss has probability {detection.near_misses[0].probability:.2f}; --top 5 in place of a threshold takes the best five")
-    return "\n".join(lines)
+    return "\n".join(map(printable, lines))
 
 # %% ../nbs/04_detect.ipynb #089874c3
 def evaluate_recordings(

@@ -21,7 +21,7 @@ from pathlib import Path
 from .audio import probe
 from .clips import Cut, clip_stem, copy_clip, exact_clip
 from .checkpoint import typed
-from .core import DetectConfig, FrontEnd, InputError, hash_file, remove_unfinished
+from .core import DetectConfig, FrontEnd, InputError, hash_file, printable, remove_unfinished
 from .detect import SCHEMA, OurFolder, do_each, fingerprint, hash_of, key_of, read_scores
 from .report import TEMPLATES, write_report
 from .timelines import Span, write_chapters, write_timelines, youtube_notice
@@ -238,7 +238,7 @@ class Products:
         words = {"clips": "clip", "timelines": "timeline file", "chapters": "chapter file"}
         counted = [f"{len(names)} {word}{'' if len(names) == 1 else 's'} in {kind}/" for kind, word in words.items() if (names := getattr(self, kind))]
         if self.nothing: counted = ["no highlight was found"]
-        return f"{self.folder}: " + ", ".join(counted + ([self.report] if self.report else [])) + (f"\n  {self.notice}" if self.notice else "")
+        return printable(f"{self.folder}: ") + ", ".join(counted + ([self.report] if self.report else [])) + (f"\n  {self.notice}" if self.notice else "")
 
 # %% ../nbs/05_publish.ipynb #d987295d
 def publish_one(

@@ -34,7 +34,7 @@ import torch
 from tqdm import tqdm
 
 from .audio import log_mel, probe, write_recording
-from .core import FrontEnd, InputError, PrepareConfig, remove_unfinished, require_folder, write_atomically
+from .core import FrontEnd, InputError, PrepareConfig, printable, remove_unfinished, require_folder, write_atomically
 from .data import write_record
 from .tracks import Pair, choose_pair, read_pair
 
@@ -734,7 +734,7 @@ def prepare(
     highlights = read_labels(labels, recordings)
     check_request(highlights, labels, game, workers)
     pairs = {p: choose_pair(p, mic, game_track, separate) for p in highlights}
-    if progress: print("".join(f"{pair}\n" for pair in pairs.values() if "guess" in pair.why), end="")
+    if progress: print("".join(f"{printable(str(pair))}\n" for pair in pairs.values() if "guess" in pair.why), end="")
     jobs = [(p, times, Path(out), game or p.resolve().parent.name or "game", pairs[p], config, front_end)
             for p, times in highlights.items()]
     begin_folder(Path(out), json.dumps([[p.name, p.stat().st_size, times, *map(str, more)] for p, times, _, *more in jobs]), overwrite)

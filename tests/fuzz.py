@@ -7,7 +7,6 @@ A case is a kind of file and a number, which is all that its damage depends on. 
 numbers, processes that die, that take more than a minute or want more than 2 GiB are findings; they are printed as they come, and the exit code is 1.
 """
 import argparse
-import contextlib
 import copy
 import faulthandler
 import io
@@ -26,6 +25,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+from commands import run
 
 SLOWEST_S, MOST_BYTES = 60, 2 * 2**30
 HOSTILE = (None, True, -1, 0, 1.5, 2**31, 2**63, 10**30, 1e308, math.nan, math.inf, "", "x" * 5000, "../../../../tmp/out", "/etc/passwd", "=1+1", "<b>&'\"",
@@ -38,7 +38,6 @@ def make_originals(root: Path) -> None:
     "One healthy file of each kind."
     import torch
 
-    from highlight_sense import cli
     from highlight_sense.audio import write_recording
     from highlight_sense.checkpoint import save_checkpoint
     from highlight_sense.model import HighlightCRNN
@@ -67,7 +66,7 @@ def make_originals(root: Path) -> None:
     for ending in ENDINGS[1:]: convert(recordings/"stream.mkv", recordings/f"stream.{ending}")
     (root/"labels.csv").write_text("recording,start_s,end_s\nstream.mkv,1.0,2.0\nstream.mkv,4,5.5\n")
     for call in (["pack", clips, "-o", root/"clips.pack"], ["detect", root/"ours.pt", recordings/"stream.mkv", "-o", root/"found", "--top", "2"]):
-        code, _, wrong = quietly(cli.main, [str(word) for word in call])
+        code, _, wrong = run(*call)
         if code: raise SystemExit(f"the originals could not be made: {wrong}")
 
 
@@ -83,16 +82,6 @@ def convert(source: Path, target: Path) -> None:
             if packet.dts is None: continue
             packet.stream = streams[packet.stream_index]
             new.mux(packet)
-
-
-def quietly(function: Callable, *arguments: object) -> tuple[int, str, str]:  # exit code, what was said on both streams
-    "Call something that prints and exits."
-    said, wrong = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(wrong), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try: function(*arguments)
-        except SystemExit as ended: return ended.code or 0, said.getvalue(), wrong.getvalue()
-    return 0, said.getvalue(), wrong.getvalue()
 
 
 # --- damage
@@ -294,9 +283,8 @@ def look_at(call: list[str], said: str, place: Path) -> None:
 
 def complaint(call: list[str], place: Path) -> str | None:
     "What is wrong with how a call ended; none: nothing."
-    from highlight_sense import cli
     try:
-        code, said, wrong = quietly(cli.main, [str(word) for word in call])
+        code, said, wrong = run(*call)
         lines = [line for line in wrong.replace("\r", "\n").splitlines() if line.startswith("highlight-sense: ")]
         if code == 0: look_at(call, said, place); return None
         if code != 2 or not wrong.strip(): return f"exit code {code}, {wrong[-300:]!r}"
@@ -319,6 +307,7 @@ def work(root: Path, first: int, last: int, step: int) -> None:
     "Run cases, printing before each its name, and after it what was found."
     import torch
     torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
     used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize() if Path("/proc/self/statm").exists() else 0
     if used: resource.setrlimit(resource.RLIMIT_AS, (used + MOST_BYTES,) * 2)
     for number in range(first, last, step):

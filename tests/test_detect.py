@@ -1,12 +1,10 @@
 "Real recordings of every kind through `highlight-sense detect`: what recorders write, what goes wrong, and a process that is killed anywhere."
 import contextlib
 import errno
-import io
 import json
 import os
 import re
 import shutil
-import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -22,12 +20,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from commands import launch, needs_fork, run
 from scipy.signal import resample_poly
 
 from highlight_sense import tracks
 from highlight_sense.audio import log_mel, read_audio, write_recording
 from highlight_sense.checkpoint import save_checkpoint
-from highlight_sense.cli import main
 from highlight_sense.core import ModelConfig
 from highlight_sense.model import HighlightCRNN
 
@@ -73,11 +71,8 @@ def checkpoint(place) -> Path:
 
 def call(*arguments: object) -> tuple[int, str, str]:
     "What the command line answers: exit code, output, and what it complains about, without progress bars."
-    out, err, code = io.StringIO(), io.StringIO(), 0
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        try: main([str(argument) for argument in arguments])
-        except SystemExit as ended: code = ended.code or 0
-    return code, out.getvalue(), complaint_of(err.getvalue())
+    code, out, err = run(*arguments)
+    return code, out, complaint_of(err)
 
 
 def complaint_of(errors: str) -> str:
@@ -400,46 +395,6 @@ def test_results_among_the_recordings(brief, place, tmp_path):
 
 # What ends a run
 
-LAUNCHER = '''
-import json, os, signal, sys, time
-import torch
-import highlight_sense.detect
-from highlight_sense.audio import log_mel
-from highlight_sense.cli import main
-log_mel(torch.zeros(22050))  # takes seconds the first time
-
-def start(arguments, prepare):
-    pid = os.fork()
-    if pid: return pid
-    for stream in (1, 2): os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
-    prepare()
-    code = 1
-    try: main(arguments); code = 0
-    except SystemExit as ended: code = ended.code or 0
-    finally: os._exit(code)
-
-def status(pid): return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-
-def die_at(n):  # just before the n-th file takes its place
-    replace, calls = os.replace, iter(range(1, 1000))
-    def count(*places):
-        if next(calls) == n: os.kill(os.getpid(), signal.SIGKILL)
-        replace(*places)
-    os.replace = count
-'''
-
-
-def launch(script: str, arguments: object) -> list:
-    "Run a script in a process whose children need not import anything; what it prints as JSON."
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    ended = subprocess.run([sys.executable, "-c", LAUNCHER + script, json.dumps(arguments)], text=True, capture_output=True, env=environment, timeout=300)
-    assert ended.returncode == 0, ended.stderr[-2000:]
-    return json.loads(ended.stdout)
-
-
-needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not made by fork here")
-
-
 @pytest.fixture(scope="module")
 def brief(place, checkpoint) -> tuple[list[str], dict[str, bytes]]:
     "A command for a short recording, without the output folder, and what it leaves when nothing goes wrong."
@@ -460,25 +415,25 @@ def ended(brief, place) -> dict[str, list[int]]:
     moments = np.random.default_rng(3).uniform(0.05, 0.95, 6).round(3).tolist()
     return launch('''
 import resource
+import torch
+import highlight_sense.detect
+from highlight_sense.audio import log_mel
+log_mel(torch.zeros(22050))  # takes seconds the first time
 command, out, moments, limits = json.loads(sys.argv[1])
 def tighten(limit):
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-run = lambda name, n, prepare=lambda: None: start(command + [f"{out}/{name}{n}"], prepare)
+run = lambda name, n, *prepare: start(command + [f"{out}/{name}{n}"], *prepare)
 began = time.monotonic()
 ended = {"whole": [status(run("whole", 0))], "moment": [], "file": [], "limit": []}
 whole_s = time.monotonic() - began
-for n, moment in enumerate(moments):
-    pid = run("moment", n)
-    time.sleep(moment * whole_s)
-    os.kill(pid, signal.SIGKILL)
-    ended["moment"].append(status(pid))
+for n, moment in enumerate(moments): ended["moment"].append(kill_after(run("moment", n), moment * whole_s))
 while 0 not in ended["file"]:
     n = len(ended["file"])
     ended["file"].append(status(run("file", n, lambda: die_at(n + 1))))
 ended["limit"] = [status(run("limit", limit, lambda: tighten(limit))) for limit in limits]
 print(json.dumps(ended))
-''', [brief[0], str(place/"ended"), moments, LIMITS_BYTES])
+''', brief[0], place/"ended", moments, LIMITS_BYTES)
 
 
 LIMITS_BYTES = [2000, 100]

@@ -1,6 +1,5 @@
 "Files from strangers that want more than to be read: none gets anything done, and nothing leaves its folder."
 import csv
-import io
 import json
 import os
 import pickle
@@ -13,14 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from commands import TRAINING, small_model, told, write_clips, write_stream
 
-from highlight_sense.audio import write_recording
-from highlight_sense.checkpoint import save_checkpoint
-from highlight_sense.cli import main
 from highlight_sense.data import list_clips, load_index
-from highlight_sense.model import HighlightCRNN
 
-RATE_HZ = 22_050
 CLIPS = 60  # of which a few may be unusable
 FORMULA = "=cmd|' /C calc'!A0"
 
@@ -31,33 +26,15 @@ class Planted:
     def __reduce__(self): return open, (str(self.place), "w")
 
 
-def call(*words: object, code: int = 2) -> str:
-    "What a command says, on both streams, that ends with this code."
-    streams = io.StringIO(), io.StringIO()
-    with pytest.MonkeyPatch.context() as patch:
-        for name, stream in zip(("stdout", "stderr"), streams): patch.setattr(sys, name, stream)
-        try: main([str(word) for word in words]); ended = 0
-        except SystemExit as stop: ended = stop.code or 0
-    said = streams[0].getvalue() + streams[1].getvalue()
-    assert ended == code and "Traceback" not in said, said[-2000:]
-    return said
-
-
 @pytest.fixture(scope="module")
 def healthy(tmp_path_factory) -> Path:
     "Clips, a recording, a checkpoint and what is detected by it."
-    place, rng = tmp_path_factory.mktemp("hostile"), np.random.default_rng(0)
-    for number in range(CLIPS):
-        path = place/"clips"/("Positive" if number % 2 else "Negative")/"game"/f"stream{number // 10}_part{number % 10}.pt"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        torch.save({"tensor": torch.from_numpy(rng.normal(-8, 2, (2, 80, 60)).astype(np.float32)), "clip_name": path.stem}, path)
-    times_s = np.arange(8 * RATE_HZ) / RATE_HZ
-    voice, game = (0.3 * np.sin(2 * np.pi * hz * times_s) * (times_s % 4 < 2) for hz in (300, 900))
-    write_recording(place/"stream.mka", {"Mic/Aux": voice.astype(np.float32), "Desktop Audio": game.astype(np.float32)}, RATE_HZ, "aac")
-    torch.manual_seed(0)
-    save_checkpoint(place/"model.pt", HighlightCRNN(cnn_channels=(4, 4, 8, 8), rnn_hidden=8, att_dim=8), epochs=1, max_frames=130, threshold=0.4)
-    call("pack", place/"clips", "-o", place/"clips.pack", code=0)
-    call("detect", place/"model.pt", place/"stream.mka", "-o", place/"found", "--top", 2, code=0)
+    place = tmp_path_factory.mktemp("hostile")
+    write_clips(place/"clips", CLIPS // 2, CLIPS // 2)
+    write_stream(place/"stream.mka")
+    small_model(place/"model.pt")
+    told("pack", place/"clips", "-o", place/"clips.pack", code=0)
+    told("detect", place/"model.pt", place/"stream.mka", "-o", place/"found", "--top", 2, code=0)
     return place
 
 
@@ -78,31 +55,30 @@ def test_pickles(healthy, tmp_path):
     clip = next((healthy/"clips").rglob("*.pt"))
     (tmp_path/"c").mkdir(); (tmp_path/"m").mkdir()
     for path in with_pickles(torch.load(clip, weights_only=True), planted, tmp_path/"c"):
-        call("info", path)
+        told("info", path)
         with zipfile.ZipFile(tmp_path/"shard.zip", "w") as shard: shard.write(path, "Positive/game/evil.pt")
-        call("info", f"{tmp_path/'shard.zip'}::Positive/game/evil.pt")
+        told("info", f"{tmp_path/'shard.zip'}::Positive/game/evil.pt")
         clips = tmp_path/f"clips-{path.stem}"
         shutil.copytree(healthy/"clips", clips)
         shutil.copy(path, clips/"Positive"/"game"/"evil.pt")
         shutil.copy(tmp_path/"shard.zip", clips/"shard.zip")
         assert len(load_index(clips)[1]) == 2
-        call("pack", clips, "-o", tmp_path/f"{path.stem}.pack", code=0)
-        call("evaluate", healthy/"model.pt", clips, "--workers", 0, code=0)
+        told("pack", clips, "-o", tmp_path/f"{path.stem}.pack", code=0)
+        told("evaluate", healthy/"model.pt", clips, "--workers", 0, code=0)
     renamed = {name.replace(".norm.", ".bn.").replace("attn.fc1.", "attention.W.").replace("attn.fc2.", "attention.V."): value
                for name, value in model["model"].items()}
     for sample in (model, {"model": model["model"], "epochs": 1}, {"model": renamed}):
         for path in with_pickles(sample, planted, tmp_path/"m"):
             for words in (("info", path), ("detect", path, healthy/"stream.mka", "-o", tmp_path/"out"), ("evaluate", path, healthy/"clips"),
                           ("audit", path, healthy/"clips"), ("train", healthy/"clips", "-o", tmp_path/"run", "--init", path, "--frozen-epochs", 1)):
-                call(*words)
-    settings = ("--epochs", 1, "--batch-size", 4, "--max-duration-s", 3, "--device", "cpu", "--precision", "fp32", "--val-split", 0.4)
-    call("train", healthy/"clips", "-o", tmp_path/"whole", *settings, code=0)
+                told(*words)
+    told("train", healthy/"clips", "-o", tmp_path/"whole", *TRAINING, code=0)
     for path in with_pickles(torch.load(tmp_path/"whole"/"last.pt", weights_only=True), planted, tmp_path/"m"):
         shutil.copy(path, tmp_path/"whole"/"last.pt")
-        call("train", "-o", tmp_path/"whole", "--resume")
+        told("train", "-o", tmp_path/"whole", "--resume")
     shutil.copytree(healthy/"clips.pack", tmp_path/"objects.pack")
     np.save(tmp_path/"objects.pack"/"mels.npy", np.array([planted], dtype=object), allow_pickle=True)
-    call("info", tmp_path/"objects.pack")
+    told("info", tmp_path/"objects.pack")
     assert not planted.place.exists()
     pickle.loads((tmp_path/"c"/"raw.pt").read_bytes()).close()  # where it is read carelessly, it does act
     assert planted.place.exists()
@@ -116,10 +92,10 @@ def test_paths_in_archives(healthy, tmp_path):
     with zipfile.ZipFile(tmp_path/"deep"/"clips"/"shard.zip", "w") as shard:
         for name in names: shard.writestr(name, content)
     before = set(tmp_path.rglob("*"))
-    call("pack", tmp_path/"deep"/"clips", "-o", tmp_path/"deep"/"new.pack", code=0)
+    told("pack", tmp_path/"deep"/"clips", "-o", tmp_path/"deep"/"new.pack", code=0)
     assert {path.relative_to(tmp_path).parts[:2] for path in tmp_path.rglob("*") if path not in before} == {("deep", "new.pack")}
     assert not any(Path(f"/tmp/{label}/g").exists() for label in ("Positive", "Negative"))
-    call("info", tmp_path/"deep"/"new.pack", code=0)
+    told("info", tmp_path/"deep"/"new.pack", code=0)
 
 
 def test_names_in_clips(healthy, tmp_path):
@@ -128,10 +104,9 @@ def test_names_in_clips(healthy, tmp_path):
     for path, name in zip(sorted((tmp_path/"clips").rglob("*.pt")), ("../../../up", "/tmp/absolute", FORMULA, "a\x1b[2Jb\nc", "<script>", "x" * 5000)):
         torch.save({**torch.load(path, weights_only=True), "clip_name": name, "game": FORMULA}, path)
     before = set(tmp_path.iterdir())
-    settings = ("--epochs", 1, "--batch-size", 4, "--max-duration-s", 3, "--device", "cpu", "--precision", "fp32", "--val-split", 0.4)
-    said = call("train", tmp_path/"clips", "-o", tmp_path/"run", *settings, code=0)
-    said += call("audit", healthy/"model.pt", tmp_path/"clips", "-o", tmp_path/"audit", code=3)
-    said += call("info", next((tmp_path/"clips").rglob("stream0_part3.pt")), code=0)
+    said = told("train", tmp_path/"clips", "-o", tmp_path/"run", *TRAINING, code=0)
+    said += told("audit", healthy/"model.pt", tmp_path/"clips", "-o", tmp_path/"audit", code=3)
+    said += told("info", next((tmp_path/"clips").rglob("stream0_part3.pt")), code=0)
     assert "\x1b[2J" not in said and set(tmp_path.iterdir()) - before == {tmp_path/"run", tmp_path/"audit"}
     with open(tmp_path/"run"/"split.csv", newline="") as file: cells = [cell for row in csv.reader(file) for cell in row]
     assert "'" + FORMULA in cells and not any(cell.startswith(("=", "+", "@", "-")) for cell in cells)
@@ -141,12 +116,10 @@ def test_names_of_recordings(healthy, tmp_path):
     "Formulas, tags and signs for the terminal in the names of files and tracks."
     name = "=1+1 <img src=x onerror=alert(1)> & ~'\".mka"
     title = "\x1b]0;owned\x07<script>alert(1)</script>"
-    times_s = np.arange(8 * RATE_HZ) / RATE_HZ
-    tracks = {title: (0.3 * np.sin(2000 * times_s) * (times_s % 4 < 2)).astype(np.float32), "Desktop Audio": (0.3 * np.sin(6000 * times_s)).astype(np.float32)}
-    write_recording(tmp_path/name, tracks, RATE_HZ, "aac")
-    said = call("info", tmp_path/name, code=0)
-    said += call("detect", healthy/"model.pt", tmp_path/name, "-o", tmp_path/"found", "--mic", "a:0", "--game", "a:1", "--top", 2, code=0)
-    said += call("publish", tmp_path/"found", code=0)
+    write_stream(tmp_path/name, voice=title)
+    said = told("info", tmp_path/name, code=0)
+    said += told("detect", healthy/"model.pt", tmp_path/name, "-o", tmp_path/"found", "--mic", "a:0", "--game", "a:1", "--top", 2, code=0)
+    said += told("publish", tmp_path/"found", code=0)
     assert "\x1b" not in said and "\x07" not in said
     folder = next(path for path in (tmp_path/"found").iterdir() if path.is_dir())
     with open(folder/"highlights.csv", newline="") as file: assert {row["recording"] for row in csv.DictReader(file)} == {"'" + name}
@@ -165,25 +138,25 @@ def test_links(healthy, tmp_path):
     for linked in ("clips", "timelines", "chapters"):
         shutil.copytree(healthy/"found", tmp_path/linked)
         (tmp_path/linked/"stream"/linked).symlink_to(outside)
-        said = call("publish", tmp_path/linked, "--force", *(("--timeline",) if linked == "timelines" else (f"--{linked}",)))
+        said = told("publish", tmp_path/linked, "--force", *(("--timeline",) if linked == "timelines" else (f"--{linked}",)))
         assert "a link that leads to" in said
     shutil.copytree(healthy/"found", tmp_path/"work")
     (tmp_path/"work"/"stream"/".unfinished").symlink_to(outside)
     for name in ("report.html", "highlights.csv"):
         (tmp_path/"work"/"stream"/name).unlink(missing_ok=True)
         (tmp_path/"work"/"stream"/name).symlink_to(outside/"precious.txt")
-    call("publish", tmp_path/"work", "--clips", code=0)
-    call("publish", tmp_path/"work", "--report", "--force", code=0)
+    told("publish", tmp_path/"work", "--clips", code=0)
+    told("publish", tmp_path/"work", "--report", "--force", code=0)
     record = json.loads((tmp_path/"work"/"stream"/"manifest.json").read_text())
     record["files"]["clips/../../../outside/precious.txt"] = {"made_from": "x", "sha256": "0" * 64}
     (tmp_path/"work"/"stream"/"manifest.json").write_text(json.dumps(record))
-    call("publish", tmp_path/"work", "--clips")
+    told("publish", tmp_path/"work", "--clips")
     assert sorted(path.name for path in outside.iterdir()) == ["precious.txt"] and (outside/"precious.txt").read_text() == "precious"
     shutil.copytree(healthy/"clips", tmp_path/"data")
     (tmp_path/"data"/"Positive"/"game"/"link.pt").symlink_to(outside/"precious.txt")
     (tmp_path/"data"/"Positive"/"more").symlink_to(healthy/"clips"/"Positive")
     assert len(load_index(tmp_path/"data")[1]) == 1 and len(list_clips(tmp_path/"data")) == CLIPS + 1
-    call("pack", tmp_path/"data", "-o", tmp_path/"data.pack", "--consume", code=0)
+    told("pack", tmp_path/"data", "-o", tmp_path/"data.pack", "--consume", code=0)
     assert (outside/"precious.txt").exists() and len(list((healthy/"clips").rglob("*.pt"))) == CLIPS
 
 
@@ -195,7 +168,7 @@ def test_other_files(healthy, tmp_path):
     record = json.loads(place.read_text())
     record["recording"]["files"], record["voice"]["path"], record["game"]["path"] = [str(secret)], str(secret), str(secret)
     place.write_text(json.dumps(record))
-    assert "expected" in call("publish", tmp_path/"found")
+    assert "expected" in told("publish", tmp_path/"found")
     assert not any(b"a secret" in path.read_bytes() for path in (tmp_path/"found").rglob("*") if path.is_file())
 
 

@@ -1,6 +1,5 @@
 "Sounds and sets at the edge of what there can be, disks without room, inputs that are gone: numbers or one line, and earlier files as they were."
 import errno
-import io
 import json
 import math
 import os
@@ -14,14 +13,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from commands import RATE_HZ, TRAINING, small_model, told, write_clips, write_stream
 
 from highlight_sense.audio import write_recording
-from highlight_sense.checkpoint import save_checkpoint
-from highlight_sense.cli import main
-from highlight_sense.model import HighlightCRNN
 
-RATE_HZ, SECONDS = 22_050, 8
-TRAINING = ("--epochs", 1, "--batch-size", 4, "--max-duration-s", 3, "--device", "cpu", "--precision", "fp32", "--val-split", 0.4)
+SECONDS = 8
 TIMES_S = np.arange(SECONDS * RATE_HZ) / RATE_HZ
 SOUNDS = {
     "silence": np.zeros(len(TIMES_S)), "clipped": np.sign(np.sin(2000 * TIMES_S)), "offset": np.full(len(TIMES_S), 0.9), "tone": 0.5 * np.sin(6000 * TIMES_S),
@@ -29,42 +25,16 @@ SOUNDS = {
     "noise": np.random.default_rng(0).uniform(-1, 1, len(TIMES_S))}
 
 
-def call(*words: object, code: int = 2) -> str:
-    "What a command says, on both streams, that ends with this code; bad input gets one line."
-    streams = io.StringIO(), io.StringIO()
-    with pytest.MonkeyPatch.context() as patch:
-        for name, stream in zip(("stdout", "stderr"), streams): patch.setattr(sys, name, stream)
-        try: main([str(word) for word in words]); ended = 0
-        except SystemExit as stop: ended = stop.code or 0
-    said = streams[0].getvalue() + streams[1].getvalue()
-    assert ended == code and "Traceback" not in said, (words, ended, said[-2000:])
-    if code == 2: assert said.count("highlight-sense: ") == 1 and "expected" in said and said.endswith("\n"), said
-    return said
-
-
-def write_clips(place: Path, positives: int, negatives: int, frames: int = 60) -> Path:
-    "Clips of noise."
-    rng = np.random.default_rng(0)
-    for label, count in (("Positive", positives), ("Negative", negatives)):
-        (place/label/"game").mkdir(parents=True)
-        for number in range(count):
-            mel = torch.from_numpy(rng.normal(-8, 2, (2, 80, frames)).astype(np.float32))
-            torch.save({"tensor": mel}, place/label/"game"/f"stream{number // 4}_part{number % 4}{label[0]}.pt")
-    return place
-
-
 @pytest.fixture(scope="module")
 def healthy(tmp_path_factory) -> Path:
     "Clips, a recording with labels, a checkpoint and what it detects."
     place = tmp_path_factory.mktemp("limits")
     write_clips(place/"clips", 12, 12)
-    calls = 0.3 * np.sin(2000 * TIMES_S) * (TIMES_S % 4 < 2)
-    write_recording(place/"stream.mka", {"Mic/Aux": calls.astype(np.float32), "Desktop Audio": SOUNDS["tone"].astype(np.float32)}, RATE_HZ, "aac")
+    write_stream(place/"stream.mka", SECONDS)
     (place/"labels.csv").write_text("recording,start_s,end_s\nstream,1,2\nstream,5,6\n")
-    torch.manual_seed(0)
-    save_checkpoint(place/"model.pt", HighlightCRNN(cnn_channels=(4, 4, 8, 8), rnn_hidden=8, att_dim=8), epochs=1, max_frames=130, threshold=0.4)
-    call("detect", place/"model.pt", place/"stream.mka", "-o", place/"found", "--top", 2, code=0)
-    call("pack", place/"clips", "-o", place/"clips.pack", code=0)
+    small_model(place/"model.pt")
+    told("detect", place/"model.pt", place/"stream.mka", "-o", place/"found", "--top", 2, code=0)
+    told("pack", place/"clips", "-o", place/"clips.pack", code=0)
     return place
 
 
@@ -77,16 +47,16 @@ def test_sounds(healthy, tmp_path, name):
     for number, tracks in enumerate(((SOUNDS[name], other), (other, SOUNDS[name]), (SOUNDS[name], SOUNDS[name]))):
         path = tmp_path/f"stream{number}.mka"
         write_recording(path, dict(zip(("Mic/Aux", "Desktop Audio"), (track.astype(np.float32) for track in tracks))), RATE_HZ)
-        call("detect", healthy/"model.pt", path, "-o", tmp_path/"found", "--top", 2, code=0)
+        told("detect", healthy/"model.pt", path, "-o", tmp_path/"found", "--top", 2, code=0)
         table = pd.read_csv(tmp_path/"found"/path.stem/"scores.csv")
         windows, curve = table[table.kind == "window"], table[table.kind == "curve"]
         assert len(windows) > 5 and np.isfinite(windows[["logit", "probability", "peak_s"]].to_numpy()).all() and curve.probability.between(0, 1).all()
         json.loads((tmp_path/"found"/path.stem/"highlights.json").read_text(), parse_constant=lambda word: pytest.fail(word))
     lines = [f"stream{number},{at},{at + 1}\n" for number in range(3) for at in (1, 5)]
     (tmp_path/"labels.csv").write_text("recording,start_s,end_s\n" + "".join(lines))
-    call("prepare", *(tmp_path/f"stream{number}.mka" for number in range(3)), "--labels", tmp_path/"labels.csv", "-o", tmp_path/"clips",
+    told("prepare", *(tmp_path/f"stream{number}.mka" for number in range(3)), "--labels", tmp_path/"labels.csv", "-o", tmp_path/"clips",
          "--negative-s", 1, "--lengths", 43, 65, 1, code=0)
-    measured = json.loads(call("evaluate", healthy/"model.pt", tmp_path/"clips", "--json", "--workers", 0, code=0).splitlines()[-1])
+    measured = json.loads(told("evaluate", healthy/"model.pt", tmp_path/"clips", "--json", "--workers", 0, code=0).splitlines()[-1])
     assert all(value is None or math.isfinite(value) for value in measured.values() if not isinstance(value, (list, str)))
 
 
@@ -94,17 +64,17 @@ def test_sounds(healthy, tmp_path, name):
 def test_short_files(healthy, tmp_path, samples):
     "A recording of one sample is shorter than a window, and says so."
     write_recording(tmp_path/"short.mka", {name: np.full(samples, 0.5, np.float32) for name in ("Mic/Aux", "Desktop Audio")}, RATE_HZ)
-    assert "of a window" in call("detect", healthy/"model.pt", tmp_path/"short.mka", "-o", tmp_path/"found")
-    assert "recording" in call("info", tmp_path/"short.mka", code=0)
+    assert "of a window" in told("detect", healthy/"model.pt", tmp_path/"short.mka", "-o", tmp_path/"found")
+    assert "recording" in told("info", tmp_path/"short.mka", code=0)
 
 
 def test_clips_of_one_frame(healthy, tmp_path):
     "Clips shorter than a step of the network, of constants and of the largest numbers: finite figures, finite weights."
     clips = write_clips(tmp_path/"clips", 8, 8, 1)
     for path, value in zip(sorted(clips.rglob("*.pt")), (0.0, -20.7, 30.0, -1e30, 1e30)): torch.save({"tensor": torch.full((2, 80, 1), value)}, path)
-    measured = json.loads(call("evaluate", healthy/"model.pt", clips, "--json", "--workers", 0, code=0).splitlines()[-1])
+    measured = json.loads(told("evaluate", healthy/"model.pt", clips, "--json", "--workers", 0, code=0).splitlines()[-1])
     assert all(value is None or math.isfinite(value) for value in measured.values() if not isinstance(value, (list, str)))
-    call("train", clips, "-o", tmp_path/"run", *TRAINING, code=0)
+    told("train", clips, "-o", tmp_path/"run", *TRAINING, code=0)
     assert all(value.isfinite().all() for value in torch.load(tmp_path/"run"/"best.pt", weights_only=True)["model"].values())
 
 
@@ -112,11 +82,11 @@ def test_clips_of_one_frame(healthy, tmp_path):
 def test_small_sets(healthy, tmp_path, positives, negatives):
     "Nothing to learn from, nothing to measure on: said before anything is written."
     clips = write_clips(tmp_path/"clips", positives, negatives)
-    call("train", clips, "-o", tmp_path/"run", *TRAINING)
+    told("train", clips, "-o", tmp_path/"run", *TRAINING)
     assert not (tmp_path/"run").exists() or not list((tmp_path/"run").iterdir())
     if not (positives and negatives):
         model = healthy/"model.pt"
-        for words in (("evaluate", model, clips), ("audit", model, clips), ("pack", clips, "-o", tmp_path/"new.pack"), ("info", clips)): call(*words)
+        for words in (("evaluate", model, clips), ("audit", model, clips), ("pack", clips, "-o", tmp_path/"new.pack"), ("info", clips)): told(*words)
         assert not list(tmp_path.glob("new*"))
 
 
@@ -152,8 +122,8 @@ def test_no_room(healthy, tmp_path, verb):
     shutil.copytree(healthy/"found", tmp_path/"found")
     words, before = [str(word) for word in verbs(healthy, tmp_path)[verb]], contents(tmp_path/"found")
     ended = subprocess.run([sys.executable, "-c", LIMITED, str(VERBS[verb]), json.dumps(words)], text=True, capture_output=True, timeout=200)
-    told = [line for line in ended.stderr.replace("\r", "\n").splitlines() if line.startswith("highlight-sense: ")]
-    assert ended.returncode == 2 and len(told) == 1 and "Traceback" not in ended.stderr, ended.stderr[-2000:]
+    lines = [line for line in ended.stderr.replace("\r", "\n").splitlines() if line.startswith("highlight-sense: ")]
+    assert ended.returncode == 2 and len(lines) == 1 and "Traceback" not in ended.stderr, ended.stderr[-2000:]
     after = contents(tmp_path/"found")
     assert all(after[name] == content for name, content in before.items() if name != "manifest.json")
     for path in tmp_path.rglob("*"):
@@ -161,7 +131,7 @@ def test_no_room(healthy, tmp_path, verb):
         if path.suffix == ".json": json.loads(path.read_text())
         if path.suffix == ".pt": torch.load(path, weights_only=True)
     if verb == "train": words += ["--resume"]
-    call(*words, code=3 if verb == "audit" else 0)
+    told(*words, code=3 if verb == "audit" else 0)
 
 
 RIGHTS = [*((verb, errno.EROFS) for verb in VERBS), ("detect", errno.ENOSPC), ("pack", errno.EACCES), ("publish", errno.EACCES)]
@@ -178,7 +148,7 @@ def test_no_rights(healthy, tmp_path, monkeypatch, verb, number):
         raise OSError(number, os.strerror(number), str(dir))
 
     monkeypatch.setattr(tempfile, "mkstemp", refuse)
-    call(*verbs(healthy, tmp_path)[verb])
+    told(*verbs(healthy, tmp_path)[verb])
     assert contents(tmp_path/"found") == before
 
 
@@ -193,7 +163,7 @@ def test_missing_inputs(healthy, tmp_path):
                   ("audit", model, gone), ("audit", gone, clips), ("export", gone, "-o", tmp_path/"new.xml"), ("detect", gone, stream, "-o", found),
                   ("detect", model, gone, "-o", found), ("publish", gone), ("detect", clips, stream, "-o", found), ("detect", model, labels, "-o", found),
                   ("evaluate", model, labels), ("info", labels), ("audit", labels, clips), ("train", stream, "-o", found)):
-        call(*words)
+        told(*words)
 
 
 def test_vanishing_inputs(healthy, tmp_path, monkeypatch):
@@ -208,9 +178,9 @@ def test_vanishing_inputs(healthy, tmp_path, monkeypatch):
         return sides
 
     monkeypatch.setattr(training, "split_clips", split_and_lose)
-    assert "no such file" in call("train", tmp_path/"clips", "-o", tmp_path/"run", *TRAINING)
+    assert "no such file" in told("train", tmp_path/"clips", "-o", tmp_path/"run", *TRAINING)
     shutil.copy(healthy/"stream.mka", tmp_path/"stream.mka")
-    call("detect", healthy/"model.pt", tmp_path/"stream.mka", "-o", tmp_path/"found", "--top", 2, code=0)
+    told("detect", healthy/"model.pt", tmp_path/"stream.mka", "-o", tmp_path/"found", "--top", 2, code=0)
     (tmp_path/"stream.mka").unlink()
     before = contents(tmp_path/"found")
-    assert "--recordings" in call("publish", tmp_path/"found") and contents(tmp_path/"found") == before
+    assert "--recordings" in told("publish", tmp_path/"found") and contents(tmp_path/"found") == before

@@ -1,7 +1,4 @@
 "Packing by real processes: killed anywhere, two at a time, and where files cannot be removed."
-import contextlib
-import io
-import json
 import os
 import re
 import shutil
@@ -15,62 +12,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from commands import launch, needs_fork, run
 
-from highlight_sense.cli import main
 from highlight_sense.core import hash_file
 from highlight_sense.data import list_clips
 
 PARTS = ("mels.npy", "index.jsonl", "pack.json")
 MOMENTS = 4  # of a kill, for each way to pack
 
-LAUNCHER = '''
-import json, os, signal, sys, time, traceback
+FEW = '''
 import kagglehub.config
-import highlight_sense.cli
 import highlight_sense.pack
-from highlight_sense.cli import main
-
 highlight_sense.pack.FLUSH_BYTES = 100_000  # a few clips
-
-def start(arguments, prepare=lambda: None, errors=os.devnull):
-    pid = os.fork()
-    if pid: return pid
-    for stream, place in ((1, os.devnull), (2, errors)): os.dup2(os.open(place, os.O_WRONLY | os.O_CREAT), stream)
-    code = 1
-    try: prepare(); main(arguments); code = 0
-    except SystemExit as ended: code = ended.code or 0
-    except Exception: traceback.print_exc()
-    finally: os._exit(code)
-
-def status(pid): return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-
-def die_at(n):  # just before the n-th time that a file is made safe, renamed or removed
-    calls = iter(range(1, 10_000))
-    def counted(function):
-        def count(*arguments, **named):
-            if next(calls) == n: os.kill(os.getpid(), signal.SIGKILL)
-            return function(*arguments, **named)
-        return count
-    for name in ("fsync", "replace", "unlink"): setattr(os, name, counted(getattr(os, name)))
 '''
-
-
-def launch(script: str, *arguments: object) -> list:
-    "Run a script in a process whose children need not import anything; what it prints as JSON."
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", LAUNCHER + script, json.dumps(arguments, default=str)]
-    ended = subprocess.run(command, text=True, capture_output=True, env=environment, timeout=300)
-    assert ended.returncode == 0, ended.stderr[-2000:]
-    return json.loads(ended.stdout)
 
 
 def call(*arguments: object) -> tuple[int, str]:
     "What the command line answers: exit code, and its last complaint."
-    err, code = io.StringIO(), 0
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(err):
-        try: main([str(argument) for argument in arguments])
-        except SystemExit as ended: code = ended.code or 0
-    return code, re.split(r"[\r\n]+", err.getvalue().strip())[-1]
+    code, _, err = run(*arguments)
+    return code, re.split(r"[\r\n]+", err.strip())[-1]
 
 
 def write_clips(root: Path, number: int) -> Path:
@@ -107,9 +67,6 @@ def many(place) -> tuple[Path, dict[str, str]]:
     return clips, contents(place/"many.pack")
 
 
-needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not made by fork here")
-
-
 def check_going_on(folder: Path, whole: dict[str, str], consume: list[str]) -> None:
     "A call that was killed is made again, and all is as if nothing had happened."
     if not (folder/"clips.pack").exists(): assert call("pack", folder/"clips", "-o", folder/"clips.pack", *consume)[0] == 0
@@ -126,7 +83,7 @@ def test_killed_at_any_moment(consume, many, place):
     folders = [place/f"moment{len(consume)}{n}" for n in range(MOMENTS + 1)]
     for folder in folders: shutil.copytree(clips, folder/"clips")
     moments = np.random.default_rng(len(consume)).uniform(0.05, 0.95, (MOMENTS, 2)).round(3).tolist()
-    ended = launch('''
+    ended = launch(FEW + '''
 folders, moments, consume = json.loads(sys.argv[1])
 run = lambda folder: start(["pack", folder + "/clips", "-o", folder + "/clips.pack", *consume])
 began = time.monotonic()
@@ -134,10 +91,7 @@ ended = [status(run(folders[-1]))]
 whole_s = time.monotonic() - began
 for n, (folder, pair) in enumerate(zip(folders, moments)):
     for moment in pair[:1 + n % 2]:
-        pid = run(folder)
-        time.sleep(moment * whole_s)
-        os.kill(pid, signal.SIGKILL)
-        ended.append(status(pid))
+        ended.append(kill_after(run(folder), moment * whole_s))
 print(json.dumps(ended))
 ''', folders, moments, consume)
     assert ended[0] == 0 and ended.count(-9) >= MOMENTS - 1, ended
@@ -150,14 +104,14 @@ def test_killed_before_every_step(place):
     clips = write_clips(place/"few"/"clips", 6)
     assert call("pack", clips, "-o", place/"few.pack")[0] == 0
     whole = contents(place/"few.pack")
-    ended = launch('''
-import shutil
+    ended = launch(FEW + '''
+STEPS = "fsync", "replace", "unlink"
 clips, place = json.loads(sys.argv[1])
 ended = []
 while 0 not in ended:
     folder = f"{place}/step{len(ended)}"
     shutil.copytree(clips, folder + "/clips")
-    ended.append(status(start(["pack", folder + "/clips", "-o", folder + "/clips.pack", "--consume"], lambda: die_at(len(ended) + 1))))
+    ended.append(status(start(["pack", folder + "/clips", "-o", folder + "/clips.pack", "--consume"], lambda: die_at(len(ended) + 1, names=STEPS))))
 print(json.dumps(ended))
 ''', clips, place)
     assert len(ended) > 12 and set(ended[:-1]) == {-9}, ended
@@ -216,8 +170,9 @@ def test_files_that_cannot_be_removed(many):
         for path in (place/"clips", *(place/"clips").rglob("*")): path.chmod(0o777)
         (place/"clips"/"Negative"/"apex").chmod(0o555)
         command = ["pack", str(place/"clips"), "-o", str(place/"clips.pack")]
-        ended = launch('''
+        ended = launch(FEW + '''
 command, errors, warm = json.loads(sys.argv[1])
+import highlight_sense.cli
 highlight_sense.pack.pack_clips(command[1], warm, progress=False)  # imports what somebody who is not root perhaps cannot read
 highlight_sense.cli.parse(command)  # so does this
 nobody = lambda: os.setuid(65534) if os.getuid() == 0 else None

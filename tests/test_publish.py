@@ -1,6 +1,5 @@
 "From a recording with a picture to everything that is published of it; and the report in a real browser."
 import base64
-import contextlib
 import io
 import json
 import os
@@ -15,10 +14,10 @@ import av
 import numpy as np
 import pytest
 import torch
+from commands import run
 from PIL import Image
 
 from highlight_sense.checkpoint import save_checkpoint
-from highlight_sense.cli import main
 from highlight_sense.core import ModelConfig
 from highlight_sense.model import HighlightCRNN
 
@@ -52,12 +51,9 @@ def record(path: Path) -> Path:
 
 def call(*arguments: object) -> tuple[int, str, str]:
     "What the command line answers: exit code, output, and the last line on the error stream."
-    out, err, code = io.StringIO(), io.StringIO(), 0
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        try: main([str(argument) for argument in arguments])
-        except SystemExit as ended: code = ended.code or 0
-    assert "Traceback" not in err.getvalue()
-    return code, out.getvalue(), (err.getvalue().splitlines() or [""])[-1]
+    code, out, err = run(*arguments)
+    assert "Traceback" not in err
+    return code, out, (err.splitlines() or [""])[-1]
 
 
 @pytest.fixture(scope="module")

@@ -1,73 +1,39 @@
 "`prepare` and `publish`, killed at any moment and called again, leave what one undisturbed call leaves, byte for byte."
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import RATE_HZ, launch, needs_fork, told
 
 from highlight_sense.audio import write_recording
 from highlight_sense.checkpoint import save_checkpoint
-from highlight_sense.cli import main
 from highlight_sense.model import HighlightCRNN
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not made by fork here")
+pytestmark = needs_fork
 MOMENTS, FILES = 7, 7
-RATE_HZ = 22_050
 
-# The command line runs in forks of one warm process: undisturbed, killed after some time, killed just before or after a file takes its place.
 SCRIPT = '''
-import json, os, shutil, signal, sys, time
-from pathlib import Path
-
 import torch
+from highlight_sense import audio, checkpoint, clips, detect, publish, report, sessions, timelines
 
-from highlight_sense import audio, checkpoint, cli, clips, detect, publish, report, sessions, timelines
-
-call, start, root, moments, files = json.loads(sys.argv[1])
+call, origin, root, moments, files = json.loads(sys.argv[1])
 torch.set_num_threads(1)
 
-def begin(name, prepare=lambda: None):
+def begin(name, *prepare):
     place = Path(root)/name
-    if start and not place.exists(): shutil.copytree(start, place)
-    pid = os.fork()
-    if pid: return pid
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-    code = 0
-    try:
-        prepare()
-        cli.main([str(place) if word == "PLACE" else word for word in call])
-    except SystemExit as ended: code = ended.code or 0
-    except BaseException: code = 99
-    finally: os._exit(code)
-
-def status(pid): return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-
-def die_at(n):
-    replace, calls = os.replace, iter(range(1, 100000))
-    def count(*places):
-        last = next(calls) == n
-        if last and n % 2: os.kill(os.getpid(), signal.SIGKILL)
-        replace(*places)
-        if last: os.kill(os.getpid(), signal.SIGKILL)
-    os.replace = count
-
-def go_on(pid, name):
-    ended["killed"].append(status(pid))
-    if ended["killed"][-1]: ended["again"].append(status(begin(name)))  # otherwise it had ended before its moment
+    if origin and not place.exists(): shutil.copytree(origin, place)
+    return start([str(place) if word == "PLACE" else word for word in call], *prepare)
 
 began = time.monotonic()
 ended = {"unharmed": status(begin("unharmed")), "killed": [], "again": []}
 whole_s = time.monotonic() - began
-for n, moment in enumerate(moments):
-    pid = begin(f"moment{n}")
-    time.sleep(moment * whole_s)
-    os.kill(pid, signal.SIGKILL)
-    go_on(pid, f"moment{n}")
-for n in files: go_on(begin(f"file{n}", lambda: die_at(n)), f"file{n}")
+
+def go_on(code, name):
+    ended["killed"].append(code)
+    if code: ended["again"].append(status(begin(name)))  # otherwise it had ended before
+
+for n, moment in enumerate(moments): go_on(kill_while_it_runs(lambda: begin(f"moment{n}"), Path(root)/f"moment{n}", moment * whole_s), f"moment{n}")
+for n in files: go_on(status(begin(f"file{n}", lambda: die_at(n, n % 2 == 0))), f"file{n}")
 print(json.dumps(ended))
 '''
 
@@ -81,10 +47,7 @@ def stop_and_go_on(call: list, start: Path | None, root: Path, files: list[int])
     "Kill a command at fourteen moments, and compare what its second call leaves with what one call leaves."
     root.mkdir()
     moments = np.random.default_rng(3).uniform(0.05, 0.95, MOMENTS).round(3).tolist()
-    setting = json.dumps([[str(word) for word in call], start and str(start), str(root), moments, files])
-    done = subprocess.run([sys.executable, "-c", SCRIPT, setting], text=True, capture_output=True, timeout=500, env={**os.environ, "OMP_NUM_THREADS": "1"})
-    assert done.returncode == 0, done.stderr[-2000:]
-    ended = json.loads(done.stdout)
+    ended = launch(SCRIPT, [str(word) for word in call], start, root, moments, files)
     assert ended["unharmed"] == 0 and set(ended["again"]) == {0}, ended
     assert ended["killed"].count(-9) >= MOMENTS + FILES - 4, ended
     expected, places = tree(root/"unharmed"), [place for place in root.iterdir() if place.name != "unharmed"]
@@ -116,9 +79,8 @@ def test_prepare(recordings, tmp_path):
 
 def test_publish(recordings, tmp_path):
     "Clips, timelines, chapters and report of a detection."
-    save_checkpoint(tmp_path/"model.pt", HighlightCRNN(cnn_channels=(4, 4, 8, 8), rnn_hidden=8, att_dim=8), epochs=1, max_frames=215, threshold=0.5)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "stdout", open(os.devnull, "w"))
-        main(["detect", str(tmp_path/"model.pt"), str(recordings/"stream0.mka"), "-o", str(tmp_path/"found"), "--top", "3"])
+    model = HighlightCRNN(cnn_channels=(4, 4, 8, 8), rnn_hidden=8, att_dim=8)
+    save_checkpoint(tmp_path/"model.pt", model, epochs=1, max_frames=215, threshold=0.5)
+    told("detect", tmp_path/"model.pt", recordings/"stream0.mka", "-o", tmp_path/"found", "--top", 3, code=0)
     call = ["publish", "PLACE", "--clips", "--timeline", "--chapters", "--report"]
     stop_and_go_on(call, tmp_path/"found", tmp_path/"runs", [1, 2, 3, 6, 9, 14, 20])

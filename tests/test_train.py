@@ -1,6 +1,4 @@
 "A training that is killed at any moment and gone on with ends as if nothing had happened."
-import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -8,19 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from commands import launch, needs_fork
 
 from highlight_sense.checkpoint import load_checkpoint
 from highlight_sense.core import TrainConfig
 
-needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not made by fork here")
 RUNS, EXACT = 10, ("best.pt", "metrics.jsonl", "metrics.csv", "split.csv")
 
 SCRIPT = '''
-import json, os, signal, sys, time
-from pathlib import Path
-
 import torch
-
 from highlight_sense.core import ModelConfig, TrainConfig
 from highlight_sense.train import train
 
@@ -28,43 +22,20 @@ clips, out, moments = json.loads(sys.argv[1])
 small = ModelConfig(cnn_channels=(4, 4, 8, 8), rnn_hidden=8, rnn_layers=2, att_dim=8)
 config = TrainConfig(epochs=3, batch_size=4, workers=1, val_split=0.3, max_duration_s=4, save_minutes=0, device="cpu", precision="fp32")
 torch.set_num_threads(1)
+begin = lambda name, *prepare: start(lambda: train(clips, Path(out)/name, config, small, progress=False, resume=True), *prepare)
 
-def start(name, prepare=lambda: None):
-    pid = os.fork()
-    if pid: return pid
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    code = 1
-    try:
-        prepare()
-        train(clips, Path(out)/name, config, small, progress=False, resume=True)
-        code = 0
-    finally: os._exit(code)
-
-def status(pid): return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-
-def die_at(n, after):  # at the n-th file that takes its place, just before or just after
-    replace, calls = os.replace, iter(range(1, 10000))
-    def count(*places):
-        last = next(calls) == n
-        if last and not after: os.kill(os.getpid(), signal.SIGKILL)
-        replace(*places)
-        if last: os.kill(os.getpid(), signal.SIGKILL)
-    os.replace = count
-
-status(start("warm"))
+status(begin("warm"))
 began = time.monotonic()
-ended = {"unharmed": [status(start("unharmed"))], "moment": [], "file": []}
+ended = {"unharmed": [status(begin("unharmed"))], "moment": [], "file": []}
 whole_s = time.monotonic() - began
 for n, moment in enumerate(moments):
+    name = f"moment{n}"
     for part in (moment, 0.5 * moment):  # what goes on is killed too
-        pid = start(f"moment{n}")
-        time.sleep(part * whole_s)
-        os.kill(pid, signal.SIGKILL)
-        ended["moment"].append(status(pid))
-    assert status(start(f"moment{n}")) == 0
+        ended["moment"].append(kill_while_it_runs(lambda: begin(name), Path(out)/name, part * whole_s))
+    assert status(begin(name)) == 0
 for n in (1, 2, 3, 6, 9, 10, 11, 12, 17, 20):
-    ended["file"].append(status(start(f"file{n}", lambda: die_at(n, n % 2))))
-    assert status(start(f"file{n}")) == 0
+    ended["file"].append(status(begin(f"file{n}", lambda: die_at(n, bool(n % 2)))))
+    assert status(begin(f"file{n}")) == 0
 print(json.dumps(ended))
 '''
 
@@ -86,11 +57,8 @@ def clips(tmp_path_factory) -> Path:
 def test_killed_at_any_moment(clips, tmp_path):
     "By `kill -9`, in steps, validations and writes, twice in each run, and before and after files take their places: the results are the same to the last bit."
     moments = np.random.default_rng(7).uniform(0.05, 0.95, RUNS).round(3).tolist()
-    ended = subprocess.run([sys.executable, "-c", SCRIPT, json.dumps([str(clips), str(tmp_path), moments])], text=True, capture_output=True, timeout=600,
-                           env={**os.environ, "OMP_NUM_THREADS": "1"})
-    assert ended.returncode == 0, ended.stderr[-2000:]
-    how = json.loads(ended.stdout)
-    assert how["unharmed"] == [0] and how["moment"].count(-9) >= 2 * RUNS - 4 and how["file"].count(-9) >= 8
+    how = launch(SCRIPT, clips, tmp_path, moments)
+    assert how["unharmed"] == [0] and how["moment"].count(-9) == 2 * RUNS and how["file"].count(-9) >= 8
     weights = lambda name: torch.cat([value.flatten().double() for value in load_checkpoint(tmp_path/name/"last.pt")[0].state_dict().values()])
     expected, runs = weights("unharmed"), sorted(path.name for path in tmp_path.iterdir() if path.name.startswith(("moment", "file")))
     assert len(runs) == RUNS + len(how["file"])
