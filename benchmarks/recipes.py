@@ -6,43 +6,30 @@
     python benchmarks/recipes.py clips/train clips/test runs --recipes default --positives 100 --change no-mixup constant shift stripes curves
 
 A run is a recipe, perhaps with one thing changed, a seed and a number of positives (whole recordings, drawn by the seed until they hold so many). Each leaves
-`last.pt` and `best.pt` in its folder and a line in `runs/results.jsonl`, with the logits of the last epoch; a run that has its line is not done again. The
-table at the end is of all lines. `benchmarks/recipes.jsonl` has the lines that RESULTS.md speaks of: with a copy of it as `runs/results.jsonl`, this goes on.
+`last.pt` and `best.pt` in its folder and a line in `runs/results.jsonl`, with the logits of the last epoch; a run that was stopped goes on after the last epoch
+that it finished, one that has its line is not done again. The table at the end is of all lines. `benchmarks/recipes.jsonl` has the lines that RESULTS.md speaks
+of: with a copy of it as `runs/results.jsonl`, this goes on.
 """
 import argparse
 import itertools
 import json
 import os
 import time
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
 import torch
 
+from highlight_sense import train as training
 from highlight_sense.batches import ClipLoader, EvaluationPlans
-from highlight_sense.checkpoint import BEFORE, CheckpointInfo, save_checkpoint
-from highlight_sense.core import FrontEnd, ModelConfig, TrainConfig
-from highlight_sense.data import index_clips, split_clips
-from highlight_sense.dataset_aug import seed_of, set_epoch
-from highlight_sense.metrics import surely_lower
+from highlight_sense.checkpoint import BEFORE, CheckpointInfo
+from highlight_sense.core import ModelConfig, TrainConfig
+from highlight_sense.data import index_clips, load_record, split_clips
 from highlight_sense.model import HighlightCRNN
-from highlight_sense.train import (
-    TrainState,
-    calibrate,
-    evaluate,
-    judge,
-    keep_memory,
-    make_loaders,
-    new_tally,
-    peaks_inside,
-    pick_device,
-    pick_precision,
-    predict,
-    start_training,
-    train_epoch,
-)
+from highlight_sense.train import Evaluation, TrainState, calibrate, fit, judge, make_loaders, peaks_inside, pick_device, pick_precision, predict
 
 
 def draw_recordings(index: pd.DataFrame, positives: int | None, seed: int) -> pd.DataFrame:
@@ -89,8 +76,6 @@ def curves(specs: torch.Tensor, masks: torch.Tensor, clips: np.ndarray) -> torch
 
 
 CHANGES = {"no-mixup": None, "constant": None, "shift": shift, "stripes": stripes, "curves": curves}
-AVERAGED = 0.97  # of the averaged weights stays at every step
-
 
 def score(labels: np.ndarray, logits: np.ndarray, scaling: tuple[float, float], threshold: float) -> dict:
     "What a user would see of the held-out clips."
@@ -99,17 +84,10 @@ def score(labels: np.ndarray, logits: np.ndarray, scaling: tuple[float, float], 
     return {name: after.metrics[name] for name in names} | {f"{name}_before": before.metrics[name] for name in ("ece", "brier")}
 
 
-def follow(state: TrainState) -> torch.optim.swa_utils.AveragedModel:
-    "An exponential average of the weights and of the norms' statistics, kept up with every step."
-    average = torch.optim.swa_utils.AveragedModel(state.model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(AVERAGED), use_buffers=True)
-    state.optimizer.register_step_post_hook(lambda *_: average.update_parameters(state.model))
-    return average
-
-
 def run(recipe: str, change: str | None, seed: int, positives: int | None, epochs: int, sides: tuple[pd.DataFrame, pd.DataFrame], out: Path,
         device: torch.device) -> dict:
-    "One training, measured on the held-out clips after every epoch, or, with the notebook's recipe, at its best and at its end."
-    config = TrainConfig(recipe=recipe, seed=seed, epochs=epochs, batch_size=32 if recipe == "notebook" else None).settled()
+    "One training, or the rest of one, measured on the held-out clips after every epoch, or, with the notebook's recipe, at its best and at its end."
+    config = TrainConfig(recipe=recipe, seed=seed, epochs=epochs, batch_size=32 if recipe == "notebook" else None, save_minutes=1e6).settled()
     if change == "no-mixup": config = replace(config, mixup=0.0)
     model_config = ModelConfig(**BEFORE) if recipe == "notebook" else ModelConfig()
     precision = pick_precision(device)
@@ -117,42 +95,52 @@ def run(recipe: str, change: str | None, seed: int, positives: int | None, epoch
     train_loader, val_loader = make_loaders(train_table, val_table, config, device)
     if CHANGES.get(change): train_loader.change = CHANGES[change]
     held_loader = ClipLoader(sides[1], EvaluationPlans(sides[1], 16, config.max_frames), device, 1, None if model_config.mask_aware else config.max_frames)
+    out.mkdir(parents=True, exist_ok=True)
+    watch = Watch(out/"rows.jsonl", config, model_config, held_loader, device, precision)
     torch.manual_seed(seed)
-    state = start_training(HighlightCRNN.from_config(model_config), config, device, precision, None if change == "constant" else epochs * len(train_loader))
-    average = follow(state) if recipe == "default" else None
-    rows, seconds, processor = [], 0.0, 0.0
-    for epoch in range(epochs):
-        began, used = time.perf_counter(), time.process_time()
-        set_epoch(train_loader, epoch)
-        torch.manual_seed(seed_of(seed, epoch))
-        train_epoch(state, train_loader, config, device, precision, None, False)
-        measured = evaluate(state.model, val_loader, device, 0.5, None, precision)
-        seconds, processor = seconds + time.perf_counter() - began, processor + time.process_time() - used
-        loss = float(state.tally["loss"] / state.tally["clips"])
-        state.history.append({})
-        state.tally = new_tally(device)
-        improved = state.best is None or not surely_lower(measured.labels, measured.logits, state.best.logits)
-        row = {"epoch": epoch + 1, "best": improved, "seconds": seconds, "processor_s": processor, "train_loss": loss,
-               "validation_ap": measured.metrics["ap"], "validation_logits": measured.logits.round(4).tolist()}
-        if recipe == "default" or improved or epoch + 1 == epochs:
-            calibrated, calibration = calibrate(measured, config)
-            scaling = CheckpointInfo(model_config, calibration=calibration).scaling
-            labels, logits = predict(state.model, held_loader, device, precision)
-            row |= score(labels, logits, scaling, calibrated.metrics["threshold"]) | {"logits": logits.round(4).tolist()}
-            known = epoch + 1, FrontEnd(), config.max_frames, calibrated.metrics["threshold"], calibrated.metrics, None, calibration
-            for name in ["last.pt"] + ["best.pt"] * improved: save_checkpoint(out/name, state.model, *known)
-        if improved: state.best = measured
-        if rows: rows[-1] = {name: value for name, value in rows[-1].items() if not isinstance(value, list)}
-        rows.append(row)
-        print(f"{out.name} " + json.dumps({name: round(value, 4) for name, value in row.items() if not isinstance(value, list)}), flush=True)
-    line = {"recipe": recipe, "change": change, "seed": seed, "positives": positives, "training": [len(train_table), int(train_table.label.sum())],
-            "validation": [len(val_table), int(val_table.label.sum())], "machine": machine(device), "config": asdict(config),
-            "validation_labels": measured.labels.tolist(), "labels": labels.tolist(), "rows": rows, "peak_inside": peaks_inside(
-                state.model, sides[1].path[sides[1].label == 1], config.max_frames, precision)[0]}
-    if average:
-        labels, logits = predict(average.module, held_loader, device, precision)
-        line["averaged"] = score(labels, logits, scaling, calibrated.metrics["threshold"])
-    return line
+    resumed = load_record(out/"last.pt", "what this script writes") if (out/"last.pt").exists() else None
+    model, rate = HighlightCRNN.from_config(model_config), (lambda *_: 1.0) if change == "constant" else training.rate_at
+    with patch.object(training, "rate_at", rate): fit(model, train_loader, val_loader, config, out, False, resumed, watch)
+    inside = peaks_inside(model.eval(), sides[1].path[sides[1].label == 1], config.max_frames, precision)
+    return {"recipe": recipe, "change": change, "seed": seed, "positives": positives, "training": [len(train_table), int(train_table.label.sum())],
+            "validation": [len(val_table), int(val_table.label.sum())], "machine": machine(device), "config": asdict(config), "rows": watch.rows(),
+            "peak_inside": inside and inside[0]}
+
+
+@dataclass
+class Watch:
+    "What is measured of every epoch, a line of JSON for each."
+    path: Path
+    config: TrainConfig
+    model_config: ModelConfig
+    held_loader: ClipLoader
+    device: torch.device
+    precision: str
+
+    def __post_init__(self) -> None: self.begin()
+
+    def begin(self) -> None: self.began, self.used = time.perf_counter(), time.process_time()
+
+    def rows(self) -> list[dict]:
+        "One for each epoch; of one that was begun twice, the later."
+        return list({row["epoch"]: row for row in map(json.loads, self.path.read_text().splitlines())}.values())
+
+    def __call__(self, state: TrainState, measured: Evaluation) -> None:
+        "Add a line."
+        best, epoch = state.best_epoch == state.epoch, state.epoch
+        row = {"epoch": epoch, "best": best, "seconds": time.perf_counter() - self.began, "processor_s": time.process_time() - self.used,
+               "train_loss": state.history[-1]["train_loss"], "validation_ap": measured.metrics["ap"]}
+        if self.config.recipe == "default" or best or epoch == self.config.epochs:
+            calibrated, calibration = calibrate(measured, self.config)
+            scaling = CheckpointInfo(self.model_config, calibration=calibration).scaling
+            labels, logits = predict(state.model, self.held_loader, self.device, self.precision)
+            row |= score(labels, logits, scaling, calibrated.metrics["threshold"])
+        print(f"{self.path.parent.name} {json.dumps({name: round(value, 4) for name, value in row.items()})}", flush=True)
+        if epoch == self.config.epochs:
+            row |= {"labels": labels.tolist(), "logits": logits.round(4).tolist(), "validation_labels": measured.labels.tolist(),
+                    "validation_logits": measured.logits.round(4).tolist()}
+        with open(self.path, "a") as file: file.write(json.dumps(row) + "\n")
+        self.begin()
 
 
 def machine(device: torch.device) -> str:
@@ -171,13 +159,11 @@ def table(lines: list[dict]) -> str:
     for line in lines: kinds.setdefault((str(line["positives"] or "all"), line["recipe"], line["change"] or ""), []).append(line)
     names = ("ap", "roc_auc", "f1", "ece_before", "ece", "brier_before", "brier")
     for (positives, recipe, change), runs in sorted(kinds.items()):
-        ends = {"best": [next(row for row in reversed(one["rows"]) if row["best"]) for one in runs], "last": [one["rows"][-1] for one in runs],
-                "averaged": [one["averaged"] for one in runs if "averaged" in one]}
+        ends = {"best": [next(row for row in reversed(one["rows"]) if row["best"]) for one in runs], "last": [one["rows"][-1] for one in runs]}
         for when, rows in ends.items():
-            if not rows: continue
             words.append(f"{positives:>4} positives, {recipe:8} {change:8}, {when:8}, {len(rows)} seeds: "
                          + ", ".join(f"{name} {spread([row[name] for row in rows])}" for name in names))
-        words.append(f"{'':>16}peak inside {np.mean([one['peak_inside'] for one in runs]):.3f}, "
+        words.append(f"{'':>16}peak inside {np.mean(np.array([one['peak_inside'] for one in runs], float)):.3f}, "
                      + ", ".join(f"{name} {np.mean([row[name] for row in ends['last']]):.0f}" for name in ("seconds", "processor_s")))
     return "\n".join(words)
 
@@ -193,7 +179,6 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     chosen = parser.parse_args()
     device, results = pick_device(chosen.device), chosen.out/"results.jsonl"
-    keep_memory()
     chosen.out.mkdir(parents=True, exist_ok=True)
     print(machine(device), flush=True)
     sides = index_clips(chosen.train), index_clips(chosen.held_out)

@@ -98,6 +98,8 @@ def export_checkpoint(
     openvino, converted, weights = import_openvino(), to_openvino(network), out.with_suffix(".bin")
     converted.set_rt_info(json.dumps(describe_network(info)), "highlight_sense")
     with write_atomically(out) as beside, write_atomically(weights) as bin_beside:  # the last one named is renamed first
-        openvino.serialize(converted, str(beside), str(bin_beside))
+        try: openvino.serialize(converted, str(beside), str(bin_beside))
+        except RuntimeError as error:  # of its own: where it writes to, it has found nothing to complain of before
+            raise InputError(f"{out}: found no room for the network ({error}), expected a disk that it fits on; make room or choose another folder") from error
         out.unlink(missing_ok=True)
     return out, weights
