@@ -4,6 +4,7 @@
     highlight-sense prepare recordings/test --labels test.csv -o clips/test
     python benchmarks/recipes.py clips/train clips/test runs --seeds 0 1 2 --positives all 200 100 50
     python benchmarks/recipes.py clips/train clips/test runs --recipes default --positives 100 --change no-mixup constant shift stripes curves
+    python benchmarks/recipes.py clips/train clips/test runs --recipes default --positives 100 --change padded      # beside the same from packs
 
 A run is a recipe, perhaps with one thing changed, a seed and a number of positives (whole recordings, drawn by the seed until they hold so many). Each leaves
 `last.pt` and `best.pt` in its folder and a line in `runs/results.jsonl`, with the logits of the last epoch; a run that was stopped goes on after the last epoch
@@ -75,7 +76,7 @@ def curves(specs: torch.Tensor, masks: torch.Tensor, clips: np.ndarray) -> torch
     return specs
 
 
-CHANGES = {"no-mixup": None, "constant": None, "shift": shift, "stripes": stripes, "curves": curves}
+CHANGES = {"no-mixup": None, "constant": None, "padded": None, "shift": shift, "stripes": stripes, "curves": curves}
 
 def score(labels: np.ndarray, logits: np.ndarray, scaling: tuple[float, float], threshold: float) -> dict:
     "What a user would see of the held-out clips."
@@ -94,6 +95,7 @@ def run(recipe: str, change: str | None, seed: int, positives: int | None, epoch
     train_table, val_table = split_clips(draw_recordings(sides[0], positives, seed), "group", config.val_split, seed)
     train_loader, val_loader = make_loaders(train_table, val_table, config, device)
     if CHANGES.get(change): train_loader.change = CHANGES[change]
+    if change == "padded": train_loader.padded_to, train_loader.workers = config.max_frames, 0  # the slow way; of clips, not of a pack, the slowest
     held_loader = ClipLoader(sides[1], EvaluationPlans(sides[1], 16, config.max_frames), device, 1, None if model_config.mask_aware else config.max_frames)
     out.mkdir(parents=True, exist_ok=True)
     watch = Watch(out/"rows.jsonl", config, model_config, held_loader, device, precision)
