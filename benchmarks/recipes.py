@@ -88,7 +88,9 @@ def score(labels: np.ndarray, logits: np.ndarray, scaling: tuple[float, float], 
 def run(recipe: str, change: str | None, seed: int, positives: int | None, epochs: int, sides: tuple[pd.DataFrame, pd.DataFrame], out: Path,
         device: torch.device) -> dict:
     "One training, or the rest of one, measured on the held-out clips after every epoch, or, with the notebook's recipe, at its best and at its end."
-    config = TrainConfig(recipe=recipe, seed=seed, epochs=epochs, batch_size=32 if recipe == "notebook" else None, save_minutes=1e6).settled()
+    if change and recipe == "notebook": raise SystemExit(f"found the notebook's recipe and --change {change}, expected the default recipe; leave one out")
+    size = 32 if recipe == "notebook" else None
+    config = TrainConfig(recipe=recipe, seed=seed, epochs=epochs, batch_size=size, save_minutes=1e6, device=str(device)).settled()
     if change == "no-mixup": config = replace(config, mixup=0.0)
     model_config = ModelConfig(**BEFORE) if recipe == "notebook" else ModelConfig()
     precision = pick_precision(device)
@@ -125,12 +127,15 @@ class Watch:
 
     def rows(self) -> list[dict]:
         "One for each epoch; of one that was begun twice, the later."
+        if not self.path.exists(): return []
         return list({row["epoch"]: row for row in map(json.loads, self.path.read_text().splitlines())}.values())
 
     def __call__(self, state: TrainState, measured: Evaluation) -> None:
         "Add a line."
         best, epoch = state.best_epoch == state.epoch, state.epoch
-        row = {"epoch": epoch, "best": best, "seconds": time.perf_counter() - self.began, "processor_s": time.process_time() - self.used,
+        before = next((row for row in self.rows() if row["epoch"] == epoch - 1), {"seconds": 0.0, "processor_s": 0.0})
+        row = {"epoch": epoch, "best": best, "seconds": before["seconds"] + time.perf_counter() - self.began,
+               "processor_s": before["processor_s"] + time.process_time() - self.used,
                "train_loss": state.history[-1]["train_loss"], "validation_ap": measured.metrics["ap"]}
         if self.config.recipe == "default" or best or epoch == self.config.epochs:
             calibrated, calibration = calibrate(measured, self.config)

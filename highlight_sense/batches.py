@@ -53,7 +53,7 @@ class TrainingPlans:
         self,
         labels: Sequence[int],   # 1 positive, 0 negative
         frames: Sequence[int],   # of each clip
-        batch_size: int = 16,    # an odd one is rounded down
+        batch_size: int = 16,    # an odd one is rounded down, to two at least
         max_frames: int = 2584,  # no clip becomes longer
         seed: int = 42,
         mixup: float = 0.0,      # alpha of the beta distribution of the shares; small: most clips stay nearly alone; 0: no mixing
@@ -101,8 +101,8 @@ class TrainingPlans:
 
 # %% ../nbs/01a_batches.ipynb #87b156b0
 def named_rng(path: str) -> np.random.Generator:
-    "Random numbers that a clip's file name chooses."
-    return np.random.default_rng(zlib.crc32(Path(path).name.encode()))
+    "Random numbers that a clip's file name chooses, wherever the file lies."
+    return np.random.default_rng(zlib.crc32(Path(path.rpartition("::")[2]).name.encode()))
 
 
 class EvaluationPlans:
@@ -153,17 +153,18 @@ class Gathered:
 class ClipReader:
     "Clips of a table, from files, archives or packs."
     def __init__(self, paths: Sequence[str]):
-        self.paths, self.looked_at = list(paths), 0
+        self.paths, self.packs, self.looked_at = list(paths), {}, 0
 
     def __call__(self, clip: int) -> np.ndarray:  # (T, 2, n_mels) half or single precision
         "The frames of a clip."
-        path = self.paths[clip]
-        if ".pack::" not in path:
-            tensor = read_clip(path)["tensor"]
+        place, packed, name = self.paths[clip].partition(".pack::")
+        if not packed:
+            tensor = read_clip(place)["tensor"]
             return (tensor if tensor.dtype == torch.float16 else tensor.float()).permute(2, 0, 1).numpy()
-        pack, name = packed_clip(path)
+        if place not in self.packs: self.packs[place], _ = packed_clip(self.paths[clip])  # which looks at the disk
+        pack = self.packs[place]
         self.looked_at += pack.row(name)["frames"]
-        if self.looked_at > 2**20: pack.release(); self.looked_at = 0  # 320 MiB
+        if self.looked_at > 2**19: pack.release(); self.looked_at = 0  # 160 MiB
         return pack.frames(name)
 
 

@@ -480,6 +480,7 @@ def archive_members(path: Path) -> list[str]:
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
+            if len(set(names)) < len(names): raise zipfile.BadZipFile("a name is there twice")
             # A clip is a zip archive itself: of a shard that is cut off, the last whole clip would be taken for the shard.
             if min((entry.header_offset for entry in archive.infolist()), default=0): raise zipfile.BadZipFile("it is cut off")
     except zipfile.BadZipFile as error:
@@ -498,7 +499,7 @@ def clip_place(path: str, root: Path) -> tuple[str | None, str]:
     parts = PurePosixPath(name_inside(path, root)).parts
     at = next((i for i, part in enumerate(parts) if part in ("Positive", "Negative")), None)
     if at is None: return None, ""
-    return parts[at].lower(), parts[-2] if len(parts) > at + 2 else ""
+    return parts[at].lower(), next((part for part in parts[at + 1:-1] if not part.endswith(".zip")), "")
 
 # %% ../nbs/00_data.ipynb #03a4b52a
 def list_clips(
@@ -510,7 +511,7 @@ def list_clips(
     if is_pack(root): found = [f"{pack_place(root)}::{row['clip']}" for row in open_pack(root).rows]
     else:
         found = [str(path) for path in root.rglob("*.pt") if not path.name.startswith(".")]
-        for path in root.rglob("*.zip"): found += archive_members(path)
+        for path in filter(Path.is_file, root.rglob("*.zip")): found += archive_members(path)
     return sorted(path for path in found if clip_place(path, root)[0])
 
 

@@ -69,8 +69,8 @@ class NormPool(torch.autograd.Function):
         scale = weight * torch.rsqrt(variance)
         pooled = F.max_pool2d(maps, pool)
         heard = None if mask is None else mask[:, ::pool[1]]
-        offset, scale = (spread(part, pooled.shape[3], heard, maps.dtype) for part in (bias - mean * scale, scale))
-        return maps_of(torch.addcmul(offset, rows_of(pooled), scale).relu_(), maps.shape[1])
+        offset, scale = (spread(part, pooled.shape[3], heard, torch.float32) for part in (bias - mean * scale, scale))  # of large means
+        return maps_of(torch.addcmul(offset, rows_of(pooled), scale).relu_().to(maps.dtype), maps.shape[1])
 
     @staticmethod
     def setup_context(ctx, inputs: tuple, output: torch.Tensor) -> None:
@@ -120,6 +120,7 @@ class ConvBlock(nn.Module):
     def moments(self, maps: torch.Tensor, mask: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         "Mean and variance of feature maps, of each clip or of the batch, and of how many values: (B or 1, C or 1, 1, 1)."
         frames = maps.new_full((len(maps),), maps.shape[3], dtype=torch.float32) if mask is None else mask.sum(1)
+        if maps.dtype == torch.float16: maps = maps.float()  # whose squares end at 65504
         count, total, squares = maps.shape[2] * frames[:, None, None, None], sum_maps(maps, mask), sum_maps(maps * maps, mask)
         if isinstance(self.norm, nn.BatchNorm2d): count, total, squares = (each.sum(0, keepdim=True) for each in (count, total, squares))
         mean = total / count
@@ -347,7 +348,7 @@ class HighlightCRNN(nn.Module):
         if not self.config.mask_aware or (mask is None and not spare):
             states = self.remember(self.look(x, None), None)
             return states, None if mask is None else downsample_mask(mask, self.shrink, states.shape[1])
-        if mask is None: told = mask = torch.ones(len(x), x.shape[-1], device=x.device)
+        if mask is None: told, mask = torch.ones(len(x), x.shape[-1]), torch.ones(len(x), x.shape[-1], device=x.device)
         if spare: x, mask = F.pad(x, (0, spare)), F.pad(mask, (0, spare))
         return self.remember(self.look(x * mask[:, None, None], mask), told[:, ::self.shrink].sum(1).long().cpu()), mask[:, ::self.shrink]
 
@@ -362,8 +363,10 @@ class HighlightCRNN(nn.Module):
         if steps is None: steps = torch.full((len(features),), features.shape[1])
         if features.device.type == "cpu": return run_gru(self.rnn, features, steps)
         if (steps == features.shape[1]).all(): return self.rnn(features)[0]
-        packed = pack_padded_sequence(features, steps, batch_first=True, enforce_sorted=False)
-        return pad_packed_sequence(self.rnn(packed)[0], batch_first=True, total_length=features.shape[1])[0]
+        order = steps.argsort(descending=True)  # here: PyTorch would sort on the GPU, and wait for it
+        there, back = (each.to(features.device, non_blocking=True) for each in (order, order.argsort()))
+        packed = pack_padded_sequence(features.index_select(0, there), steps[order], batch_first=True)
+        return pad_packed_sequence(self.rnn(packed)[0], batch_first=True, total_length=features.shape[1])[0].index_select(0, back)
 
     def listen(
         self,

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['LARGEST_CHANGE', 'HEAD', 'FLUSH_BYTES', 'NO_LOCKS', 'to_frames', 'plain', 'PackedClip', 'read_for_pack', 'write_head',
            'sync', 'PackWriter', 'is_locked', 'only_packer', 'Consumer', 'cache_of_datasets', 'download_mark',
-           'clips_of_archive', 'arriving', 'read_and_remove', 'Source', 'find_source', 'open_source', 'grow',
-           'require_new', 'pack_clips', 'damaged_clips']
+           'clips_of_archive', 'arriving', 'read_and_remove', 'Source', 'find_source', 'open_source',
+           'require_unchanged', 'grow', 'require_new', 'pack_clips', 'damaged_clips']
 
 # %% ../nbs/00c_pack.ipynb #eee3103f
 import errno
@@ -190,6 +190,11 @@ class Consumer:
         self.waiting = Counter(map(self.file_of, paths))
         for place in sorted({os.path.dirname(file) for file in self.waiting}):
             if not os.access(place, os.W_OK | os.X_OK): raise self.refusal(place, "a folder that nothing can be removed from")
+        for file in (file for file in self.waiting if file.endswith(".zip")):
+            with zipfile.ZipFile(file) as archive: inside = [PurePosixPath(name) for name in archive.namelist()]
+            clips = [name for name in inside if name.suffix in (".pt", ".zip") and not name.name.startswith(".")]
+            left = sorted({f"{file}::{name}" for name in clips} - set(paths))
+            if left: raise self.refusal(left[0], "something that is not packed in an archive")
 
     @staticmethod
     def file_of(path: str) -> str:
@@ -295,6 +300,14 @@ def open_source(
     return Source(begun["folder"], Path(begun["folder"]))
 
 # %% ../nbs/00c_pack.ipynb #7773b940
+def require_unchanged(paths: list[str], root: Path, rows: list[dict]) -> None:
+    "Raise `InputError` where a clip is not any more what these rows of the index say."
+    packed = {row["clip"]: row["crc32"] for row in rows}
+    for clip in (read_for_pack(path, root) for path in paths):
+        if clip.error or packed[clip.row["clip"]] != clip.row["crc32"]: raise InputError(
+            f"{clip.path}: found a clip that has changed since it was packed, expected the same; remove the unfinished pack to begin again")
+
+
 def grow(part: Path, source: Source, consume: bool, threads: int, progress: bool) -> list[str]:
     "Write the clips of a source that a pack does not have yet, and finish it; a line for each unusable clip."
     consumer, root, paths = lambda paths: None, source.root, source.paths()
@@ -306,6 +319,7 @@ def grow(part: Path, source: Source, consume: bool, threads: int, progress: bool
     safe = {row["clip"] for row in writer.rows}
     if not safe: by_label(paths, root, source.name)  # has something to say where a class is missing
     old, new = ([path for path in paths if (name_inside(path, root) in safe) == known] for known in (True, False))
+    if consume and source.archive is None: require_unchanged(old, root, writer.rows)
     consumer(old)
     unusable = []
     for clip in tqdm(source.read(new, threads), "packing", len(new), unit="clip", disable=not progress):

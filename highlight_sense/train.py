@@ -211,7 +211,7 @@ def start_training(
 ) -> TrainState:
     "A fresh state: AdamW (Loshchilov and Hutter 2019, https://arxiv.org/abs/1711.05101), a schedule and, for fp16, a gradient scaler."
     model.to(device)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=device.type in ("cpu", "cuda"))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=device.type in ("cpu", "cuda", "mps"))
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0 if steps is None else rate_at(step, steps, config))
     return TrainState(model, optimizer, schedule, torch.amp.GradScaler(device.type, enabled=precision == "fp16"), tally=new_tally(device))
 
