@@ -4,13 +4,14 @@
 
 # %% auto #0
 __all__ = ['PUBLISHED_NAMES', 'BEFORE', 'WRITER', 'LONGEST', 'CheckpointInfo', 'save_checkpoint', 'translate_names', 'config_of',
-           'is_number', 'typed', 'require_facts', 'require_shapes', 'checkpoint_info', 'load_checkpoint']
+           'is_number', 'fits', 'typed', 'require_facts', 'require_shapes', 'checkpoint_info', 'load_checkpoint']
 
 # %% ../nbs/02a_checkpoint.ipynb #1aab0044
 import dataclasses
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal, get_args, get_origin, get_type_hints
 
 import torch
 
@@ -100,12 +101,20 @@ def is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and math.isfinite(value)
 
 
+def fits(value: object, kind: object) -> bool:
+    "Whether a value is of an annotated type."
+    kinds, origin = get_args(kind), get_origin(kind)
+    if origin is Literal: return value in kinds
+    if origin is tuple: return type(value) is tuple and all(fits(one, kinds[0]) for one in value)
+    if kinds: return any(fits(value, one) for one in kinds)
+    return is_number(value) if kind is float else type(value) is kind
+
+
 def typed(kind: type, values: dict) -> object:
-    "A dataclass whose values have the types of its defaults; `TypeError` where one has another."
+    "A dataclass whose values have the types that it names; `TypeError` where one has another."
     made = kind(**values)
-    for one in dataclasses.fields(kind):
-        name, value, default = one.name, getattr(made, one.name), one.default
-        if type(value) is not type(default) and not (isinstance(default, float) and is_number(value)): raise TypeError(f"{name} {value!r}")
+    for name, wanted in get_type_hints(kind).items():
+        if not fits(getattr(made, name), wanted): raise TypeError(f"{name} {getattr(made, name)!r}")
     return made
 
 

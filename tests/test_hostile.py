@@ -1,4 +1,5 @@
 "Files from strangers that want more than to be read: none gets anything done, and nothing leaves its folder."
+import copy
 import csv
 import json
 import os
@@ -205,3 +206,42 @@ def test_bombs(healthy, tmp_path):
                   ("info", tmp_path/"shape.pack")):
         ended = subprocess.run([sys.executable, "-c", BOMB, *map(str, words)], text=True, capture_output=True, timeout=120)
         assert ended.returncode == 2 and len(ended.stderr.strip().splitlines()) == 1, (words, ended.stderr[-2000:])
+
+
+def changed(record: dict, *path: object) -> dict:
+    "A deep copy with one value put in another's place."
+    record = copy.deepcopy(record)
+    *places, name, value = path
+    within = record
+    for place in places: within = within[place]
+    within[name] = value
+    return record
+
+
+def test_unfinished_runs(healthy, tmp_path):
+    "What `--resume` and `--from-run` read: memory that the optimizer would write past its end, figures that are none, networks of terabytes."
+    run = tmp_path/"run"
+    told("train", healthy/"clips", "-o", run, "--init", healthy/"model.pt", *TRAINING, code=0)
+    settings, whole = json.loads((run/"config.json").read_text()), torch.load(run/"last.pt", weights_only=True)
+    memory = whole["training"]["optimizer"]["state"]
+    wrong = [("optimizer", "state", 0, "exp_avg", torch.zeros(1)), ("optimizer", "state", 0, "exp_avg_sq", memory[0]["exp_avg_sq"].double()),
+             ("optimizer", "state", {0: {"step": torch.tensor(1.0)}}), ("optimizer", "state", {10**6: memory[0]}), ("schedule", "_last_lr", ["x"]),
+             ("schedule", "last_epoch", "x"), ("scaler", None), ("history", "ab"), ("history", [{}]), ("history", 0, "ap", "x"), ("best", None),
+             ("best", "logits", torch.zeros(1)), ("best", "metrics", {}), ("best_epoch", "x"), ("best_epoch", 2), ("tally", {}), ("tally", "steps", "x"),
+             ("tally", "loss", torch.zeros(3)), ("random", "x"), ("random", {"cpu": torch.zeros(3)})]
+    for at, path in enumerate(wrong):
+        shutil.copytree(run, tmp_path/f"changed{at}")
+        torch.save(changed(whole, "training", *path), tmp_path/f"changed{at}"/"last.pt")
+        if path != ("scaler", None): told("train", "-o", tmp_path/f"changed{at}", "--resume")
+    for at, path in enumerate([("train", "batch_size", 5.5), ("train", "precision", "fp8"), ("train", "mixup", None), ("model", "n_mels", "x"),
+                               ("model", "rnn_hidden", 5 * 10**6), ("model", "cnn_channels", []), ("init", 3), ("data", 3)]):
+        (tmp_path/f"other{at}").mkdir()
+        (tmp_path/f"other{at}"/"config.json").write_text(json.dumps(changed(settings, *path)))
+        told("train", "-o", tmp_path/"new", "--from-run", tmp_path/f"other{at}")
+    for content in ("[" * 10**5, "[]", "\xff"):
+        (tmp_path/"other0"/"config.json").write_text(content, encoding="latin-1")
+        told("train", "-o", tmp_path/"new", "--from-run", tmp_path/"other0")
+    torch.save({}, tmp_path/"changed0"/"last.pt")
+    told("train", "-o", tmp_path/"changed0", "--resume")
+    told("train", "-o", run, "--resume", "--init", healthy/"model.pt")
+    told("train", "-o", run, "--resume", code=0)
