@@ -21,7 +21,7 @@ from typing import Annotated, Literal, NoReturn
 
 import tyro
 
-from .core import DetectConfig, FrontEnd, InputError, PrepareConfig, TrainConfig, hash_file, printable
+from .core import DetectConfig, FrontEnd, InputError, PrepareConfig, TrainConfig, hash_file, printable, shown_url
 
 
 
@@ -87,7 +87,7 @@ def prepare(
     from highlight_sense import sessions
     table = sessions.prepare(recordings, labels, out, config, game=game, mic=mic, game_track=game_track, separate=separate,
                              workers=workers, overwrite=overwrite)
-    print(table.to_string(index=False))
+    print(table.map(lambda cell: printable(cell) if isinstance(cell, str) else cell).to_string(index=False))
     print(f"{table.positives.sum()} positive and {table.negatives.sum()} negative clips in {out}")
 
 # %% ../nbs/07_cli.ipynb #9b6fd4ee
@@ -231,6 +231,7 @@ def info(
 # %% ../nbs/07_cli.ipynb #5a4dceea
 def table_of(values: dict[str, object]) -> str:
     "One line for each value."
+    values = {str(name): value for name, value in values.items()}
     width = max(map(len, values))
     return "\n".join(printable(f"{name:{width}}  {value:.4g}" if isinstance(value, float) else f"{name:{width}}  {value}") for name, value in values.items())
 
@@ -351,11 +352,12 @@ def main(
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG): raise
         stop(f"{error.filename or 'output'}: found no room to write ({error.strerror}), expected some; free some or choose another place, then go on", 2)
     except KeyboardInterrupt:
-        again = "the same command with --resume goes on" if verb and verb.func.__name__ == "train" else "the same command goes on"
+        ways = {"train": "the same command with --resume goes on", "demo": "a demo in another folder (-o) begins anew"}
+        again = ways.get(verb.func.__name__ if verb else "", "the same command goes on")
         stop(f"stopped; every file that was finished is whole and stays where it is, and {again}", 130)
 
 
 def stop(message: str, code: int) -> NoReturn:
     "Print one line on the error stream and exit."
-    print(f"highlight-sense: {printable(message)}", file=sys.stderr)
+    print(f"highlight-sense: {printable(shown_url(message))}", file=sys.stderr)
     sys.exit(code)

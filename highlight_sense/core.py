@@ -5,13 +5,15 @@
 # %% auto #0
 __all__ = ['NOTEBOOK_LENGTHS', 'RECIPES', 'InputError', 'write_atomically', 'remove_unfinished', 'hash_file', 'usable_cores',
            'ahead', 'require_folder', 'check_numbers', 'FrontEnd', 'require_front_end', 'clock', 'printable',
-           'table_cell', 'PrepareConfig', 'ModelConfig', 'TrainConfig', 'DetectConfig']
+           'shown_url', 'read_json', 'table_cell', 'PrepareConfig', 'ModelConfig', 'TrainConfig', 'DetectConfig']
 
 # %% ../nbs/00_core.ipynb #95c22c17
 import dataclasses
 import hashlib
+import json
 import math
 import os
+import re
 import tempfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -115,8 +117,10 @@ class FrontEnd:
     def __post_init__(self) -> None:
         "Refuse numbers that no spectrogram could have."
         check_numbers(self, above_zero=tuple(field.name for field in dataclasses.fields(self)))
-        for name, most in (("sample_rate", 384_000), ("n_fft", 2**16), ("hop_length", 2**16), ("n_mels", self.n_fft)):
-            if getattr(self, name) > most: raise InputError(f"{name}: found {getattr(self, name)}, expected at most {most}; choose another value")
+        limits = {"sample_rate": (1, 384_000), "n_fft": (1, 2**14), "hop_length": (self.sample_rate / 1000, 2**16), "n_mels": (1, min(self.n_fft, 512))}
+        for name, (least, most) in limits.items():  # beyond them there is no sense, but terabytes of filters and frames
+            if least <= getattr(self, name) <= most: continue
+            raise InputError(f"{name}: found {getattr(self, name)}, expected {least:g} to {most}; choose another value")
 
     def frames(self, seconds: float) -> int:
         "Frames of a waveform that lasts `seconds`: one for each hop, and one for the centred start."
@@ -148,6 +152,18 @@ def clock(seconds: float) -> str:
 def printable(text: str) -> str:
     "A text in one line, with everything that a terminal would obey, or could not show, written out."
     return "".join(sign if sign.isprintable() else sign.encode("unicode_escape", "surrogatepass").decode() for sign in text)
+
+# %% ../nbs/00_core.ipynb #efbe1c4f
+def shown_url(text: str) -> str:
+    "A text for a message: web addresses in it without user, password, query and fragment."
+    address = r"\b([a-z][a-z0-9+.-]+:/{1,2})(?:[^/?#\s]*@)?([^?#\s]*)(\?)?[?#]?\S*"  # one slash is what `Path` leaves of two
+    return re.sub(address, lambda found: found[1] + found[2] + ("?..." if found[3] else ""), text, flags=re.IGNORECASE)
+
+# %% ../nbs/00_core.ipynb #23169331
+def read_json(path: Path) -> object:
+    "The content of a JSON file; `ValueError` where it is none."
+    try: return json.loads(path.read_text(encoding="utf-8"))
+    except RecursionError: raise ValueError("lists within lists without end") from None
 
 # %% ../nbs/00_core.ipynb #e0fcf8a5
 def table_cell(text: str) -> str:

@@ -8,11 +8,11 @@ __all__ = ['KAGGLE_DATASET', 'KAGGLE_HANDLE', 'COLAB_FOLDER', 'PAUSES_S', 'DAMAG
            'kaggle_settings', 'kaggle_account', 'kaggle_refusal', 'remove_archives', 'kaggle_errors', 'download_once',
            'patiently', 'fetch_dataset', 'RemoteFile', 'newest_version', 'locate_archive', 'open_dataset',
            'open_archive', 'Inflated', 'member_of', 'require_plain', 'require_own_numbers', 'load_record',
-           'write_record', 'is_pack', 'pack_place', 'map_frames', 'Pack', 'read_rows', 'open_once', 'open_pack',
-           'packed_clip', 'read_clip', 'highlights_of', 'archive_members', 'name_inside', 'clip_place', 'list_clips',
-           'by_label', 'get_data_index', 'recording_group', 'name_of', 'describe_clip', 'packed_table', 'scan_clips',
-           'require_usable', 'load_index', 'index_clips', 'length_shares', 'measure_lengths', 'plot_lengths',
-           'split_notebook', 'best_fold', 'split_by_group', 'split_clips']
+           'write_record', 'is_pack', 'pack_place', 'map_frames', 'Pack', 'require_row', 'read_rows', 'open_once',
+           'open_pack', 'packed_clip', 'read_clip', 'highlights_of', 'archive_members', 'name_inside', 'clip_place',
+           'list_clips', 'by_label', 'get_data_index', 'recording_group', 'name_of', 'describe_clip', 'packed_table',
+           'scan_clips', 'require_usable', 'load_index', 'index_clips', 'length_shares', 'measure_lengths',
+           'plot_lengths', 'split_notebook', 'best_fold', 'split_by_group', 'split_clips']
 
 # %% ../nbs/00_data.ipynb #48e578f5
 import io
@@ -40,7 +40,7 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from .core import NOTEBOOK_LENGTHS, FrontEnd, InputError, hash_file, require_front_end, write_atomically
+from .core import NOTEBOOK_LENGTHS, FrontEnd, InputError, hash_file, read_json, require_front_end, write_atomically
 
 if TYPE_CHECKING: from matplotlib.figure import Figure
 
@@ -322,6 +322,7 @@ def load_record(
 ) -> object:
     "What a `.pt` file holds: tensors and plain values, never code, and nothing that is larger than the file."
     archive, found, member = str(path).partition(".zip::")
+    if not found and os.path.exists(path) and not os.path.isfile(path): raise InputError(f"{path}: found no file, expected {expected}; {advice}")  # a pipe
     try:
         with io.BytesIO(member_of(open_archive(archive + ".zip", os.getpid()), member)) if found else open(path, "rb") as file:
             if file.read(4) == b"PK\x03\x04": require_plain(file)  # by this, PyTorch tells its own from those before 1.6, which are no archives
@@ -401,13 +402,19 @@ class Pack:
         if hasattr(mmap, "MADV_DONTNEED"): self.mapped.madvise(mmap.MADV_DONTNEED)
 
 # %% ../nbs/00_data.ipynb #3abb5756
+def require_row(row: object, end: int) -> dict:
+    "A line of a pack's index, that shall follow frame `end`; `ValueError` where it is not what it should be."
+    if not isinstance(row, dict) or {name: type(value) for name, value in row.items()} != ROW: raise ValueError(f"a line that is {str(row)[:60]}")
+    if row["offset"] != end or row["frames"] < 1 or row["label"] not in (0, 1): raise ValueError(f"a clip out of place, {row['clip']}")
+    return row
+
+
 def read_rows(path: Path) -> list[dict]:
     "The lines of a pack's index; `ValueError` where one is not what it should be."
-    rows, end = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()], 0
-    for row in rows:
-        if {name: type(value) for name, value in row.items()} != ROW: raise ValueError(f"a line with {', '.join(row)}")
-        if row["offset"] != end or row["frames"] < 1 or row["label"] not in (0, 1): raise ValueError(f"a clip out of place, {row['clip']}")
-        end += row["frames"]
+    rows, end = [], 0
+    for line in path.read_text(encoding="utf-8").splitlines():
+        rows.append(require_row(json.loads(line), end))
+        end += rows[-1]["frames"]
     if len({row["clip"] for row in rows}) < len(rows): raise ValueError("a clip that is there twice")
     return rows
 
@@ -416,7 +423,7 @@ def read_rows(path: Path) -> list[dict]:
 def open_once(path: Path, changed_ns: int) -> Pack:
     "A pack whose parts agree with each other."
     try:
-        known = json.loads((path/"pack.json").read_text(encoding="utf-8"))
+        known = read_json(path/"pack.json")
         if known["version"] != PACK_VERSION: raise ValueError(f"version {known['version']}")
         if known["index_sha256"] != hash_file(path/"index.jsonl"): raise ValueError("an index that was changed")
         pack = Pack(path, FrontEnd(**known["front_end"]), read_rows(path/"index.jsonl"), *map_frames(path/"mels.npy"))
@@ -483,7 +490,7 @@ def archive_members(path: Path) -> list[str]:
             if len(set(names)) < len(names): raise zipfile.BadZipFile("a name is there twice")
             # A clip is a zip archive itself: of a shard that is cut off, the last whole clip would be taken for the shard.
             if min((entry.header_offset for entry in archive.infolist()), default=0): raise zipfile.BadZipFile("it is cut off")
-    except zipfile.BadZipFile as error:
+    except (zipfile.BadZipFile, UnicodeDecodeError, NotImplementedError) as error:
         raise InputError(f"{path}: found a damaged zip archive ({error}), expected a shard of clips; download it again") from error
     return [f"{path}::{name}" for name in names if name.endswith(".pt") and not PurePosixPath(name).name.startswith(".")]
 

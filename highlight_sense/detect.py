@@ -37,8 +37,8 @@ from tqdm import tqdm
 
 import highlight_sense
 from .checkpoint import CheckpointInfo, load_checkpoint
-from .core import (DetectConfig, FrontEnd, InputError, ahead, clock, hash_file, printable, remove_unfinished, require_folder, table_cell,
-                                  usable_cores, write_atomically)
+from .core import (DetectConfig, FrontEnd, InputError, ahead, clock, hash_file, printable, read_json, remove_unfinished,
+                                  require_folder, table_cell, usable_cores, write_atomically)
 from .dataset_aug import pad_or_truncate
 from .download import download_recording, is_url
 from .engine import OpenVINOEngine
@@ -442,9 +442,10 @@ class OurFolder:
         place = self.path/MANIFEST
         if not place.exists(): return
         try:
-            record = json.loads(place.read_text(encoding="utf-8"))
+            record = read_json(place)
             listed, self.shown = record["files"], dict(record.get("shown", {}))
             if any(Path(name).is_absolute() or ".." in Path(name).parts for name in listed): raise ValueError("a file outside of the folder")
+            if any("\0" in name or max(map(len, name.split("/"))) > 255 for name in listed): raise ValueError("a name that no file has")
             self.files = {name: (str(entry["made_from"]), entry["sha256"]) for name, entry in listed.items()}
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             if not force: raise InputError(f"{place}: found no list of our files, expected one; choose another output folder, or use --force") from error
@@ -561,7 +562,7 @@ def score_recording(detector: Detector, pair: Pair, batch_size: int | None = Non
 
     def watched() -> Iterator[torch.Tensor]:
         nonlocal frames
-        with tqdm(total=round(expected_s), desc=pair.game.path.name, unit="s", leave=False, disable=not progress) as bar:
+        with tqdm(total=round(expected_s), desc=printable(pair.game.path.name), unit="s", leave=False, disable=not progress) as bar:
             for block in read_log_mel(pair, front_end, device=device):
                 frames += block.shape[-1]
                 bar.update(round(front_end.seconds(block.shape[-1])))
@@ -604,9 +605,11 @@ def require_same_recording(ours: OurFolder, files: Sequence[Path]) -> None:
     "Raise `InputError` where the folder holds what was found in another recording."
     place = ours.path/"highlights.json"
     if ours.force or "highlights.json" not in ours.files or not place.exists(): return
-    known = json.loads(place.read_text(encoding="utf-8"))["recording"]
-    if not set(known["fingerprints"]).isdisjoint(map(fingerprint, files)): return
-    found = f"found the highlights of another recording, {known['files'][0]}"
+    try:
+        known = read_json(place)["recording"]
+        if not set(known["fingerprints"]).isdisjoint(map(fingerprint, files)): return
+        found = f"found the highlights of another recording, {known['files'][0]}"
+    except (ValueError, KeyError, TypeError, IndexError): found = "found highlights that cannot be read"
     raise InputError(f"{ours.path}: {found}, expected those of {files[0].resolve()}, or none; choose another output folder, or use --force")
 
 # %% ../nbs/04_detect.ipynb #c3341821

@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['PAUSES_S', 'TIMEOUT_S', 'BLOCK_BYTES', 'LARGEST_BYTES', 'PUBLISHED_WEIGHTS_URL', 'PUBLISHED_WEIGHTS_BLOB',
-           'WEIGHTS_NOTICE', 'LFS_POINTER', 'RECORDING_FORMAT', 'is_url', 'shown_url', 'shown_reason', 'first_byte',
-           'write_blocks', 'download_rest', 'download_file', 'blob_id', 'require_blob', 'fetch_weights',
-           'refuse_endless', 'pause_after', 'download_options', 'address_key', 'plain_name', 'finished_recording',
-           'show_progress', 'run_yt_dlp', 'download_recording']
+           'WEIGHTS_NOTICE', 'LFS_POINTER', 'RECORDING_FORMAT', 'is_url', 'shown_reason', 'first_byte', 'write_blocks',
+           'download_rest', 'download_file', 'blob_id', 'require_blob', 'fetch_weights', 'refuse_endless',
+           'pause_after', 'download_options', 'address_key', 'plain_name', 'finished_recording', 'show_progress',
+           'run_yt_dlp', 'download_recording']
 
 # %% ../nbs/00d_download.ipynb #c1d52e53
 import hashlib
@@ -25,7 +25,7 @@ from urllib.parse import urlsplit
 import requests
 from tqdm import tqdm
 
-from .core import InputError, require_folder
+from .core import InputError, require_folder, shown_url
 
 # %% ../nbs/00d_download.ipynb #787d0c09
 def is_url(text: str) -> bool:
@@ -35,12 +35,6 @@ def is_url(text: str) -> bool:
     except ValueError: return False  # a host or a port that is none
 
 # %% ../nbs/00d_download.ipynb #c01662eb
-def shown_url(text: str) -> str:
-    "An address for a message: without user, password, query and fragment."
-    place, mark, _ = re.sub(r"(?<=//)[^/?#]*@", "", text).partition("?")
-    return place.partition("#")[0] + ("?..." if mark else "")
-
-
 def shown_reason(
     text: str,  # of somebody's error
 ) -> str:

@@ -197,7 +197,8 @@ def surely_lower(
 
 # %% ../nbs/02b_metrics.ipynb #f25b0977
 BLUE, VERMILION, GREY = "#0072B2", "#D55E00", "#6E6E6E"
-STYLE = {"font.size": 10.0, "axes.titlesize": 11.0, "axes.titlelocation": "left", "axes.spines.top": False, "axes.spines.right": False,
+STYLE = {"text.parse_math": False,  # names may be anything
+         "font.size": 10.0, "axes.titlesize": 11.0, "axes.titlelocation": "left", "axes.spines.top": False, "axes.spines.right": False,
          "axes.edgecolor": GREY, "axes.grid": True, "grid.color": "#E4E4E4", "axes.axisbelow": True, "legend.frameon": False,
          "lines.linewidth": 1.8, "axes.prop_cycle": matplotlib.cycler(color=[BLUE, VERMILION, GREY])}
 

@@ -5,12 +5,13 @@
 # %% auto #0
 __all__ = ['LARGEST_CHANGE', 'HEAD', 'FLUSH_BYTES', 'NO_LOCKS', 'to_frames', 'plain', 'PackedClip', 'read_for_pack', 'write_head',
            'sync', 'PackWriter', 'is_locked', 'only_packer', 'Consumer', 'cache_of_datasets', 'download_mark',
-           'clips_of_archive', 'arriving', 'read_and_remove', 'Source', 'find_source', 'open_source',
+           'clips_of_archive', 'arriving', 'read_and_remove', 'Source', 'find_source', 'read_note', 'open_source',
            'require_unchanged', 'grow', 'require_new', 'pack_clips', 'damaged_clips']
 
 # %% ../nbs/00c_pack.ipynb #eee3103f
 import errno
 import json
+import lzma
 import os
 import shutil
 import zipfile
@@ -27,9 +28,10 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from .core import FrontEnd, InputError, ahead, hash_file, remove_unfinished, require_folder, write_atomically
-from .data import (KAGGLE_HANDLE, LABELS, PACK_VERSION, Pack, by_label, clip_place, fetch_dataset, is_pack, list_clips, name_inside,
-                                  name_of, newest_version, open_archive, open_dataset, open_pack, read_clip, recording_group, require_usable)
+from .core import FrontEnd, InputError, ahead, hash_file, printable, read_json, remove_unfinished, require_folder, write_atomically
+from .data import (KAGGLE_HANDLE, LABELS, LARGEST_MEMBER, PACK_VERSION, Pack, by_label, clip_place, fetch_dataset, is_pack,
+                                  list_clips, name_inside, name_of, newest_version, open_archive, open_dataset, open_pack, read_clip,
+                                  recording_group, require_row, require_usable)
 
 try: import fcntl
 except ImportError: fcntl = None
@@ -123,8 +125,8 @@ class PackWriter:
         "The lines of the index that were written to their end, and whose log-mels are there."
         have, rows, size = (os.fstat(self.mels.fileno()).st_size - HEAD) // self.frame_bytes, [], 0
         for line in self.index:
-            try: row = json.loads(line)
-            except ValueError: break
+            try: row = require_row(json.loads(line), rows[-1]["offset"] + rows[-1]["frames"] if rows else 0)
+            except (ValueError, RecursionError): break
             if not line.endswith(b"\n") or row["offset"] + row["frames"] > have: break
             rows.append(row); size += len(line)
         self.index.truncate(size)
@@ -174,6 +176,8 @@ def is_locked(file: BinaryIO, path: Path) -> bool:
 def only_packer(part: Path) -> Iterator[None]:
     "For the length of a block, be the only process that a pack grows under."
     part.mkdir(parents=True, exist_ok=True)
+    links = [path for path in (part, *part.rglob("*")) if path.is_symlink()]
+    if links: raise InputError(f"{links[0]}: found a link in an unfinished pack, expected what `pack` has written; remove {part.name}")
     if fcntl is None: yield; return
     with open(part/"lock", "ab") as file:
         if not is_locked(file, part/"lock"):
@@ -236,15 +240,20 @@ def clips_of_archive(archive: zipfile.ZipFile, root: Path) -> dict[str, zipfile.
     if any(entry.filename.endswith(".zip") for entry in inside):
         raise InputError("found zip archives in the data set, expected a file for each clip; leave --consume out")
     clips = {str(root/entry.filename): entry for entry in inside if entry.filename.endswith(".pt") and not PurePosixPath(entry.filename).name.startswith(".")}
-    return {path: entry for path, entry in clips.items() if clip_place(path, root)[0]}
+    usual = lambda path: not any(len(part.encode()) > 255 or part.endswith(".pt") for part in Path(path).relative_to(root).parts[:-1])
+    return {path: entry for path, entry in clips.items() if clip_place(path, root)[0] and usual(path) and len(Path(path).name.encode()) <= 255}
 
 
 def arriving(archive: zipfile.ZipFile, paths: list[str], root: Path) -> Iterator[str]:
     "Write one clip after the other where it is expected, an empty file for one that is damaged."
     known = clips_of_archive(archive, root)
     for path in paths:
-        try: archive.extract(known[path], root)
-        except (zipfile.BadZipFile, zlib.error, EOFError): Path(path).write_bytes(b"")
+        try:
+            if known[path].file_size > LARGEST_MEMBER: raise EOFError  # no clip is that large
+            archive.extract(known[path], root)
+        except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, RuntimeError):
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            Path(path).write_bytes(b"")
         yield path
 
 
@@ -283,6 +292,16 @@ def find_source(source: str, consume: bool) -> dict[str, str]:
     return {"source": source, "folder": str(fetch_dataset(source).resolve())}
 
 
+def read_note(note: Path) -> dict[str, str]:
+    "What `find_source` has said of a pack that was begun; `InputError` where it could not have said so."
+    try: begun = read_json(note)
+    except ValueError: begun = None
+    names, folder = set(begun) if isinstance(begun, dict) else set(), begun.get("folder") if isinstance(begun, dict) else None
+    fits = names in ({"source", "folder"}, {"source", "handle"}) and all(isinstance(value, str) for value in begun.values())
+    if fits and (folder in (None, begun["source"]) or KAGGLE_HANDLE.fullmatch(begun["source"])): return begun
+    raise InputError(f"{note}: found no note of where the clips come from, expected one; remove {note.parent.name} to begin again")
+
+
 def open_source(
     source: str | Path,  # clip folder, or a Kaggle data set as owner/name
     part: Path,          # the pack that grows
@@ -292,7 +311,7 @@ def open_source(
     note, source = part/"source.json", str(source)
     if not note.exists():
         with write_atomically(note) as beside: beside.write_text(json.dumps(find_source(source, consume)) + "\n")
-    begun, folder = json.loads(note.read_text()), Path(source).expanduser().resolve()
+    begun, folder = read_note(note), Path(source).expanduser().resolve()
     if begun["source"] not in (source, str(folder)):
         found = f"found a pack of {begun['source']} that was not finished, expected one of {folder if folder.exists() else source}"
         raise InputError(f"{part}: {found}; finish or remove it, or choose another name")
@@ -328,7 +347,7 @@ def grow(part: Path, source: Source, consume: bool, threads: int, progress: bool
     writer.flush()
     require_usable(source.name, len(writer.rows), unusable)
     writer.close()
-    if unusable: (part/"unusable.txt").write_text("\n".join(unusable) + "\n", encoding="utf-8")
+    if unusable: (part/"unusable.txt").write_text("\n".join(map(printable, unusable)) + "\n", encoding="utf-8")
     shutil.rmtree(part/"arriving", ignore_errors=True)
     remove_unfinished(part)
     return unusable

@@ -21,7 +21,7 @@ from pathlib import Path
 from .audio import probe
 from .clips import Cut, clip_stem, copy_clip, exact_clip
 from .checkpoint import typed
-from .core import DetectConfig, FrontEnd, InputError, hash_file, printable, remove_unfinished
+from .core import DetectConfig, FrontEnd, InputError, hash_file, printable, read_json, remove_unfinished
 from .detect import SCHEMA, OurFolder, do_each, fingerprint, hash_of, key_of, read_scores
 from .report import TEMPLATES, write_report
 from .timelines import Span, write_chapters, write_timelines, youtube_notice
@@ -56,7 +56,7 @@ def read_record(folder: Path) -> dict:
     "The content of highlights.json."
     place = folder/"highlights.json"
     expected = "what `highlight-sense detect` writes; detect again"
-    try: record = json.loads(place.read_text(encoding="utf-8"))
+    try: record = read_json(place)
     except OSError as error: raise InputError(f"{place}: could not be read ({error.strerror}), expected {expected}") from None
     except ValueError: raise InputError(f"{place}: found something else than JSON, expected {expected}") from None
     schema = record.get("schema") if isinstance(record, dict) else None

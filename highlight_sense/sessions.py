@@ -7,9 +7,9 @@ __all__ = ['SYNTH_RATE_HZ', 'GAME_STYLES', 'VOWELS_HZ', 'SCENES', 'MEDIA_SUFFIXE
            'shaped_noise', 'band', 'shot', 'make_arsenal', 'plan_shots', 'add_at', 'with_level', 'gunfire', 'engine',
            'note', 'music_loop', 'Streamer', 'draw_streamer', 'plan_syllables', 'glottis', 'mouth', 'filter_frames',
            'speak', 'Event', 'plan_scene', 'plan_session', 'Levels', 'draw_levels', 'voice_track', 'game_track',
-           'Session', 'synthetic_session', 'run_jobs', 'write_session', 'make_sessions', 'find_recordings',
-           'read_label', 'find_recording', 'open_labels', 'read_labels', 'Window', 'draw_lengths', 'place_positives',
-           'free_runs', 'place_negatives', 'match_lengths', 'plan_clips', 'cut_stream', 'cut_clips',
+           'Session', 'synthetic_session', 'be_a_worker', 'run_jobs', 'write_session', 'make_sessions',
+           'find_recordings', 'read_label', 'find_recording', 'open_labels', 'read_labels', 'Window', 'draw_lengths',
+           'place_positives', 'free_runs', 'place_negatives', 'match_lengths', 'plan_clips', 'cut_stream', 'cut_clips',
            'prepare_recording', 'begin_folder', 'one_thread', 'check_request', 'prepare']
 
 # %% ../nbs/00b_sessions.ipynb #4285ee05
@@ -18,6 +18,7 @@ import io
 import json
 import math
 import multiprocessing
+import os
 import zlib
 from bisect import bisect_left
 from collections import Counter
@@ -26,6 +27,7 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Thread
 from typing import NamedTuple
 
 import numpy as np
@@ -386,6 +388,13 @@ def synthetic_session(
     return Session(f"session_{seed}_{number:02d}", style.name, voice, game, SYNTH_RATE_HZ, highlights, pd.DataFrame(events))
 
 # %% ../nbs/00b_sessions.ipynb #9e087b9a
+def be_a_worker() -> None:
+    "Compute in one thread, and end with the process that began this one, even where that was killed."
+    torch.set_num_threads(1)
+    parent = multiprocessing.parent_process()
+    Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
+
+
 def run_jobs(
     function: Callable,          # of a module, so that another process finds it
     jobs: Sequence[tuple],       # its arguments, for each call
@@ -394,7 +403,7 @@ def run_jobs(
     "Call a function for each of `jobs`, in this process or in several."
     if workers == 1: yield from (function(*job) for job in jobs); return
     spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(jobs)), spawn, torch.set_num_threads, (1,)) as pool:
+    with ProcessPoolExecutor(min(workers, len(jobs)), spawn, be_a_worker) as pool:
         yield from pool.map(function, *zip(*jobs))
 
 # %% ../nbs/00b_sessions.ipynb #ab7a7f12

@@ -37,8 +37,8 @@ from tqdm import tqdm
 
 import highlight_sense
 from .checkpoint import BEFORE, is_number, load_checkpoint, save_checkpoint, typed
-from .core import (NOTEBOOK_LENGTHS, FrontEnd, InputError, ModelConfig, TrainConfig, hash_file, remove_unfinished, require_folder,
-                                  require_front_end, write_atomically, table_cell)
+from .core import (NOTEBOOK_LENGTHS, FrontEnd, InputError, ModelConfig, TrainConfig, hash_file, printable, read_json,
+                                  remove_unfinished, require_folder, require_front_end, shown_url, table_cell, write_atomically)
 from .data import highlights_of, load_index, load_record, measure_lengths, name_inside, read_clip, split_clips
 from .batches import ClipLoader, EvaluationPlans, TrainingPlans
 from .dataset_aug import HighlightSenseDataset, make_loader, pad_or_truncate, seed_of, set_epoch
@@ -145,7 +145,8 @@ def judge(labels: np.ndarray, logits: np.ndarray, threshold: float, pos_weight: 
     "Measure how well logits, (N,), separate the classes."
     broken = int((~np.isfinite(logits)).sum())
     if broken:
-        raise InputError(f"found {broken} of {len(logits)} logits not finite, expected none; use other weights, or train with a lower learning rate or fp32")
+        raise InputError(f"found {broken} of {len(logits)} logits not finite, expected none; "
+                         "verify a pack with `info`, use other weights, or train with a lower learning rate or fp32")
     weight = None if pos_weight is None else torch.tensor(float(pos_weight))
     scaled, targets = torch.from_numpy(logits) / scaling[0] + scaling[1], torch.from_numpy(labels).float()
     loss = F.binary_cross_entropy_with_logits(scaled, targets, pos_weight=weight).item()
@@ -535,14 +536,14 @@ LARGEST_NETWORK = 2**30  # weights; ours has six million
 def earlier_setting(run: Path, data: str | Path | None, asked: TrainConfig, resumed: dict | None) -> Setting:
     "Of a run that is gone on with or repeated; what is asked for beside it must be what it had."
     try:
-        record = json.loads((run/"config.json").read_text(encoding="utf-8"))
+        record = read_json(run/"config.json")
         config, shape = typed(TrainConfig, record["train"]), record["model"]
         model_config = typed(ModelConfig, {**shape, "cnn_channels": tuple(shape["cnn_channels"])})
         with torch.device("meta"): size = sum(weights.numel() for weights in HighlightCRNN.from_config(model_config).parameters())
         require(size <= LARGEST_NETWORK, f"{size} weights")
         place, init, fingerprint = Path(data or record["data"]), record["init"] and Path(record["init"]["path"]), str(record["fingerprint"])
         if init and resumed is None and hash_file(init) != record["init"]["sha256"]: raise ValueError(f"another file is now {init}")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, RuntimeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, RuntimeError) as error:
         found = f"found no settings of a run ({type(error).__name__}: {error})"
         raise InputError(f"{run/'config.json'}: {found}, expected what `train` writes; name another run") from error
     changed = [one.name for one in dataclasses.fields(config)
@@ -582,10 +583,11 @@ def write_setting(out: Path, setting: Setting, train_table: pd.DataFrame, val_ta
                   for side, table in sides.items()},
         "init": None if setting.init is None else {"path": str(setting.init.resolve()), "sha256": hash_file(setting.init)},
         "train": dataclasses.asdict(setting.config), "model": dataclasses.asdict(setting.model_config), "front_end": dataclasses.asdict(FrontEnd()),
-        "command": sys.argv, "threads": torch.get_num_threads(),
+        "command": [shown_url(word) for word in sys.argv], "threads": torch.get_num_threads(),
         "versions": {"highlight_sense": highlight_sense.__version__, "torch": torch.__version__, "numpy": np.__version__, "python": platform.python_version()}}
     with write_atomically(out/"config.json") as beside: beside.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    with write_atomically(out/"split.csv") as beside: split.map(lambda cell: table_cell(cell) if isinstance(cell, str) else cell).to_csv(beside, index=False)
+    with write_atomically(out/"split.csv") as beside: split.map(lambda cell: table_cell(cell) if isinstance(cell, str) else cell).to_csv(
+        beside, index=False, errors="backslashreplace")
 
 
 def split_line(train_table: pd.DataFrame, val_table: pd.DataFrame, config: TrainConfig) -> str:
@@ -600,7 +602,7 @@ def split_line(train_table: pd.DataFrame, val_table: pd.DataFrame, config: Train
 def report_unusable(unusable: list[str], usable: int, out: Path | None, progress: bool) -> None:
     "Count and list the clips that are left out, on the screen and in `unusable.txt`."
     if not unusable: return
-    lines = [f"left out {len(unusable)} unusable of {usable + len(unusable)} clips:", *unusable]
+    lines = [f"left out {len(unusable)} unusable of {usable + len(unusable)} clips:", *map(printable, unusable)]
     if progress: print("\n".join(lines))
     if out is None: return
     with write_atomically(out/"unusable.txt") as beside: beside.write_text("\n".join(lines) + "\n")
