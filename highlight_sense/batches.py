@@ -102,7 +102,7 @@ class TrainingPlans:
 # %% ../nbs/01a_batches.ipynb #87b156b0
 def named_rng(path: str) -> np.random.Generator:
     "Random numbers that a clip's file name chooses, wherever the file lies."
-    return np.random.default_rng(zlib.crc32(Path(path.rpartition("::")[2]).name.encode()))
+    return np.random.default_rng(zlib.crc32(Path(path.rpartition("::")[2]).name.encode(errors="surrogatepass")))  # it may be no text
 
 
 class EvaluationPlans:

@@ -445,7 +445,7 @@ class OurFolder:
             record = read_json(place)
             listed, self.shown = record["files"], dict(record.get("shown", {}))
             if any(Path(name).is_absolute() or ".." in Path(name).parts for name in listed): raise ValueError("a file outside of the folder")
-            if any("\0" in name or max(map(len, name.split("/"))) > 255 for name in listed): raise ValueError("a name that no file has")
+            if any("\0" in name or len(name) > 1000 or max(map(len, name.split("/"))) > 255 for name in listed): raise ValueError("a name that no file has")
             self.files = {name: (str(entry["made_from"]), entry["sha256"]) for name, entry in listed.items()}
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             if not force: raise InputError(f"{place}: found no list of our files, expected one; choose another output folder, or use --force") from error

@@ -5,6 +5,7 @@ import json
 import os
 import pickle
 import shutil
+import struct
 import subprocess
 import sys
 import zipfile
@@ -245,3 +246,104 @@ def test_unfinished_runs(healthy, tmp_path):
     told("train", "-o", tmp_path/"changed0", "--resume")
     told("train", "-o", run, "--resume", "--init", healthy/"model.pt")
     told("train", "-o", run, "--resume", code=0)
+
+
+def test_odd_names(healthy, tmp_path):
+    "Clips named like formulas of mathematics, by bytes that are no text, by signs that a terminal obeys: trained on, measured, packed, nothing obeyed."
+    shutil.copytree(healthy/"clips", tmp_path/"clips")
+    sample, place = torch.load(next((healthy/"clips").rglob("*.pt")), weights_only=True), tmp_path/"clips"/"Positive"/"game"
+    for at, name in enumerate((r"a$\foo{$b", "win $5 or $^_", "a\ud800b")): torch.save({**sample, "clip_name": f"{name}_part1"}, place/f"named{at}.pt")
+    for path in sorted((healthy/"clips"/"Positive").rglob("*.pt")): (place/path.name).rename(place/f"a$\\foo{{$b{path.name}")
+    torch.save(sample, os.path.join(os.fsencode(str(place)), b"bad\xff_part1.pt").decode(errors="surrogateescape"))
+    (place/"e\x1b[2Jvil\nX.pt").write_bytes(b"x")
+    torch.save({**sample, 5: "five", b"x": None}, place/"keys.pt")
+    for words in (("train", tmp_path/"clips", "-o", tmp_path/"run", *TRAINING), ("pack", tmp_path/"clips", "-o", tmp_path/"new.pack"),
+                  ("evaluate", healthy/"model.pt", tmp_path/"clips", "--workers", 0, "-o", tmp_path/"measured"), ("info", place/"keys.pt")):
+        assert "\x1b" not in told(*words, code=0).replace("\x1b[A", "")  # which is a progress bar's
+
+
+def test_odd_archives(healthy, tmp_path):
+    "Archives with a name that is no text, of a version to come, with a name twice, a folder and a link called like one."
+    for at, (old, new) in enumerate((("\u00e9".encode(), b"\xff\xfe"), (b"PK\x01\x02\x14\x03\x14", b"PK\x01\x02\x14\x03\x63"))):
+        shutil.copytree(healthy/"clips", tmp_path/f"clips{at}")
+        with zipfile.ZipFile(tmp_path/f"clips{at}"/"shard.zip", "w") as archive: archive.writestr("Positive/g/\u00e9_part1.pt", b"x")
+        content = (tmp_path/f"clips{at}"/"shard.zip").read_bytes()
+        assert old in content
+        (tmp_path/f"clips{at}"/"shard.zip").write_bytes(content.replace(old, new))
+        told("info", tmp_path/f"clips{at}")
+    shutil.copytree(healthy/"clips", tmp_path/"clips")
+    (tmp_path/"clips"/"folder.zip").mkdir()
+    (tmp_path/"clips"/"link.zip").symlink_to(tmp_path/"nowhere")
+    told("pack", tmp_path/"clips", "-o", tmp_path/"new.pack", code=0)
+
+
+def test_unfinished_packs(healthy, tmp_path):
+    "A pack that somebody else has begun: it writes over nothing and removes nothing that it should not."
+    part, precious = tmp_path/"new.pack.part", tmp_path/"precious"
+    precious.write_text("precious")
+    for name in ("mels.npy", "index.jsonl", "source.json"):
+        part.mkdir()
+        (part/name).symlink_to(precious)
+        told("pack", healthy/"clips", "-o", tmp_path/"new.pack")
+        assert precious.read_text() == "precious"
+        shutil.rmtree(part)
+    for name in ("mine", "others"): shutil.copytree(healthy/"clips", tmp_path/name)
+    for note in ({"source": str(tmp_path/"mine"), "folder": str(tmp_path/"others")}, {}, [], {"source": 5}):
+        part.mkdir(exist_ok=True)
+        (part/"source.json").write_text(json.dumps(note))
+        told("pack", tmp_path/"mine", "-o", tmp_path/"new.pack", "--consume")
+    assert len(list_clips(tmp_path/"mine")) == len(list_clips(tmp_path/"others")) == CLIPS
+    shutil.rmtree(part, ignore_errors=True)
+    for at, line in enumerate(("5", "[]", "{}", '{"offset": "x", "frames": 1}', "[" * 10**5)):
+        (tmp_path/f"{at}.pack.part").mkdir()
+        (tmp_path/f"{at}.pack.part"/"index.jsonl").write_text(line + "\n")
+        told("pack", healthy/"clips", "-o", tmp_path/f"{at}.pack", code=0)
+        assert (tmp_path/f"{at}.pack"/"mels.npy").read_bytes() == (healthy/"clips.pack"/"mels.npy").read_bytes()
+
+
+def test_odd_results(healthy, tmp_path):
+    "Lists in a folder of results: nested without end, with names that no file has; highlights that are none."
+    def folder() -> Path:
+        shutil.rmtree(tmp_path/"found", ignore_errors=True)
+        shutil.copytree(healthy/"found", tmp_path/"found")
+        return tmp_path/"found"/"stream"
+    detect = ("detect", healthy/"model.pt", healthy/"stream.mka", "-o", tmp_path/"found", "--top", 1)
+    for name, words in (("highlights.json", ("publish", tmp_path/"found")), ("manifest.json", ("publish", tmp_path/"found")), ("manifest.json", detect)):
+        (folder()/name).write_text("[" * 10**5)
+        told(*words)
+    for name in ("clips/a\0b", "clips/" + 300 * "x", "clips/" + 3000 * "y/" + "z"):
+        place = folder()/"manifest.json"
+        place.write_text(json.dumps(changed(json.loads(place.read_text()), "files", name, {"made_from": "x", "sha256": 64 * "0"})))
+        told("publish", tmp_path/"found", "--clips")
+    for text in ("{", "{}", "[]", '{"recording": {"fingerprints": 5}}'):
+        place = folder()
+        record = json.loads((place/"manifest.json").read_text())
+        (place/"manifest.json").write_text(json.dumps(changed(record, "files", "highlights.json", "sha256", None)))
+        (place/"highlights.json").write_text(text)
+        told(*detect)
+
+
+def test_playlists_and_promises(healthy, tmp_path):
+    "Media files that lead to others, or promise more than the world has seen; a pipe in the place of a clip."
+    (tmp_path/"list.m3u8").write_text(f"#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:8.0,\n{healthy/'stream.mka'}\n#EXT-X-ENDLIST\n")
+    (tmp_path/"list.mkv").write_text("ffconcat version 1.0\nfile stream.mka\n")
+    shutil.copy(healthy/"stream.mka", tmp_path/"stream.mka")
+    for name in ("list.m3u8", "list.mkv"): told("detect", healthy/"model.pt", tmp_path/name, "-o", tmp_path/"out")
+    content = (healthy/"stream.mka").read_bytes()
+    at = content.find(b"\x44\x89\x88") + 3
+    (tmp_path/"stream.mka").write_bytes(content[:at] + struct.pack(">d", 1e15) + content[at + 8:])
+    (tmp_path/"labels.csv").write_text("recording,start_s,end_s\nstream,1,2\n")
+    told("prepare", tmp_path/"stream.mka", "--labels", tmp_path/"labels.csv", "-o", tmp_path/"clips")
+    os.mkfifo(tmp_path/"pipe.pt")
+    told("info", tmp_path/"pipe.pt")
+
+
+@pytest.mark.parametrize("words", [
+    ("train", "{}", "-o", "x"), ("train", "clips", "--init", "{}", "-o", "x"), ("fetch", "{}"), ("pack", "{}", "-o", "x.pack"), ("info", "{}"),
+    ("evaluate", "{}", "clips"), ("evaluate", "model.pt", "{}"), ("audit", "{}", "clips"), ("prepare", "{}", "--labels", "x.csv", "-o", "x"),
+    ("detect", "{}", "x.mka", "-o", "x"), ("publish", "{}")])
+def test_addresses_with_secrets(words, tmp_path, monkeypatch):
+    "Whoever gives an address where a path is wanted does not see the password again."
+    monkeypatch.chdir(tmp_path)
+    said = told(*(word.format("https://user:SECRET@example.org/clips?token=TOKEN") for word in words))
+    assert "SECRET" not in said and "TOKEN" not in said

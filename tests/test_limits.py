@@ -90,6 +90,24 @@ def test_small_sets(healthy, tmp_path, positives, negatives):
         assert not list(tmp_path.glob("new*"))
 
 
+def test_batches_without_numbers(healthy, tmp_path, monkeypatch):
+    "Training stops where nothing can be learnt any more, however short its epochs are, and what it had stays."
+    from highlight_sense import train as training
+    assert "in a row" in told("train", healthy/"clips", "-o", tmp_path/"never", *TRAINING, "--pos-weight", 1e38)
+    assert not (tmp_path/"never"/"best.pt").exists()
+    step = training.train_step
+
+    def spoilt(state, batch, *given):
+        if state.epoch: batch[0][:] = np.nan
+        return step(state, batch, *given)
+
+    monkeypatch.setattr(training, "train_step", spoilt)
+    assert "in a row" in told("train", healthy/"clips", "-o", tmp_path/"later", *TRAINING[2:], "--epochs", 4)
+    for name in ("best.pt", "last.pt"):
+        record = torch.load(tmp_path/"later"/name, weights_only=True)
+        assert record["epochs"] == 1 and all(value.isfinite().all() for value in record["model"].values())
+
+
 # --- room, rights, inputs
 
 def verbs(healthy: Path, place: Path) -> dict[str, tuple]:
