@@ -404,7 +404,8 @@ class Pack:
 # %% ../nbs/00_data.ipynb #3abb5756
 def require_row(row: object, end: int) -> dict:
     "A line of a pack's index, that shall follow frame `end`; `ValueError` where it is not what it should be."
-    if not isinstance(row, dict) or {name: type(value) for name, value in row.items()} != ROW: raise ValueError(f"a line that is {str(row)[:60]}")
+    if not isinstance(row, dict): raise ValueError(f"a line that is {str(row)[:60]}")
+    if {name: type(value) for name, value in row.items()} != ROW: raise ValueError(f"a line with {', '.join(row)}")
     if row["offset"] != end or row["frames"] < 1 or row["label"] not in (0, 1): raise ValueError(f"a clip out of place, {row['clip']}")
     return row
 

@@ -6,7 +6,7 @@
 __all__ = ['LARGEST_CHANGE', 'HEAD', 'FLUSH_BYTES', 'NO_LOCKS', 'to_frames', 'plain', 'PackedClip', 'read_for_pack', 'write_head',
            'sync', 'PackWriter', 'is_locked', 'only_packer', 'Consumer', 'cache_of_datasets', 'download_mark',
            'clips_of_archive', 'arriving', 'read_and_remove', 'Source', 'find_source', 'read_note', 'open_source',
-           'require_unchanged', 'grow', 'require_new', 'pack_clips', 'damaged_clips']
+           'require_unchanged', 'grow', 'require_new', 'remove_notes', 'pack_clips', 'damaged_clips']
 
 # %% ../nbs/00c_pack.ipynb #eee3103f
 import errno
@@ -360,6 +360,11 @@ def require_new(out: Path) -> Path:
     return out
 
 
+def remove_notes(pack: Path) -> None:
+    "Remove what belongs to a pack only while it grows; also of one whose process was killed just before it had done so."
+    for name in ("source.json", "lock"): (pack/name).unlink(missing_ok=True)
+
+
 def pack_clips(
     source: str | Path,          # clip folder, with or without zip archives, or a Kaggle data set as owner/name
     out: str | Path,             # new pack, a name that ends in .pack
@@ -368,13 +373,14 @@ def pack_clips(
     progress: bool = True,       # show a progress bar
 ) -> tuple[Pack, list[str]]:     # the pack; a line for each unusable clip
     "Write the clips of a folder into one pack; after an interruption, go on with it."
+    if is_pack(out): remove_notes(Path(out))
     out = require_new(require_folder(out))
     part = out.with_name(out.name + ".part")
     with only_packer(part):
         require_new(out)  # another process may have finished it just now
         unusable = grow(part, open_source(source, part, consume), consume, threads, progress)
         os.replace(part, out)
-        for name in ("source.json", "lock"): (out/name).unlink(missing_ok=True)
+        remove_notes(out)
     return open_pack(out), unusable
 
 # %% ../nbs/00c_pack.ipynb #ff13ee18
