@@ -1,4 +1,9 @@
 "`prepare` and `publish`, killed at any moment and called again, leave what one undisturbed call leaves, byte for byte."
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -84,3 +89,31 @@ def test_publish(recordings, tmp_path):
     told("detect", tmp_path/"model.pt", recordings/"stream0.mka", "-o", tmp_path/"found", "--top", 3, code=0)
     call = ["publish", "PLACE", "--clips", "--timeline", "--chapters", "--report"]
     stop_and_go_on(call, tmp_path/"found", tmp_path/"runs", [1, 2, 3, 6, 9, 14, 20])
+
+
+WORKERS = "import time; from highlight_sense.sessions import run_jobs; list(run_jobs(time.sleep, [(600,), (600,)], 2))"
+
+
+def alive(parent: int | None = None, among: set[int] | None = None) -> set[int]:
+    "Processes that run, and are children of one, or among some."
+    found = set()
+    for place in Path("/proc").glob("[0-9]*"):
+        try: state, above = (place/"stat").read_text().rpartition(")")[2].split()[:2]
+        except OSError: continue  # it has just ended
+        if state != "Z" and (int(above) == parent if among is None else int(place.name) in among): found.add(int(place.name))
+    return found
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are looked for the Linux way")
+def test_workers_end_with_their_parent():
+    "Processes that cut clips do not go on alone when the one that began them is killed."
+    parent = subprocess.Popen([sys.executable, "-c", WORKERS])
+    begun, until = set(), time.monotonic() + 120
+    while len(begun) < 3 and time.monotonic() < until: begun = alive(parent=parent.pid); time.sleep(0.1)  # two, and multiprocessing's own
+    time.sleep(10)  # they import what they need
+    os.kill(parent.pid, signal.SIGKILL); parent.wait()
+    until = time.monotonic() + 60
+    while alive(among=begun) and time.monotonic() < until: time.sleep(0.2)
+    left = alive(among=begun)
+    for pid in left: os.kill(pid, signal.SIGKILL)
+    assert len(begun) >= 3 and not left
