@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['TOGETHER', 'RANGE_DB', 'sum_maps', 'rows_of', 'maps_of', 'spread', 'NormPool', 'ConvBlock', 'Attention', 'GRUSteps',
-           'reversed_order', 'run_gru', 'downsample_mask', 'relative_level', 'HighlightCRNN']
+           'reversed_order', 'run_gru', 'run_packed', 'downsample_mask', 'relative_level', 'HighlightCRNN']
 
 # %% ../nbs/02_model.ipynb #ad07b736
 import itertools
@@ -265,6 +265,15 @@ def run_gru(
         x = torch.cat([ahead, behind[clips, back]], dim=-1).to(x.dtype)
     return x
 
+
+def run_packed(rnn: nn.GRU, x: torch.Tensor, steps: torch.Tensor) -> torch.Tensor:
+    "The same on a GPU, by PyTorch's own GRU, with `steps` on the processor."
+    if (steps == x.shape[1]).all(): return rnn(x)[0]
+    order = steps.argsort(descending=True)  # here: PyTorch would sort on the GPU, and wait for it
+    there, back = (each.to(x.device, non_blocking=True) for each in (order, order.argsort()))
+    packed = pack_padded_sequence(x.index_select(0, there), steps[order], batch_first=True)
+    return pad_packed_sequence(rnn(packed)[0], batch_first=True, total_length=x.shape[1])[0].index_select(0, back)
+
 # %% ../nbs/02_model.ipynb #178df884
 def downsample_mask(
     mask: torch.Tensor,  # (B, T), 1 where there is sound, 0 where there is padding
@@ -361,12 +370,7 @@ class HighlightCRNN(nn.Module):
     def remember(self, features: torch.Tensor, steps: torch.Tensor | None) -> torch.Tensor:
         "What the GRU makes of them; `steps`, (B,) on the processor: how many each clip has, where that matters."
         if steps is None: steps = torch.full((len(features),), features.shape[1])
-        if features.device.type == "cpu": return run_gru(self.rnn, features, steps)
-        if (steps == features.shape[1]).all(): return self.rnn(features)[0]
-        order = steps.argsort(descending=True)  # here: PyTorch would sort on the GPU, and wait for it
-        there, back = (each.to(features.device, non_blocking=True) for each in (order, order.argsort()))
-        packed = pack_padded_sequence(features.index_select(0, there), steps[order], batch_first=True)
-        return pad_packed_sequence(self.rnn(packed)[0], batch_first=True, total_length=features.shape[1])[0].index_select(0, back)
+        return (run_gru if features.device.type == "cpu" else run_packed)(self.rnn, features, steps)
 
     def listen(
         self,
