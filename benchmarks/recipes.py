@@ -78,6 +78,7 @@ def curves(specs: torch.Tensor, masks: torch.Tensor, clips: np.ndarray) -> torch
 
 CHANGES = {"no-mixup": None, "constant": None, "padded": None, "shift": shift, "stripes": stripes, "curves": curves}
 
+
 def score(labels: np.ndarray, logits: np.ndarray, scaling: tuple[float, float], threshold: float) -> dict:
     "What a user would see of the held-out clips."
     before, after = judge(labels, logits, 0.5), judge(labels, logits, threshold, None, scaling)

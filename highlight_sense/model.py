@@ -357,7 +357,7 @@ class HighlightCRNN(nn.Module):
         if not self.config.mask_aware or (mask is None and not spare):
             states = self.remember(self.look(x, None), None)
             return states, None if mask is None else downsample_mask(mask, self.shrink, states.shape[1])
-        if mask is None: told, mask = torch.ones(len(x), x.shape[-1]), torch.ones(len(x), x.shape[-1], device=x.device)
+        if mask is None: told = torch.ones(len(x), x.shape[-1]); mask = told.to(x.device)
         if spare: x, mask = F.pad(x, (0, spare)), F.pad(mask, (0, spare))
         return self.remember(self.look(x * mask[:, None, None], mask), told[:, ::self.shrink].sum(1).long().cpu()), mask[:, ::self.shrink]
 

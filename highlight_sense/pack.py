@@ -240,8 +240,9 @@ def clips_of_archive(archive: zipfile.ZipFile, root: Path) -> dict[str, zipfile.
     if any(entry.filename.endswith(".zip") for entry in inside):
         raise InputError("found zip archives in the data set, expected a file for each clip; leave --consume out")
     clips = {str(root/entry.filename): entry for entry in inside if entry.filename.endswith(".pt") and not PurePosixPath(entry.filename).name.startswith(".")}
-    usual = lambda path: not any(len(part.encode()) > 255 or part.endswith(".pt") for part in Path(path).relative_to(root).parts[:-1])
-    return {path: entry for path, entry in clips.items() if clip_place(path, root)[0] and usual(path) and len(Path(path).name.encode()) <= 255}
+    parts = {path: Path(path).relative_to(root).parts for path in clips}
+    usual = lambda parts: all(len(part.encode()) <= 255 for part in parts) and not any(part.endswith(".pt") for part in parts[:-1])
+    return {path: entry for path, entry in clips.items() if clip_place(path, root)[0] and usual(parts[path])}
 
 
 def arriving(archive: zipfile.ZipFile, paths: list[str], root: Path) -> Iterator[str]:
@@ -295,10 +296,9 @@ def find_source(source: str, consume: bool) -> dict[str, str]:
 def read_note(note: Path) -> dict[str, str]:
     "What `find_source` has said of a pack that was begun; `InputError` where it could not have said so."
     try: begun = read_json(note)
-    except ValueError: begun = None
-    names, folder = set(begun) if isinstance(begun, dict) else set(), begun.get("folder") if isinstance(begun, dict) else None
-    fits = names in ({"source", "folder"}, {"source", "handle"}) and all(isinstance(value, str) for value in begun.values())
-    if fits and (folder in (None, begun["source"]) or KAGGLE_HANDLE.fullmatch(begun["source"])): return begun
+    except ValueError: begun = {}
+    fits = isinstance(begun, dict) and set(begun) in ({"source", "folder"}, {"source", "handle"}) and all(isinstance(value, str) for value in begun.values())
+    if fits and (begun.get("folder") in (None, begun["source"]) or KAGGLE_HANDLE.fullmatch(begun["source"])): return begun
     raise InputError(f"{note}: found no note of where the clips come from, expected one; remove {note.parent.name} to begin again")
 
 

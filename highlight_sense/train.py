@@ -382,7 +382,7 @@ def save_last(state: TrainState, config: TrainConfig, out: Path, measured: Evalu
     metrics = measured.metrics if measured else {}
     save_checkpoint(out/"last.pt", state.model, state.epoch, FrontEnd(), config.max_frames, metrics.get("threshold"), metrics, training, calibration)
 
-
+# %% ../nbs/03_train.ipynb #6a415441
 def require(holds: bool, what: str) -> None:
     "Raise `ValueError` where something does not hold."
     if not holds: raise ValueError(what)
