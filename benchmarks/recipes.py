@@ -68,7 +68,7 @@ def stripes(specs: torch.Tensor, masks: torch.Tensor, clips: np.ndarray) -> torc
 def curves(specs: torch.Tensor, masks: torch.Tensor, clips: np.ndarray) -> torch.Tensor:
     "FilterAugment, the linear kind (Nam et al. 2022, https://arxiv.org/abs/2110.03282): each track through a filter of 3 to 6 points within 6 dB."
     bands = specs.shape[2]
-    for spec in specs.flatten(0, 1):
+    for spec in (track for clip in specs for track in clip):  # flattened they could be a copy
         points = int(torch.randint(3, 7, ()))
         at = np.r_[0, np.sort(torch.randperm(bands - 2)[:points - 2].numpy() + 1), bands - 1]
         gains_db = 12 * torch.rand(points).numpy() - 6
@@ -99,7 +99,8 @@ def run(recipe: str, change: str | None, seed: int, positives: int | None, epoch
     train_loader, val_loader = make_loaders(train_table, val_table, config, device)
     if CHANGES.get(change): train_loader.change = CHANGES[change]
     if change == "padded": train_loader.padded_to, train_loader.workers = config.max_frames, 0  # the slow way; of clips, not of a pack, the slowest
-    held_loader = ClipLoader(sides[1], EvaluationPlans(sides[1], 16, config.max_frames), device, 1, None if model_config.mask_aware else config.max_frames)
+    held_plans = EvaluationPlans(sides[1], 64 if device.type == "cuda" else 16, config.max_frames)
+    held_loader = ClipLoader(sides[1], held_plans, device, 1, None if model_config.mask_aware else config.max_frames)
     out.mkdir(parents=True, exist_ok=True)
     watch = Watch(out/"rows.jsonl", config, model_config, held_loader, device, precision)
     torch.manual_seed(seed)

@@ -1,15 +1,17 @@
 """Clips per second of training and of reading: the notebook's way and ours, in turn, in one run.
 
     python benchmarks/training.py                  two ways to train, three ways to read, on this machine's fastest device
-    python benchmarks/training.py --device cuda --precision fp16
-    python benchmarks/training.py --cold           the files are on the disk, not in memory, whenever a way begins
+    python benchmarks/training.py --clips 2112 --steps 12 --precision bf16 fp16 --batch-size 16 64 128     for a GPU, which is soon done
+    python benchmarks/training.py --cold           all of it again with the files on the disk, not in memory, whenever a way begins
     python benchmarks/training.py --pack-gb 20     only how much memory training from a pack of this size takes
 
 The clips are noise with the lengths of the published set. The notebook's way is one `.pt` file for each clip, through a bare `torch.load` in the training
-process, single precision, every clip padded to a minute, 32 at a time, the network of plain PyTorch modules that the notebook has, and the system's own memory.
+process, single precision, every clip padded to a minute, 32 at a time, the network of plain PyTorch modules that the notebook has, nothing recorded, and the
+system's own memory. On a GPU each way has some epochs to warm up, in which it meets the shapes that its steps are recorded for.
 """
 import argparse
 import ctypes
+import itertools
 import json
 import mmap
 import os
@@ -76,6 +78,7 @@ def training(network: type, config: TrainConfig, loader: Loader, device: torch.d
     config = config.settled()
     model_config = ModelConfig(**BEFORE) if config.recipe == "notebook" else ModelConfig()
     state = start_training(network.from_config(model_config).train(), config, device, precision)
+    if network is PlainCRNN: state.replay.records = False
     epochs = count()
 
     def run() -> float:
@@ -172,9 +175,9 @@ def memory(folder: Path, gigabytes: float, device: torch.device, precision: str)
     print(f", {peak_gib():.2f} after sixty steps of training")
 
 
-def report(title: str, ways: dict[str, Callable[[], float]], repeats: int, unit: str = "clips/s") -> None:
+def report(title: str, ways: dict[str, Callable[[], float]], repeats: int, unit: str = "clips/s", warm: int = 1) -> None:
     "Measure several ways in turn, and say how they compare with the first."
-    for run in ways.values(): run()  # warm
+    for run in [*ways.values()] * warm: run()
     found = {name: [] for name in ways}
     for _ in range(repeats):
         for name, run in ways.items(): found[name].append(run())
@@ -191,42 +194,44 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=528)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--precision", default="auto")
-    parser.add_argument("--batch-size", type=int, help="of our way; none: the recipe's")
-    parser.add_argument("--cold", action="store_true", help="before each turn of each way, have the system forget the files")
+    parser.add_argument("--precision", nargs="+", default=["auto"])
+    parser.add_argument("--batch-size", nargs="+", type=int, default=[TrainConfig().settled().batch_size], help="of our way")
+    parser.add_argument("--cold", action="store_true", help="measure again with the files forgotten by the system before each turn of each way")
     parser.add_argument("--reading", action="store_true", help="measure only how fast batches are read")
     parser.add_argument("--pack-gb", type=float, help="measure only the memory, with a pack of this size")
     parser.add_argument("--steps", type=int, default=2, help="of 32 clips that the notebook's way is measured on")
     chosen = parser.parse_args()
     device = pick_device(chosen.device)
-    precision = pick_precision(device, chosen.precision)
+    precisions = [pick_precision(device, each) for each in chosen.precision]
     keep_memory()
-    print(f"{os.cpu_count()} cores, {torch.get_num_threads()} threads, torch {torch.__version__}, {device}, {precision}"
+    print(f"{os.cpu_count()} cores, {torch.get_num_threads()} threads, torch {torch.__version__}, {device}, {', '.join(precisions)}"
           + (f", {torch.cuda.get_device_name(device)}" if device.type == "cuda" else ""))
     with tempfile.TemporaryDirectory() as folder:
-        if chosen.pack_gb: return memory(Path(folder), chosen.pack_gb, device, precision)
+        if chosen.pack_gb: return memory(Path(folder), chosen.pack_gb, device, precisions[0])
         files = index_clips(make_clips(Path(folder)/"clips", chosen.clips))
         packed = index_clips(pack_clips(Path(folder)/"clips", Path(folder)/"clips.pack", progress=False)[0].path)
         notebook = TrainConfig(recipe="notebook", batch_size=32, workers=0)
-        ours = TrainConfig(batch_size=chosen.batch_size, workers=1)
         plans, read, plain = TrainingPlans(packed.label, packed.frames, 32), ClipReader(packed.path), plain_loader(files)
-        checked, from_pack = make_loaders(files, files, notebook, device)[0], make_loaders(packed, packed, ours, device)[0]
-        turn = (lambda run: from_disk(run, Path(folder))) if chosen.cold else lambda run: run
-        if chosen.cold: evict(Path(folder)); print(f"cold: {cached_share(Path(folder)):.1%} of the files are in memory when a way begins")
-        report("reading batches, one process", {
-            "the notebook's loader": turn(system_memory(reading(lambda: (len(labels) for *_, labels in islice(plain, 4)), device))),
-            "from a pack, side by side": turn(reading(lambda: (len(gather(plan, read).plan.clips) for plan in plans), device)),
-            "from a pack, by two threads": turn(reading(lambda: (len(one.plan.clips) for one in ahead(lambda plan: gather(plan, read), plans, 4, 2)), device)),
-            "from a pack, augmented on the device": turn(reading(lambda: (len(labels) for *_, labels in ClipLoader(packed, plans, device)), device)),
-        }, chosen.repeats)
-        if chosen.reading: return
-        report("training", {
-            "the notebook's way, fp32": turn(system_memory(training(PlainCRNN, notebook, plain, device, "fp32", chosen.steps))),
-            "--recipe notebook, fp32": turn(training(HighlightCRNN, notebook, checked, device, "fp32", chosen.steps)),
-            f"--recipe notebook, {precision}": turn(training(HighlightCRNN, notebook, checked, device, precision, chosen.steps)),
-            "default recipe, from a pack, fp32": turn(training(HighlightCRNN, ours, from_pack, device, "fp32", 16)),
-            f"default recipe, from a pack, {precision}": turn(training(HighlightCRNN, ours, from_pack, device, precision, None)),
-        }, chosen.repeats)
+        checked, pinned = make_loaders(files, files, notebook, device)[0], device.type == "cuda"
+        side_by_side = lambda plan: gather(plan, read, None, pinned)
+        readers = {
+            "the notebook's loader": system_memory(reading(lambda: (len(labels) for *_, labels in islice(plain, 4)), device)),
+            "from a pack, side by side": reading(lambda: (len(side_by_side(plan).plan.clips) for plan in plans), device),
+            "from a pack, by two threads": reading(lambda: (len(one.plan.clips) for one in ahead(side_by_side, plans, 4, 2)), device),
+            "from a pack, augmented on the device": reading(lambda: (len(labels) for *_, labels in ClipLoader(packed, plans, device, 2)), device),
+        }
+        trainings = {"the notebook's way, fp32": system_memory(training(PlainCRNN, notebook, plain, device, "fp32", chosen.steps)),
+                     "--recipe notebook, fp32": training(HighlightCRNN, notebook, checked, device, "fp32", chosen.steps)}
+        for each, size in itertools.product(precisions, chosen.batch_size):
+            ours, steps = TrainConfig(batch_size=size, workers=2), 16 if each == "fp32" else None
+            trainings[f"default recipe, from a pack, {each}, {size} at a time"] = training(
+                HighlightCRNN, ours, make_loaders(packed, packed, ours, device)[0], device, each, steps)
+        for where in ("in memory", "on the disk")[:1 + chosen.cold]:
+            if where == "on the disk":
+                readers, trainings = ({name: from_disk(run, Path(folder)) for name, run in ways.items()} for ways in (readers, trainings))
+                evict(Path(folder)); print(f"\n{cached_share(Path(folder)):.1%} of the files are in memory when a way begins")
+            report(f"reading batches, one process, files {where}", readers, chosen.repeats)
+            if not chosen.reading: report(f"training, files {where}", trainings, chosen.repeats, warm=4 if pinned and where == "in memory" else 1)
 
 
 if __name__ == "__main__": main()

@@ -359,14 +359,13 @@ def pack_place(path: str | Path) -> Path:
     return named[0]
 
 
-def map_frames(path: Path) -> tuple[np.ndarray, mmap.mmap]:  # (frames, 2, n_mels) float16, read-only, and the map that it lies in
-    "A file of log-mels, mapped into memory."
-    with open(path, "rb") as file:
-        if np.lib.format.read_magic(file) != (1, 0): raise ValueError("another version of the format")
-        shape, by_column, dtype = np.lib.format.read_array_header_1_0(file)
-        if by_column or dtype != np.float16 or len(shape) != 3: raise ValueError(f"{dtype} of shape {shape}")
-        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        return np.frombuffer(mapped, np.float16, math.prod(shape), file.tell()).reshape(shape), mapped
+def map_frames(file: io.FileIO) -> tuple[np.ndarray, mmap.mmap]:  # (frames, 2, n_mels) float16, read-only, and the map that it lies in
+    "A file of log-mels, mapped into memory, and left where they begin."
+    if np.lib.format.read_magic(file) != (1, 0): raise ValueError("another version of the format")
+    shape, by_column, dtype = np.lib.format.read_array_header_1_0(file)
+    if by_column or dtype != np.float16 or len(shape) != 3: raise ValueError(f"{dtype} of shape {shape}")
+    mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    return np.frombuffer(mapped, np.float16, math.prod(shape), file.tell()).reshape(shape), mapped
 
 # %% ../nbs/00_data.ipynb #e27606b4
 @dataclass(frozen=True)
@@ -375,6 +374,7 @@ class Pack:
     path: Path
     front_end: FrontEnd
     rows: list[dict]      # see `ROW`, in the order in which the clips lie
+    file: io.FileIO          # at the first frame
     mels: np.ndarray      # (frames, 2, n_mels) float16
     mapped: mmap.mmap     # the memory that they are mapped to
 
@@ -396,6 +396,18 @@ class Pack:
         "A clip as its file would give it, `tensor` (2, n_mels, T) in half precision."
         row = self.row(clip)
         return {**row["more"], "clip_name": row["name"], "tensor": torch.from_numpy(self.frames(clip).transpose(1, 2, 0).copy())}
+
+    def copy(
+        self,
+        clip: str,
+        start: int,        # frame to begin with
+        out: np.ndarray,   # (frames, 2, n_mels) in half or single precision, one after the other in memory
+    ) -> None:
+        "Fill `out` with frames of a clip."
+        first = self.row(clip)["offset"] + start
+        if out.dtype != np.float16 or not hasattr(os, "preadv"): out[...] = self.mels[first:first + len(out)]; return
+        found = os.preadv(self.file.fileno(), [out], self.file.tell() + first * self.mels.strides[0])
+        if found < out.nbytes: raise InputError(f"{self.path}: found {found} of {out.nbytes} bytes of {clip}, expected all; pack the clips again")
 
     def release(self) -> None:
         "Let go of what was looked at: mapped pages count as memory of the process until the system takes them back."
@@ -427,7 +439,8 @@ def open_once(path: Path, changed_ns: int) -> Pack:
         known = read_json(path/"pack.json")
         if known["version"] != PACK_VERSION: raise ValueError(f"version {known['version']}")
         if known["index_sha256"] != hash_file(path/"index.jsonl"): raise ValueError("an index that was changed")
-        pack = Pack(path, FrontEnd(**known["front_end"]), read_rows(path/"index.jsonl"), *map_frames(path/"mels.npy"))
+        file = open(path/"mels.npy", "rb", buffering=0)
+        pack = Pack(path, FrontEnd(**known["front_end"]), read_rows(path/"index.jsonl"), file, *map_frames(file))
         if pack.mels.shape != (found := (sum(row["frames"] for row in pack.rows), 2, pack.front_end.n_mels)):
             raise ValueError(f"log-mels {pack.mels.shape} for an index of {found}")
     except Exception as error:  # what somebody else has written can make a reader fail in any way

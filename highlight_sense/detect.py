@@ -25,6 +25,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 
@@ -43,7 +44,7 @@ from .dataset_aug import pad_or_truncate
 from .download import download_recording, is_url
 from .engine import OpenVINOEngine
 from .metrics import event_metrics, plot_events, save_figure, time_curve, to_probabilities
-from .model import HighlightCRNN
+from .model import HighlightCRNN, Replay
 from .sessions import find_recordings, one_thread, read_labels
 from .tracks import Pair, choose_pair, duration_of_pair, read_log_mel, separate_mix, separated_pair
 from .train import autocast, keep_memory, pick_device, pick_precision
@@ -113,6 +114,13 @@ class Detector:
     precision: str           # fp32, bf16 or fp16: what is really computed in
     engine: OpenVINOEngine | None = None  # that computes the model; none: PyTorch
 
+    @cached_property
+    def listen(self) -> Replay:
+        "What PyTorch makes of windows and, where the network needs it, their masks, on the device of the network."
+        def listen(*batch: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            with autocast(batch[0].device, self.precision): return self.model.listen(*batch)
+        return Replay(listen, next(self.model.parameters()).device)
+
     @property
     def computed_by(self) -> dict[str, str]:
         "What scores depend on beside the network: another engine or precision gives other digits."
@@ -157,12 +165,10 @@ def score_mels(
     device, step = next(detector.model.parameters()).device, detector.windows.step
     if detector.info.config.mask_aware:  # whole steps need neither padding nor mask
         frames = min(mel.shape[-1] for mel in mels) // step * step
-        specs, masks = torch.stack([mel[..., :frames] for mel in mels]), None
-    else: specs, masks = (torch.stack(part) for part in zip(*(pad_or_truncate(mel, detector.info.max_frames) for mel in mels)))
-    if detector.engine: logits, *by_step = detector.engine(specs)
-    else:
-        with autocast(device, detector.precision): found = detector.model.listen(specs.to(device), masks)
-        logits, *by_step = (part.float().cpu().numpy() for part in found)
+        batch = [torch.stack([mel[..., :frames] for mel in mels])]
+    else: batch = [torch.stack(part) for part in zip(*(pad_or_truncate(mel, detector.info.max_frames) for mel in mels))]
+    if detector.engine: logits, *by_step = detector.engine(*batch)
+    else: logits, *by_step = (part.float().cpu().numpy() for part in detector.listen(*(part.to(device) for part in batch)))
     return logits[:, 0], *(part[:, :detector.windows.steps] for part in by_step)
 
 # %% ../nbs/04_detect.ipynb #0db84ac4

@@ -4,20 +4,22 @@
 
 # %% auto #0
 __all__ = ['TOGETHER', 'RANGE_DB', 'sum_maps', 'rows_of', 'maps_of', 'spread', 'NormPool', 'ConvBlock', 'Attention', 'GRUSteps',
-           'reversed_order', 'run_gru', 'run_packed', 'downsample_mask', 'relative_level', 'HighlightCRNN']
+           'reversed_order', 'run_gru', 'downsample_mask', 'relative_level', 'HighlightCRNN', 'Replay']
 
 # %% ../nbs/02_model.ipynb #ad07b736
+import gc
 import itertools
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.autograd.function import once_differentiable
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from torch.utils.checkpoint import checkpoint
 
 from .core import FrontEnd, ModelConfig
+from .kernels import gru_gradients, gru_states, is_fusible, norm_pool, norm_pool_gradient, slopes_of, sums_of
 
 # %% ../nbs/02_model.ipynb #adad3b4d
 def sum_maps(
@@ -66,6 +68,7 @@ class NormPool(torch.autograd.Function):
         pool: tuple[int, int],
     ) -> torch.Tensor:                      # (B, C, n_mels // pool[0], T // pool[1])
         "The offset before the pooling would be the same, and four times the work."
+        if is_fusible(maps): return norm_pool(maps, weight, bias, mean, variance, mask, pool)
         scale = weight * torch.rsqrt(variance)
         pooled = F.max_pool2d(maps, pool)
         heard = None if mask is None else mask[:, ::pool[1]]
@@ -83,19 +86,24 @@ class NormPool(torch.autograd.Function):
     def backward(ctx, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         "The gradient of `maps`, `weight` and `bias`."
         maps, weight, mean, variance, count, mask, out = ctx.saved_tensors
-        pooled, where = F.max_pool2d(maps, ctx.pool, return_indices=True)
-        inverse = torch.rsqrt(variance)
-        grad = torch.ops.aten.threshold_backward(grad.contiguous(memory_format=torch.channels_last), out, 0)
-        by_offset = sum_maps(grad)
-        by_scale = sum_maps(grad * pooled) - mean * by_offset
-        scaled = maps_of(rows_of(grad).mul_(spread(weight * inverse, grad.shape[3], None, grad.dtype)), maps.shape[1])
-        by_maps = torch.ops.aten.max_pool2d_with_indices_backward(scaled, maps, ctx.pool, ctx.pool, [0, 0], [1, 1], False, where)
+        inverse, fused, grad = torch.rsqrt(variance), is_fusible(maps), grad.contiguous(memory_format=torch.channels_last)
+        if fused: by_offset, by_largest = slopes_of(maps, grad, out, ctx.pool)
+        else:
+            pooled, where = F.max_pool2d(maps, ctx.pool, return_indices=True)
+            grad = torch.ops.aten.threshold_backward(grad, out, 0)
+            by_offset, by_largest = sum_maps(grad), sum_maps(grad * pooled)
+        by_scale, slope, offset = by_largest - mean * by_offset, None, None
         if count is not None:
             of_mean, of_scale = (total.sum(0, keepdim=True) if len(mean) == 1 else total for total in (by_offset, by_scale))
             slope = -weight * inverse ** 3 * of_scale / count
             offset = -weight * inverse * of_mean / count - slope * mean
-            slope, offset = (spread(part, maps.shape[3], mask, maps.dtype) for part in (slope, offset))
-            by_maps = maps_of(rows_of(by_maps).addcmul_(rows_of(maps), slope).add_(offset), maps.shape[1])
+        if fused: by_maps = norm_pool_gradient(maps, grad, out, weight * inverse, slope, offset, mask, ctx.pool)
+        else:
+            scaled = maps_of(rows_of(grad).mul_(spread(weight * inverse, grad.shape[3], None, grad.dtype)), maps.shape[1])
+            by_maps = torch.ops.aten.max_pool2d_with_indices_backward(scaled, maps, ctx.pool, ctx.pool, [0, 0], [1, 1], False, where)
+            if count is not None:
+                slope, offset = (spread(part, maps.shape[3], mask, maps.dtype) for part in (slope, offset))
+                by_maps = maps_of(rows_of(by_maps).addcmul_(rows_of(maps), slope).add_(offset), maps.shape[1])
         return by_maps, (by_scale * inverse).sum(0).to(weight.dtype), by_offset.sum(0).to(weight.dtype), *[None] * 5
 
 # %% ../nbs/02_model.ipynb #aa0eebc7
@@ -120,8 +128,11 @@ class ConvBlock(nn.Module):
     def moments(self, maps: torch.Tensor, mask: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         "Mean and variance of feature maps, of each clip or of the batch, and of how many values: (B or 1, C or 1, 1, 1)."
         frames = maps.new_full((len(maps),), maps.shape[3], dtype=torch.float32) if mask is None else mask.sum(1)
-        if maps.dtype == torch.float16: maps = maps.float()  # whose squares end at 65504
-        count, total, squares = maps.shape[2] * frames[:, None, None, None], sum_maps(maps, mask), sum_maps(maps * maps, mask)
+        if is_fusible(maps): total, squares = sums_of(maps, mask)
+        else:
+            if maps.dtype == torch.float16: maps = maps.float()  # whose squares end at 65504
+            total, squares = sum_maps(maps, mask), sum_maps(maps * maps, mask)
+        count = maps.shape[2] * frames[:, None, None, None]
         if isinstance(self.norm, nn.BatchNorm2d): count, total, squares = (each.sum(0, keepdim=True) for each in (count, total, squares))
         mean = total / count
         return mean.float(), (squares / count - mean.square()).clamp(min=0).float(), count
@@ -130,11 +141,11 @@ class ConvBlock(nn.Module):
         "The moments to norm feature maps with, whose signs were changed: theirs, or those that training has left; in training these are moved."
         norm = self.norm
         if isinstance(norm, nn.InstanceNorm2d): return self.moments(maps, mask)
-        if not self.training: return (sign * norm.running_mean)[None, :, None, None], norm.running_var[None, :, None, None], None
+        if not self.training: return (sign * (norm.running_mean - self.conv.bias))[None, :, None, None], norm.running_var[None, :, None, None], None
         mean, variance, count = self.moments(maps, mask)
         with torch.no_grad():
             norm.num_batches_tracked += 1
-            norm.running_mean.lerp_(sign * mean.flatten(), norm.momentum)
+            norm.running_mean.lerp_(sign * mean.flatten() + self.conv.bias, norm.momentum)
             norm.running_var.lerp_((variance * (count / (count - 1))).flatten(), norm.momentum)
         return mean, variance, count
 
@@ -152,8 +163,8 @@ class ConvBlock(nn.Module):
     def reduce(self, x: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
         "Apply the four steps to all clips at once."
         sign = torch.where(self.norm.weight < 0, -1.0, 1.0)
-        offset = None if isinstance(self.norm, nn.InstanceNorm2d) else self.conv.bias * sign  # which the norm of a clip would take away again
-        maps = F.conv2d(x, self.conv.weight * sign[:, None, None, None], offset, padding=1)
+        maps = F.conv2d(x, self.conv.weight * sign[:, None, None, None], padding=1)  # without the bias, which the norm would take away again
+        maps = maps.contiguous(memory_format=torch.channels_last)
         mean, variance, count = self.settle(maps, mask, sign)
         norm_pool = NormPool.apply if torch.is_grad_enabled() else NormPool.forward
         weight, bias = (self.norm.weight * sign)[:, None, None], self.norm.bias[:, None, None]
@@ -192,6 +203,7 @@ class GRUSteps(torch.autograd.Function):
         bias: torch.Tensor,     # (D, 3 H)
     ) -> tuple[torch.Tensor, ...]:  # states (T, D, B, H); reset and update gates, new content, its recurrent part
         "Step by step."
+        if is_fusible(gates): return gru_states(gates, weight, bias)
         hidden, across = weight.shape[2], weight.transpose(1, 2).contiguous()
         states, new, part = (torch.empty_like(gates[..., :hidden]) for _ in range(3))
         opened, offset = torch.empty_like(gates[..., :2 * hidden]), bias[:, None].expand(-1, gates.shape[2], -1).contiguous()
@@ -216,7 +228,17 @@ class GRUSteps(torch.autograd.Function):
     def backward(ctx, grad: torch.Tensor, *_) -> tuple[torch.Tensor, ...]:
         "The gradients of `gates`, `weight` and `bias`."
         weight, states, opened, new, part = ctx.saved_tensors
-        hidden, before = weight.shape[2], torch.cat([torch.zeros_like(states[:1]), states[:-1]])
+        before = torch.cat([torch.zeros_like(states[:1]), states[:-1]])
+        by_gates, by_product = (gru_gradients if is_fusible(grad) else GRUSteps.go_back)(grad, weight, before, opened, new, part)
+        by_product, before = (each.transpose(0, 1).flatten(1, 2) for each in (by_product, before))  # (D, T * B, ...)
+        by_weight = torch.bmm(by_product.to(weight.dtype).transpose(1, 2), before.to(weight.dtype))
+        return by_gates, by_weight, by_product.sum(1).to(weight.dtype)
+
+    @staticmethod
+    def go_back(grad: torch.Tensor, weight: torch.Tensor, before: torch.Tensor, opened: torch.Tensor, new: torch.Tensor,
+                part: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        "The gradients of `gates` and of the product with the previous state, (T, D, B, 3 H) each, step by step, from the last one."
+        hidden = weight.shape[2]
         reset, update = opened.split(hidden, -1)
         to_new = (1 - new.square()).mul_(1 - update)
         to_update = (before - new).mul_(update).mul_(1 - update)
@@ -232,9 +254,7 @@ class GRUSteps(torch.autograd.Function):
             product[..., :2 * hidden].copy_(out[..., :2 * hidden])
             torch.mul(content, gate, out=product[..., 2 * hidden:])
             arriving = torch.bmm(product.to(weight.dtype), weight).float().addcmul_(arriving, kept)
-        by_product, before = (each.transpose(0, 1).flatten(1, 2) for each in (by_product, before))  # (D, T * B, ...)
-        by_weight = torch.bmm(by_product.to(weight.dtype).transpose(1, 2), before.to(weight.dtype))
-        return by_gates, by_weight, by_product.sum(1).to(weight.dtype)
+        return by_gates, by_product
 
 # %% ../nbs/02_model.ipynb #39084150
 def reversed_order(
@@ -252,27 +272,18 @@ def run_gru(
     steps: torch.Tensor,   # (B,) how many steps each clip has
 ) -> torch.Tensor:         # (B, T, 2 H), anything behind the end of a clip
     "What `rnn` makes of clips of different lengths."
-    clips, back = torch.arange(len(x))[:, None], reversed_order(steps, x.shape[1])
-    dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
+    clips, back = torch.arange(len(x), device=x.device)[:, None], reversed_order(steps, x.shape[1])
     for layer in range(rnn.num_layers):
         if layer: x = F.dropout(x, rnn.dropout, rnn.training)
         w_in, w_hidden, b_in, b_hidden = ([getattr(rnn, f"{name}_l{layer}{side}") for side in ("", "_reverse")]
                                           for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"))
         ahead, behind = (F.linear(x, weight, bias) for weight, bias in zip(w_in, b_in))
-        gates = torch.stack([ahead, behind[clips, back]]).permute(2, 0, 1, 3).float().contiguous()
+        gates = torch.stack([ahead, behind[clips, back]])  # in the precision of products
         go = GRUSteps.apply if torch.is_grad_enabled() else GRUSteps.forward
-        ahead, behind = go(gates, torch.stack(w_hidden).to(dtype), torch.stack(b_hidden).to(dtype))[0].permute(1, 2, 0, 3)
+        recurrent = (torch.stack(part).to(gates.dtype) for part in (w_hidden, b_hidden))
+        ahead, behind = go(gates.permute(2, 0, 1, 3).float().contiguous(), *recurrent)[0].permute(1, 2, 0, 3)
         x = torch.cat([ahead, behind[clips, back]], dim=-1).to(x.dtype)
     return x
-
-
-def run_packed(rnn: nn.GRU, x: torch.Tensor, steps: torch.Tensor) -> torch.Tensor:
-    "The same on a GPU, by PyTorch's own GRU, with `steps` on the processor."
-    if (steps == x.shape[1]).all(): return rnn(x)[0]
-    order = steps.argsort(descending=True)  # here: PyTorch would sort on the GPU, and wait for it
-    there, back = (each.to(x.device, non_blocking=True) for each in (order, order.argsort()))
-    packed = pack_padded_sequence(x.index_select(0, there), steps[order], batch_first=True)
-    return pad_packed_sequence(rnn(packed)[0], batch_first=True, total_length=x.shape[1])[0].index_select(0, back)
 
 # %% ../nbs/02_model.ipynb #178df884
 def downsample_mask(
@@ -338,7 +349,7 @@ class HighlightCRNN(nn.Module):
     def forward(
         self,
         x: torch.Tensor,                    # (B, 2, n_mels, T) log-mels: voice, game
-        mask: torch.Tensor | None = None,   # (B, T), 1 where there is sound, 0 where there is padding; on the processor nothing waits for a GPU
+        mask: torch.Tensor | None = None,   # (B, T), 1 where there is sound, 0 where there is padding
     ) -> tuple[torch.Tensor, torch.Tensor]: # logits (B, 1), attention (B, steps)
         "Score a batch of clips."
         context, weights = self.attn(*self.follow(x, mask))
@@ -352,14 +363,15 @@ class HighlightCRNN(nn.Module):
         "What the GRU makes of each step, (B, steps, 2 * rnn_hidden), and the mask of the steps."
         if x.shape[-1] < self.shrink and not self.config.mask_aware:
             raise ValueError(f"found clips of {x.shape[-1]} frames, expected at least {self.shrink}; pad them")
-        told, mask, spare = mask, None if mask is None else mask.to(x.device, non_blocking=True), -x.shape[-1] % self.shrink
+        mask, spare = None if mask is None else mask.to(x.device, non_blocking=True), -x.shape[-1] % self.shrink
         if self.config.level_free: x = relative_level(x, mask)
         if not self.config.mask_aware or (mask is None and not spare):
             states = self.remember(self.look(x, None), None)
             return states, None if mask is None else downsample_mask(mask, self.shrink, states.shape[1])
-        if mask is None: told = torch.ones(len(x), x.shape[-1]); mask = told.to(x.device)
+        if mask is None: mask = torch.ones(len(x), x.shape[-1], device=x.device)
         if spare: x, mask = F.pad(x, (0, spare)), F.pad(mask, (0, spare))
-        return self.remember(self.look(x * mask[:, None, None], mask), told[:, ::self.shrink].sum(1).long().cpu()), mask[:, ::self.shrink]
+        by_step = mask[:, ::self.shrink]
+        return self.remember(self.look(x * mask[:, None, None], mask), by_step.sum(1).long()), by_step
 
     def look(self, x: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
         "What the convolutions make of each step, (B, steps, features)."
@@ -368,9 +380,9 @@ class HighlightCRNN(nn.Module):
         return x.permute(0, 3, 1, 2).flatten(2)
 
     def remember(self, features: torch.Tensor, steps: torch.Tensor | None) -> torch.Tensor:
-        "What the GRU makes of them; `steps`, (B,) on the processor: how many each clip has, where that matters."
-        if steps is None: steps = torch.full((len(features),), features.shape[1])
-        return (run_gru if features.device.type == "cpu" else run_packed)(self.rnn, features, steps)
+        "What the GRU makes of them; `steps`, (B,): how many each clip has, where that matters."
+        if steps is None: steps = torch.full((len(features),), features.shape[1], device=features.device)
+        return run_gru(self.rnn, features, steps)
 
     def listen(
         self,
@@ -381,3 +393,48 @@ class HighlightCRNN(nn.Module):
         states, mask = self.follow(x, mask)
         context, weights = self.attn(states, mask)
         return self.classify(context), weights, self.classify(states).squeeze(-1)
+
+# %% ../nbs/02_model.ipynb #195831f3
+class Replay:
+    "A function of tensors, recorded on a GPU when it is called with a shape for the second time, and played back from then on; elsewhere called as it is."
+    def __init__(
+        self,
+        function: Callable,      # of tensors and settings; what it changes must stay where it is, and nothing in it may wait for the GPU
+        device: torch.device,
+    ):
+        self.function, self.records, self.pool = function, device.type == "cuda", None
+        self.forget()
+
+    def forget(self) -> None:
+        "Call and record anew: what the function does has changed."
+        self.met, self.places = {}, {}
+
+    def place(self, number: int, like: torch.Tensor) -> torch.Tensor:
+        "Where tensor `number` of every recorded call lies, whatever its shape."
+        size = 1 + sum((length - 1) * stride for length, stride in zip(like.shape, like.stride()))
+        known = self.places.get((number, like.dtype))
+        if known is None or len(known) < size: known = self.places[number, like.dtype] = torch.empty(size, dtype=like.dtype, device=like.device)
+        return known.as_strided(like.shape, like.stride())
+
+    def record(self, inputs: list[torch.Tensor], settings: dict) -> tuple[Callable[[], None], tuple[torch.Tensor, ...]]:
+        "A recording that can be played, and where it leaves its results."
+        graph, self.pool, collecting = torch.cuda.CUDAGraph(), self.pool or torch.cuda.graph_pool_handle(), gc.isenabled()
+        gc.disable()  # to give back an earlier training's memory would end the recording
+        try:
+            with torch.cuda.graph(graph, pool=self.pool, capture_error_mode="thread_local"):  # other threads go on reading clips
+                results = self.function(*inputs, **settings)
+        finally:
+            if collecting: gc.enable()
+        return graph.replay, results
+
+    def __call__(self, *tensors: torch.Tensor, **settings) -> tuple[torch.Tensor, ...]:
+        "What the function gives."
+        kind = tuple((each.shape, each.stride(), each.dtype) for each in tensors), tuple(settings.items())
+        if not self.records or kind not in self.met: self.met[kind] = None; return self.function(*tensors, **settings)
+        if self.met[kind] is None:
+            inputs = [self.place(*each) for each in enumerate(tensors)]
+            self.met[kind] = inputs, *self.record(inputs, settings)
+        inputs, play, results = self.met[kind]
+        for own, given in zip(inputs, tensors): own.copy_(given)
+        play()
+        return tuple(each.clone() for each in results)

@@ -45,7 +45,7 @@ from .dataset_aug import HighlightSenseDataset, make_loader, pad_or_truncate, se
 from .metrics import (best_threshold, clip_metrics, fast_average_precision, fast_roc_auc, fit_calibration, group_interval,
                                      plot_clip_attention, plot_confusion, plot_history, plot_precision_recall, plot_reliability, save_figure,
                                      surely_lower, time_curve, to_probabilities)
-from .model import HighlightCRNN
+from .model import HighlightCRNN, Replay
 
 # %% ../nbs/03_train.ipynb #7d8ef732
 def pick_device(
@@ -186,6 +186,17 @@ class TrainState:
     tally: dict = field(default_factory=dict)          # of the epoch so far, see `new_tally`
     random: dict = field(default_factory=dict)         # states of random generators to begin the next step with; empty: as they are
 
+    def __post_init__(self) -> None: self.replay = Replay(self.learn, next(self.model.parameters()).device)
+
+    def learn(self, specs: torch.Tensor, masks: torch.Tensor, labels: torch.Tensor, precision: str, pos_weight: float | None) -> tuple[torch.Tensor]:
+        "The mean loss of a batch, whose gradient is left with the weights."
+        self.optimizer.zero_grad(set_to_none=False)
+        with autocast(specs.device, precision): logits, _ = self.model(specs, masks)
+        weight = None if pos_weight is None else torch.full((1,), pos_weight, device=specs.device)
+        loss = F.binary_cross_entropy_with_logits(logits.float().squeeze(1), labels.float(), pos_weight=weight)
+        self.scaler.scale(loss).backward()
+        return loss.detach(),
+
     @property
     def epoch(self) -> int:
         "How many epochs are finished."
@@ -226,23 +237,18 @@ def train_step(
     precision: str,
 ) -> torch.Tensor:  # mean loss of the batch, on the device: to ask for its value is to wait for it
     "Improve the weights by one batch."
-    specs, masks, labels = batch[0].to(device, non_blocking=True), batch[1], batch[2].to(device, non_blocking=True)
-    weight = None if config.pos_weight is None else torch.full((1,), config.pos_weight, device=device)
     remembered = [(buffer, buffer.clone()) for buffer in state.model.buffers()]
-    state.optimizer.zero_grad()
-    with autocast(device, precision): logits, _ = state.model(specs, masks)
-    loss = F.binary_cross_entropy_with_logits(logits.float().squeeze(1), labels.float(), pos_weight=weight)
-    state.scaler.scale(loss).backward()
+    loss, = state.replay(*(part.to(device, non_blocking=True) for part in batch), precision=precision, pos_weight=config.pos_weight)
     state.scaler.unscale_(state.optimizer)
     norm = torch.nn.utils.clip_grad_norm_(state.model.parameters(), config.grad_clip)
-    broken = ~(loss.detach().isfinite() & norm.isfinite())
+    broken = ~(loss.isfinite() & norm.isfinite())
     if not state.scaler.is_enabled(): state.optimizer.found_inf = broken.float()
     state.scaler.step(state.optimizer)
     state.scaler.update()
     state.schedule.step()
     for buffer, before in remembered: buffer.copy_(torch.where(broken, before, buffer))
-    count(state.tally, loss.detach(), len(labels), broken)
-    return loss.detach()
+    count(state.tally, loss, len(batch[2]), broken)
+    return loss
 
 
 def count(tally: dict, loss: torch.Tensor, clips: int, broken: torch.Tensor) -> None:
@@ -312,6 +318,7 @@ def train_epoch(state: TrainState, loader: Loader, config: TrainConfig, device: 
     "One pass over the training clips, or the rest of one."
     frozen, saved_s = state.epoch < config.frozen_epochs, time.monotonic()
     state.model.train().cnn.requires_grad_(not frozen).train(not frozen)
+    if state.epoch == config.frozen_epochs: state.replay.forget()  # other weights learn now
     give_back_memory()
     bar = tqdm(total=len(loader), desc=f"epoch {state.epoch + 1}/{config.epochs}", initial=state.tally["steps"], leave=False, disable=not progress)
     with bar:
