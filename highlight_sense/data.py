@@ -10,9 +10,9 @@ __all__ = ['KAGGLE_DATASET', 'KAGGLE_HANDLE', 'COLAB_FOLDER', 'PAUSES_S', 'DAMAG
            'open_archive', 'Inflated', 'member_of', 'require_plain', 'require_own_numbers', 'load_record',
            'write_record', 'is_pack', 'pack_place', 'map_frames', 'Pack', 'require_row', 'read_rows', 'open_once',
            'open_pack', 'packed_clip', 'read_clip', 'highlights_of', 'archive_members', 'name_inside', 'clip_place',
-           'list_clips', 'by_label', 'get_data_index', 'recording_group', 'name_of', 'describe_clip', 'packed_table',
-           'scan_clips', 'require_usable', 'load_index', 'index_clips', 'length_shares', 'measure_lengths',
-           'plot_lengths', 'split_notebook', 'best_fold', 'split_by_group', 'split_clips']
+           'list_clips', 'by_label', 'get_data_index', 'recording_group', 'name_of', 'half_frames', 'describe_clip',
+           'packed_table', 'scan_clips', 'require_usable', 'load_index', 'index_clips', 'length_shares',
+           'measure_lengths', 'plot_lengths', 'split_notebook', 'best_fold', 'split_by_group', 'split_clips']
 
 # %% ../nbs/00_data.ipynb #48e578f5
 import io
@@ -564,15 +564,24 @@ def name_of(record: dict, path: str) -> str:
     return name if isinstance(name, str) and name else PurePosixPath(path.replace(os.sep, "/")).stem
 
 
+def half_frames(
+    tensor: torch.Tensor,  # (2, n_mels, T)
+) -> np.ndarray:           # (T, 2, n_mels) float16, as it lies in a pack
+    "A log-mel frame by frame, in half precision."
+    return np.ascontiguousarray(tensor.to(torch.float16).permute(2, 0, 1).numpy())
+
+
 def describe_clip(path: str, root: Path) -> dict | InputError:
     "A row of the index, or what is wrong with the clip."
     try: record = read_clip(path)
     except InputError as error: return error
     label, game = clip_place(path, root)
-    return {"path": path, "label": LABELS[label], "game": game, "group": recording_group(name_of(record, path)), "frames": record["tensor"].shape[2]}
+    frames = half_frames(record["tensor"])
+    return {"path": path, "label": LABELS[label], "game": game, "group": recording_group(name_of(record, path)),
+            "frames": len(frames), "crc32": zlib.crc32(frames)}
 
 # %% ../nbs/00_data.ipynb #9d1177c1
-COLUMNS = ["path", "label", "game", "group", "frames"]
+COLUMNS = ["path", "label", "game", "group", "frames", "crc32"]
 
 
 def packed_table(pack: Pack, paths: list[str]) -> pd.DataFrame:
@@ -585,7 +594,7 @@ def scan_clips(
     root: str | Path,            # clip folder or pack
     threads: int = 8,            # that read at the same time
     progress: bool = False,      # show a progress bar
-) -> tuple[pd.DataFrame, list[str]]:  # table: path, label (1 positive), game, group, frames; a line for each unusable clip
+) -> tuple[pd.DataFrame, list[str]]:  # table: path, label (1 positive), game, group, frames, crc32; a line for each unusable clip
     "Read every clip of a folder once: the usable ones as a table, positives first, and what is wrong with the others. A pack has its table ready."
     root = Path(root)
     paths = [path for paths in get_data_index(root).values() for path in paths]
@@ -621,7 +630,7 @@ def load_index(
     return table, unusable
 
 
-def index_clips(root: str | Path) -> pd.DataFrame:  # path, label (1 positive), game, group, frames
+def index_clips(root: str | Path) -> pd.DataFrame:  # path, label (1 positive), game, group, frames, crc32 of `half_frames`
     "The table of usable clips, with a warning about the others."
     table, unusable = load_index(root)
     if unusable: warnings.warn(f"left out {len(unusable)} unusable of {len(table) + len(unusable)} clips:\n" + "\n".join(unusable), stacklevel=2)

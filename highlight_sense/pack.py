@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['LARGEST_CHANGE', 'HEAD', 'FLUSH_BYTES', 'NO_LOCKS', 'to_frames', 'plain', 'PackedClip', 'read_for_pack', 'write_head',
-           'sync', 'PackWriter', 'is_locked', 'only_packer', 'Consumer', 'cache_of_datasets', 'download_mark',
-           'clips_of_archive', 'arriving', 'read_and_remove', 'Source', 'find_source', 'read_note', 'open_source',
-           'require_unchanged', 'grow', 'require_new', 'remove_notes', 'pack_clips', 'damaged_clips']
+           'sync', 'PackWriter', 'is_locked', 'only_packer', 'Consumer', 'cache_of_datasets', 'places_of_datasets',
+           'download_mark', 'clips_of_archive', 'arriving', 'read_and_remove', 'Source', 'find_source', 'read_note',
+           'open_source', 'require_unchanged', 'grow', 'require_new', 'remove_notes', 'pack_clips', 'damaged_clips']
 
 # %% ../nbs/00c_pack.ipynb #eee3103f
 import errno
@@ -29,7 +29,7 @@ import torch
 from tqdm import tqdm
 
 from .core import FrontEnd, InputError, ahead, hash_file, printable, read_json, remove_unfinished, require_folder, write_atomically
-from .data import (KAGGLE_HANDLE, LABELS, LARGEST_MEMBER, PACK_VERSION, Pack, by_label, clip_place, fetch_dataset, is_pack,
+from .data import (KAGGLE_HANDLE, LABELS, LARGEST_MEMBER, PACK_VERSION, Pack, by_label, clip_place, fetch_dataset, half_frames, is_pack,
                                   list_clips, name_inside, name_of, newest_version, open_archive, open_dataset, open_pack, read_clip,
                                   recording_group, require_row, require_usable)
 
@@ -44,9 +44,8 @@ def to_frames(
     tensor: torch.Tensor,            # (2, n_mels, T) log-mel
 ) -> tuple[np.ndarray, float]:       # (T, 2, n_mels) float16, frame by frame; the largest change of a value
     "A clip as it lies in a pack."
-    half = tensor.to(torch.float16)
-    change = float((half.float() - tensor.float()).abs().max())
-    return np.ascontiguousarray(half.permute(2, 0, 1).numpy()), change
+    frames = half_frames(tensor)
+    return frames, float((torch.from_numpy(frames).permute(1, 2, 0).float() - tensor.float()).abs().max())
 
 # %% ../nbs/00c_pack.ipynb #ed6977a7
 def plain(record: dict) -> dict:
@@ -226,6 +225,11 @@ def cache_of_datasets() -> Path:
     return Path(get_cache_folder(), "datasets").resolve()
 
 
+def places_of_datasets() -> tuple[Path, Path]:
+    "The folders that data sets come into; the second is that of a notebook on Kaggle."
+    return cache_of_datasets(), Path("/kaggle/input")
+
+
 def download_mark(folder: Path) -> Path | None:
     "The file by which kagglehub knows that the data set in this folder, or around it, is complete; none where the folder is not in its cache."
     with suppress(ValueError):  # elsewhere
@@ -298,7 +302,8 @@ def read_note(note: Path) -> dict[str, str]:
     try: begun = read_json(note)
     except ValueError: begun = {}
     fits = isinstance(begun, dict) and set(begun) in ({"source", "folder"}, {"source", "handle"}) and all(isinstance(value, str) for value in begun.values())
-    if fits and (begun.get("folder") in (None, begun["source"]) or KAGGLE_HANDLE.fullmatch(begun["source"])): return begun
+    if fits and begun.get("folder") in (None, begun["source"]): return begun
+    if fits and KAGGLE_HANDLE.fullmatch(begun["source"]) and any(Path(begun["folder"]).is_relative_to(place) for place in places_of_datasets()): return begun
     raise InputError(f"{note}: found no note of where the clips come from, expected one; remove {note.parent.name} to begin again")
 
 

@@ -681,7 +681,7 @@ def prepare_recording(
     return row
 
 # %% ../nbs/00b_sessions.ipynb #daec8bd6
-NOTE = ".unfinished.json"  # in a clip folder that is being written: what is made
+NOTE = ".prepared.json"  # in a clip folder: what its clips are made of
 
 
 def begin_folder(
@@ -689,12 +689,12 @@ def begin_folder(
     making: str,      # all that its clips depend on
     overwrite: bool,  # remove the clips that are there
 ) -> None:
-    "Refuse a folder that already holds clips, or remove them; those of a run that was stopped and is asked for again stay."
+    "Refuse a folder that already holds clips, or remove them; those of the same stay."
     note = require_folder(out)/NOTE
     clips = [p for label in ("Positive", "Negative") for p in (out/label).rglob("*.pt")]
     if note.is_file() and note.read_text(encoding="utf-8", errors="replace") == making and not overwrite: return
     if clips and not overwrite:
-        kind = "a run with other recordings, labels or settings that was stopped" if note.exists() else "an earlier run"
+        kind = "other recordings, labels or settings" if note.exists() else "an earlier run"
         raise InputError(f"{out}: found {len(clips)} clips of {kind}, expected an empty folder; choose another, or overwrite them")
     for clip in clips: clip.unlink(missing_ok=True)
     with write_atomically(note) as beside: beside.write_text(making, encoding="utf-8")
@@ -752,7 +752,6 @@ def prepare(
         for row in run_jobs(prepare_recording, jobs, workers):
             rows.append(row); bar.update()
     for folder in {clip.parent for clip in Path(out).rglob("*.pt")} | {Path(out)}: remove_unfinished(folder)
-    (Path(out)/NOTE).unlink()
     return pd.DataFrame(rows)
 
 # %% ../nbs/00b_sessions.ipynb #45168815

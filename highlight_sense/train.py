@@ -569,8 +569,8 @@ def load_init(path: Path) -> HighlightCRNN:
 
 # %% ../nbs/03_train.ipynb #7bc3a87c
 def fingerprint_of(index: pd.DataFrame, data: Path) -> str:
-    "A short name for clips, the same wherever they lie: their names, classes, recordings and lengths."
-    rows = zip((name_inside(path, data) for path in index.path), index.label.tolist(), index.group, index.frames.tolist())
+    "A short name for clips, the same wherever they lie, in files or a pack: their names, classes, recordings, lengths and log-mels in half precision."
+    rows = zip((name_inside(path, data) for path in index.path), index.label.tolist(), index.group, index.frames.tolist(), index.crc32.tolist())
     return hashlib.sha256(json.dumps(sorted(rows)).encode()).hexdigest()[:32]
 
 

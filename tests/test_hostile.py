@@ -292,6 +292,9 @@ def test_unfinished_packs(healthy, tmp_path):
         part.mkdir(exist_ok=True)
         (part/"source.json").write_text(json.dumps(note))
         told("pack", tmp_path/"mine", "-o", tmp_path/"new.pack", "--consume")
+    part.mkdir(exist_ok=True)
+    (part/"source.json").write_text(json.dumps({"source": "somebody/clips", "folder": str(tmp_path/"others")}))
+    told("pack", "somebody/clips", "-o", tmp_path/"new.pack", "--consume")
     assert len(list_clips(tmp_path/"mine")) == len(list_clips(tmp_path/"others")) == CLIPS
     shutil.rmtree(part, ignore_errors=True)
     for at, line in enumerate(("5", "[]", "{}", '{"offset": "x", "frames": 1}', "[" * 10**5)):

@@ -1,5 +1,6 @@
 "Sounds and sets at the edge of what there can be, disks without room, inputs that are gone: numbers or one line, and earlier files as they were."
 import errno
+import importlib
 import json
 import math
 import os
@@ -171,6 +172,24 @@ def test_no_rights(healthy, tmp_path, monkeypatch, verb, number):
     monkeypatch.setattr(tempfile, "mkstemp", refuse)
     told(*verbs(healthy, tmp_path)[verb])
     assert contents(tmp_path/"found") == before
+
+
+@pytest.mark.parametrize(("verb", "module", "name"), [("prepare", "sessions", "write_record"), ("pack", "pack", "only_packer"), ("detect", "detect", "combine"),
+                                                      ("evaluate", "train", "judge"), ("publish", "publish", "do_each"), ("demo", "demo", "make_sessions")])
+def test_interrupted(healthy, tmp_path, monkeypatch, verb, module, name):
+    "Ctrl-C ends every command with one line that says how to go on; called again, it does what it would have done."
+    words = {"prepare": ("prepare", healthy/"stream.mka", "--labels", healthy/"labels.csv", "-o", tmp_path/"new", "--negative-s", 1, "--lengths", 43, 86, 1),
+             "pack": ("pack", healthy/"clips", "-o", tmp_path/"new.pack"), "demo": ("demo", "-o", tmp_path/"demo"),
+             "detect": ("detect", healthy/"model.pt", healthy/"stream.mka", "-o", tmp_path/"new", "--top", 1),
+             "evaluate": ("evaluate", healthy/"model.pt", healthy/"clips", "--workers", 0, "-o", tmp_path/"new"),
+             "publish": ("publish", tmp_path/"found", "--chapters")}[verb]
+    shutil.copytree(healthy/"found", tmp_path/"found")
+    with monkeypatch.context() as patched:
+        def interrupted(*_, **__): raise KeyboardInterrupt
+        patched.setattr(importlib.import_module(f"highlight_sense.{module}"), name, interrupted)
+        said = told(*words, code=130).splitlines()[-1]
+    assert said.startswith("highlight-sense: stopped; ") and ("goes on" in said or "begins anew" in said)
+    if verb != "demo": told(*words, code=0)
 
 
 def test_missing_inputs(healthy, tmp_path):

@@ -1,15 +1,20 @@
 "A training that is killed at any moment and gone on with ends as if nothing had happened."
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from commands import launch, needs_fork
+from commands import launch, needs_fork, small_model, told
 
+from highlight_sense import train as training
 from highlight_sense.checkpoint import load_checkpoint
-from highlight_sense.core import TrainConfig
+from highlight_sense.core import ModelConfig, TrainConfig
+from highlight_sense.pack import pack_clips
+from highlight_sense.train import train
 
 RUNS, EXACT = 10, ("best.pt", "metrics.jsonl", "metrics.csv", "split.csv")
 
@@ -66,6 +71,53 @@ def test_killed_at_any_moment(clips, tmp_path):
         assert weights(name).equal(expected), name
         for file in EXACT: assert (tmp_path/name/file).read_bytes() == (tmp_path/"unharmed"/file).read_bytes(), (name, file)
         assert not [path for path in (tmp_path/name).iterdir() if ".part" in path.name], name
+
+
+def begun_with(clips: Path, tmp_path: Path) -> dict[str, tuple[Path, TrainConfig, dict]]:
+    "Ways to train, each with its clips, settings and what else `train` is given."
+    plain = TrainConfig(epochs=2, batch_size=4, workers=1, val_split=0.3, max_duration_s=4, save_minutes=0, device="cpu", precision="fp32")
+    begin, packed = {"init": small_model(tmp_path/"model.pt")}, pack_clips(clips, tmp_path/"clips.pack", progress=False)[0].path
+    return {"from other weights": (clips, plain, begin), "frozen at first": (clips, replace(plain, frozen_epochs=1), begin),
+            "the notebook's": (clips, replace(plain, recipe="notebook", workers=2), {}), "nothing read ahead": (clips, replace(plain, workers=0), {}),
+            "two threads": (clips, replace(plain, workers=2), {}), "from a pack": (packed, plain, {})}
+
+
+@pytest.mark.parametrize("way", ["from other weights", "frozen at first", "the notebook's", "nothing read ahead", "two threads", "from a pack"])
+def test_stopped_whatever_the_way(clips, tmp_path, monkeypatch, way):
+    "Every way to train is gone on with as if nothing had happened, wherever in an epoch it was stopped."
+    data, config, more = begun_with(clips, tmp_path)[way]
+    small = ModelConfig(cnn_channels=(4, 4, 8, 8), rnn_hidden=8, att_dim=8)
+    def go(name: str) -> None:
+        begun = (tmp_path/name/"config.json").exists()
+        train(data, tmp_path/name, config, small, progress=False, resume=begun, **({} if begun else more))
+    go("unharmed")
+    step = training.train_step
+    for most in (2, 5):
+        left = iter(range(most))
+        def stop_after(*given, left=left):
+            if next(left, None) is None: raise RuntimeError("the machine disappears")
+            return step(*given)
+        monkeypatch.setattr(training, "train_step", stop_after)
+        with pytest.raises(RuntimeError, match="disappears"): go("stopped")
+    monkeypatch.setattr(training, "train_step", step)
+    go("stopped")
+    states = [load_checkpoint(tmp_path/name/"last.pt")[0].state_dict() for name in ("unharmed", "stopped")]
+    assert all(value.equal(states[1][name]) for name, value in states[0].items())
+    for file in EXACT: assert (tmp_path/"stopped"/file).read_bytes() == (tmp_path/"unharmed"/file).read_bytes(), file
+
+
+def test_other_contents(clips, tmp_path):
+    "A run goes on with the clips that it was begun with, in files or packed; not with others under their names."
+    place = tmp_path/"clips"
+    shutil.copytree(clips, place)
+    settings = ("--epochs", 1, "--batch-size", 8, "--max-duration-s", 4, "--device", "cpu", "--val-split", 0.3)
+    told("train", place, "-o", tmp_path/"run", *settings, code=0)
+    pack_clips(place, tmp_path/"clips.pack", progress=False)
+    told("train", tmp_path/"clips.pack", "-o", tmp_path/"again", "--from-run", tmp_path/"run", code=0)
+    path = next(place.rglob("*.pt"))
+    torch.save({"tensor": torch.load(path)["tensor"] + 0.1}, path)
+    for words in (("-o", tmp_path/"run", "--resume"), ("-o", tmp_path/"other", "--from-run", tmp_path/"run")):
+        assert "other clips" in told("train", *words)
 
 
 def test_interrupt_tells_how_to_go_on(clips, tmp_path):
