@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['JITTER', 'LONGER', 'ROUND', 'ROUND_ON_GPU', 'Plan', 'divide_pair', 'TrainingPlans', 'named_rng', 'EvaluationPlans',
-           'Gathered', 'Source', 'ClipReader', 'gather', 'lay_out', 'augment', 'ClipLoader']
+           'Gathered', 'ClipFrames', 'ClipReader', 'gather', 'lay_out', 'augment', 'ClipLoader']
 
 # %% ../nbs/01a_batches.ipynb #d4c9b399
 import math
@@ -152,14 +152,14 @@ class Gathered:
 
 
 @dataclass(frozen=True)
-class Source:
+class ClipFrames:
     "A clip whose frames can be copied."
     dtype: np.dtype                           # half or single precision
     bands: tuple[int, int]                    # (2, n_mels)
     copy: Callable[[int, np.ndarray], None]   # from a frame on, into what it shall fill, (T, 2, n_mels)
 
     @classmethod
-    def of(cls, mel: torch.Tensor) -> "Source":
+    def of(cls, mel: torch.Tensor) -> "ClipFrames":
         "A log-mel, (2, n_mels, T)."
         frames = (mel if mel.dtype == torch.float16 else mel.float()).permute(2, 0, 1).numpy()
         def copy(start: int, out: np.ndarray) -> None: out[...] = frames[start:start + len(out)]
@@ -170,13 +170,13 @@ class ClipReader:
     "Clips of a table, from files, archives or packs."
     def __init__(self, paths: Sequence[str]): self.paths, self.packs = list(paths), {}
 
-    def __call__(self, clip: int) -> Source:
+    def __call__(self, clip: int) -> ClipFrames:
         "A clip, by its number."
         place, packed, name = self.paths[clip].partition(".pack::")
-        if not packed: return Source.of(read_clip(place)["tensor"])
+        if not packed: return ClipFrames.of(read_clip(place)["tensor"])
         if place not in self.packs: self.packs[place], _ = packed_clip(self.paths[clip])  # which looks at the disk
         mels = self.packs[place].mels
-        return Source(mels.dtype, mels.shape[1:], partial(self.packs[place].copy, name))
+        return ClipFrames(mels.dtype, mels.shape[1:], partial(self.packs[place].copy, name))
 
 
 ROUND = 32  # frames: a network that meets the same few shapes again and again finds everything ready for them, memory above all
@@ -185,7 +185,7 @@ ROUND_ON_GPU = 128  # where every shape is recorded once (`Replay` in 02_model),
 
 def gather(
     plan: Plan,
-    read: Callable[[int], Source],       # gives a clip by its number
+    read: Callable[[int], ClipFrames],       # gives a clip by its number
     padded_to: int | None = None,        # frames of the batch; none: of its longest clip, rounded up
     pinned: bool = False,                # for a GPU: in memory that it can read by itself, and longer rounded
 ) -> Gathered:

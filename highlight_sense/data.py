@@ -405,7 +405,8 @@ class Pack:
     ) -> None:
         "Fill `out` with frames of a clip."
         first = self.row(clip)["offset"] + start
-        if out.dtype != np.float16 or not hasattr(os, "preadv"): out[...] = self.mels[first:first + len(out)]; return
+        if not hasattr(os, "preadv"): out[...] = self.mels[first:first + len(out)]; return
+        if out.dtype != np.float16: self.copy(clip, start, half := np.empty(out.shape, np.float16)); out[...] = half; return
         found = os.preadv(self.file.fileno(), [out], self.file.tell() + first * self.mels.strides[0])
         if found < out.nbytes: raise InputError(f"{self.path}: found {found} of {out.nbytes} bytes of {clip}, expected all; pack the clips again")
 

@@ -138,7 +138,7 @@ class ConvBlock(nn.Module):
         return mean.float(), (squares / count - mean.square()).clamp(min=0).float(), count
 
     def settle(self, maps: torch.Tensor, mask: torch.Tensor | None, sign: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
-        "The moments to norm feature maps with, whose signs were changed: theirs, or those that training has left; in training these are moved."
+        "The moments to norm feature maps with, whose signs were changed: theirs, or the constants that training has left; in training these are moved."
         norm = self.norm
         if isinstance(norm, nn.InstanceNorm2d): return self.moments(maps, mask)
         if not self.training: return (sign * (norm.running_mean - self.conv.bias))[None, :, None, None], norm.running_var[None, :, None, None], None
@@ -203,7 +203,7 @@ class GRUSteps(torch.autograd.Function):
         bias: torch.Tensor,     # (D, 3 H)
     ) -> tuple[torch.Tensor, ...]:  # states (T, D, B, H); reset and update gates, new content, its recurrent part
         "Step by step."
-        if is_fusible(gates): return gru_states(gates, weight, bias)
+        if is_fusible(weight): return gru_states(gates, weight, bias)
         hidden, across = weight.shape[2], weight.transpose(1, 2).contiguous()
         states, new, part = (torch.empty_like(gates[..., :hidden]) for _ in range(3))
         opened, offset = torch.empty_like(gates[..., :2 * hidden]), bias[:, None].expand(-1, gates.shape[2], -1).contiguous()
@@ -229,7 +229,7 @@ class GRUSteps(torch.autograd.Function):
         "The gradients of `gates`, `weight` and `bias`."
         weight, states, opened, new, part = ctx.saved_tensors
         before = torch.cat([torch.zeros_like(states[:1]), states[:-1]])
-        by_gates, by_product = (gru_gradients if is_fusible(grad) else GRUSteps.go_back)(grad, weight, before, opened, new, part)
+        by_gates, by_product = (gru_gradients if is_fusible(weight) else GRUSteps.go_back)(grad, weight, before, opened, new, part)
         by_product, before = (each.transpose(0, 1).flatten(1, 2) for each in (by_product, before))  # (D, T * B, ...)
         by_weight = torch.bmm(by_product.to(weight.dtype).transpose(1, 2), before.to(weight.dtype))
         return by_gates, by_weight, by_product.sum(1).to(weight.dtype)
@@ -402,15 +402,15 @@ class Replay:
         function: Callable,      # of tensors and settings; what it changes must stay where it is, and nothing in it may wait for the GPU
         device: torch.device,
     ):
-        self.function, self.records, self.pool = function, device.type == "cuda", None
+        self.function, self.device, self.records = function, device, device.type == "cuda"
         self.forget()
 
     def forget(self) -> None:
-        "Call and record anew: what the function does has changed."
-        self.met, self.places = {}, {}
+        "Give back the memory, and record anew."
+        self.met, self.places, self.shared = {}, {}, None
 
     def place(self, number: int, like: torch.Tensor) -> torch.Tensor:
-        "Where tensor `number` of every recorded call lies, whatever its shape."
+        "Where tensor `number` of recorded calls lies, the same place for all shapes but those that were recorded before a longer one."
         size = 1 + sum((length - 1) * stride for length, stride in zip(like.shape, like.stride()))
         known = self.places.get((number, like.dtype))
         if known is None or len(known) < size: known = self.places[number, like.dtype] = torch.empty(size, dtype=like.dtype, device=like.device)
@@ -418,10 +418,11 @@ class Replay:
 
     def record(self, inputs: list[torch.Tensor], settings: dict) -> tuple[Callable[[], None], tuple[torch.Tensor, ...]]:
         "A recording that can be played, and where it leaves its results."
-        graph, self.pool, collecting = torch.cuda.CUDAGraph(), self.pool or torch.cuda.graph_pool_handle(), gc.isenabled()
+        self.shared = self.shared or {"pool": torch.cuda.graph_pool_handle(), "stream": torch.cuda.Stream(self.device)}
+        graph, collecting = torch.cuda.CUDAGraph(), gc.isenabled()
         gc.disable()  # to give back an earlier training's memory would end the recording
         try:
-            with torch.cuda.graph(graph, pool=self.pool, capture_error_mode="thread_local"):  # other threads go on reading clips
+            with torch.cuda.graph(graph, **self.shared, capture_error_mode="thread_local"):  # other threads go on reading clips
                 results = self.function(*inputs, **settings)
         finally:
             if collecting: gc.enable()
@@ -429,12 +430,17 @@ class Replay:
 
     def __call__(self, *tensors: torch.Tensor, **settings) -> tuple[torch.Tensor, ...]:
         "What the function gives."
+        if not self.records: return self.function(*tensors, **settings)
+        with torch.cuda.device(self.device): return self.play(tensors, settings)  # in whatever thread
+
+    def play(self, tensors: tuple[torch.Tensor, ...], settings: dict) -> tuple[torch.Tensor, ...]:
+        "The same, from a recording where there is one."
         kind = tuple((each.shape, each.stride(), each.dtype) for each in tensors), tuple(settings.items())
-        if not self.records or kind not in self.met: self.met[kind] = None; return self.function(*tensors, **settings)
+        if kind not in self.met: self.met[kind] = None; return self.function(*tensors, **settings)
         if self.met[kind] is None:
             inputs = [self.place(*each) for each in enumerate(tensors)]
             self.met[kind] = inputs, *self.record(inputs, settings)
-        inputs, play, results = self.met[kind]
+        inputs, recorded, results = self.met[kind]
         for own, given in zip(inputs, tensors): own.copy_(given)
-        play()
+        recorded()
         return tuple(each.clone() for each in results)

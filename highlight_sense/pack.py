@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LARGEST_CHANGE', 'HEAD', 'FLUSH_BYTES', 'NO_LOCKS', 'to_frames', 'plain', 'PackedClip', 'read_for_pack', 'write_head',
-           'sync', 'PackWriter', 'is_locked', 'only_packer', 'Consumer', 'cache_of_datasets', 'places_of_datasets',
+           'sync', 'PackWriter', 'is_locked', 'only_packer', 'Consumer', 'cache_of_datasets', 'is_place_of_datasets',
            'download_mark', 'clips_of_archive', 'arriving', 'read_and_remove', 'Source', 'find_source', 'read_note',
            'open_source', 'require_unchanged', 'grow', 'require_new', 'remove_notes', 'pack_clips', 'damaged_clips']
 
@@ -225,9 +225,10 @@ def cache_of_datasets() -> Path:
     return Path(get_cache_folder(), "datasets").resolve()
 
 
-def places_of_datasets() -> tuple[Path, Path]:
-    "The folders that data sets come into; the second is that of a notebook on Kaggle."
-    return cache_of_datasets(), Path("/kaggle/input")
+def is_place_of_datasets(folder: Path) -> bool:
+    "Whether data sets come into a folder: in kagglehub's cache, or where Kaggle and Colab mount them."
+    mounted = (os.getenv(name) or usual for name, usual in (("KAGGLE_CACHE_MOUNT_FOLDER", "/kaggle/input"), ("COLAB_CACHE_MOUNT_FOLDER", "/kaggle/input")))
+    return any(folder.resolve().is_relative_to(place) for place in (cache_of_datasets(), *(Path(place).resolve() for place in mounted)))
 
 
 def download_mark(folder: Path) -> Path | None:
@@ -303,7 +304,7 @@ def read_note(note: Path) -> dict[str, str]:
     except ValueError: begun = {}
     fits = isinstance(begun, dict) and set(begun) in ({"source", "folder"}, {"source", "handle"}) and all(isinstance(value, str) for value in begun.values())
     if fits and begun.get("folder") in (None, begun["source"]): return begun
-    if fits and KAGGLE_HANDLE.fullmatch(begun["source"]) and any(Path(begun["folder"]).is_relative_to(place) for place in places_of_datasets()): return begun
+    if fits and KAGGLE_HANDLE.fullmatch(begun["source"]) and is_place_of_datasets(Path(begun["folder"])): return begun
     raise InputError(f"{note}: found no note of where the clips come from, expected one; remove {note.parent.name} to begin again")
 
 

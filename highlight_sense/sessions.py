@@ -689,7 +689,7 @@ def begin_folder(
     making: str,      # all that its clips depend on
     overwrite: bool,  # remove the clips that are there
 ) -> None:
-    "Refuse a folder that already holds clips, or remove them; those of the same stay."
+    "Refuse a folder that already holds clips, or remove them; those that were made of the same stay."
     note = require_folder(out)/NOTE
     clips = [p for label in ("Positive", "Negative") for p in (out/label).rglob("*.pt")]
     if note.is_file() and note.read_text(encoding="utf-8", errors="replace") == making and not overwrite: return

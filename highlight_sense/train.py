@@ -56,6 +56,7 @@ def pick_device(
     try: device = torch.device(name); torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"device {name}: {str(error).splitlines()[0][:80]}; expected one that this machine has, use auto or cpu") from error
+    if device.type == "cuda" and device.index: torch.cuda.set_device(device)  # kernels of our own go where it says
     return device
 
 
@@ -308,6 +309,7 @@ def fit(
         if watch: watch(state, measured)
         if out: save_epoch(state, config, calibrated, calibration, out, improved)
         if progress: print(epoch_line(state.history[-1]) + " (best)" * improved)
+    state.replay.forget()
     return state
 
 # %% ../nbs/03_train.ipynb #c00e9785

@@ -277,7 +277,7 @@ def test_odd_archives(healthy, tmp_path):
     told("pack", tmp_path/"clips", "-o", tmp_path/"new.pack", code=0)
 
 
-def test_unfinished_packs(healthy, tmp_path):
+def test_unfinished_packs(healthy, tmp_path, monkeypatch):
     "A pack that somebody else has begun: it writes over nothing and removes nothing that it should not."
     part, precious = tmp_path/"new.pack.part", tmp_path/"precious"
     precious.write_text("precious")
@@ -292,9 +292,11 @@ def test_unfinished_packs(healthy, tmp_path):
         part.mkdir(exist_ok=True)
         (part/"source.json").write_text(json.dumps(note))
         told("pack", tmp_path/"mine", "-o", tmp_path/"new.pack", "--consume")
-    part.mkdir(exist_ok=True)
-    (part/"source.json").write_text(json.dumps({"source": "somebody/clips", "folder": str(tmp_path/"others")}))
-    told("pack", "somebody/clips", "-o", tmp_path/"new.pack", "--consume")
+    monkeypatch.setenv("KAGGLEHUB_CACHE", str(tmp_path/"cache"))
+    for folder in (tmp_path/"others", tmp_path/"cache"/"datasets"/".."/".."/"others"):
+        part.mkdir(exist_ok=True)
+        (part/"source.json").write_text(json.dumps({"source": "somebody/clips", "folder": str(folder)}))
+        told("pack", "somebody/clips", "-o", tmp_path/"new.pack", "--consume")
     assert len(list_clips(tmp_path/"mine")) == len(list_clips(tmp_path/"others")) == CLIPS
     shutil.rmtree(part, ignore_errors=True)
     for at, line in enumerate(("5", "[]", "{}", '{"offset": "x", "frames": 1}', "[" * 10**5)):
