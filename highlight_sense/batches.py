@@ -185,7 +185,7 @@ ROUND_ON_GPU = 128  # where every shape is recorded once (`Replay` in 02_model),
 
 def gather(
     plan: Plan,
-    read: Callable[[int], ClipFrames],       # gives a clip by its number
+    read: Callable[[int], ClipFrames],   # gives a clip by its number
     padded_to: int | None = None,        # frames of the batch; none: of its longest clip, rounded up
     pinned: bool = False,                # for a GPU: in memory that it can read by itself, and longer rounded
 ) -> Gathered:

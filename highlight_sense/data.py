@@ -10,9 +10,10 @@ __all__ = ['KAGGLE_DATASET', 'KAGGLE_HANDLE', 'COLAB_FOLDER', 'PAUSES_S', 'DAMAG
            'open_archive', 'Inflated', 'member_of', 'require_plain', 'require_own_numbers', 'load_record',
            'write_record', 'is_pack', 'pack_place', 'map_frames', 'Pack', 'require_row', 'read_rows', 'open_once',
            'open_pack', 'packed_clip', 'read_clip', 'highlights_of', 'archive_members', 'name_inside', 'clip_place',
-           'list_clips', 'by_label', 'get_data_index', 'recording_group', 'name_of', 'half_frames', 'describe_clip',
-           'packed_table', 'scan_clips', 'require_usable', 'load_index', 'index_clips', 'length_shares',
-           'measure_lengths', 'plot_lengths', 'split_notebook', 'best_fold', 'split_by_group', 'split_clips']
+           'list_clips', 'by_label', 'get_data_index', 'recording_group', 'name_of', 'half_frames', 'clip_row',
+           'describe_clip', 'packed_table', 'scan_clips', 'require_usable', 'load_index', 'index_clips',
+           'length_shares', 'measure_lengths', 'plot_lengths', 'split_notebook', 'best_fold', 'split_by_group',
+           'split_clips']
 
 # %% ../nbs/00_data.ipynb #48e578f5
 import io
@@ -374,7 +375,7 @@ class Pack:
     path: Path
     front_end: FrontEnd
     rows: list[dict]      # see `ROW`, in the order in which the clips lie
-    file: io.FileIO          # at the first frame
+    file: io.FileIO       # at the first frame
     mels: np.ndarray      # (frames, 2, n_mels) float16
     mapped: mmap.mmap     # the memory that they are mapped to
 
@@ -572,14 +573,22 @@ def half_frames(
     return np.ascontiguousarray(tensor.to(torch.float16).permute(2, 0, 1).numpy())
 
 
+def clip_row(
+    record: dict,
+    path: str,
+    root: Path,          # that the clip lies in
+    frames: np.ndarray,  # `half_frames` of its log-mel
+) -> dict:
+    "What tables and packs say of a clip: label (1 positive), game, group, frames, crc32 of these frames."
+    label, game = clip_place(path, root)
+    return {"label": LABELS[label], "game": game, "group": recording_group(name_of(record, path)), "frames": len(frames), "crc32": zlib.crc32(frames)}
+
+
 def describe_clip(path: str, root: Path) -> dict | InputError:
     "A row of the index, or what is wrong with the clip."
     try: record = read_clip(path)
     except InputError as error: return error
-    label, game = clip_place(path, root)
-    frames = half_frames(record["tensor"])
-    return {"path": path, "label": LABELS[label], "game": game, "group": recording_group(name_of(record, path)),
-            "frames": len(frames), "crc32": zlib.crc32(frames)}
+    return {"path": path, **clip_row(record, path, root, half_frames(record["tensor"]))}
 
 # %% ../nbs/00_data.ipynb #9d1177c1
 COLUMNS = ["path", "label", "game", "group", "frames", "crc32"]

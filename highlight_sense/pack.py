@@ -29,9 +29,9 @@ import torch
 from tqdm import tqdm
 
 from .core import FrontEnd, InputError, ahead, hash_file, printable, read_json, remove_unfinished, require_folder, write_atomically
-from .data import (KAGGLE_HANDLE, LABELS, LARGEST_MEMBER, PACK_VERSION, Pack, by_label, clip_place, fetch_dataset, half_frames, is_pack,
+from .data import (KAGGLE_HANDLE, LARGEST_MEMBER, PACK_VERSION, Pack, by_label, clip_place, clip_row, fetch_dataset, half_frames, is_pack,
                                   list_clips, name_inside, name_of, newest_version, open_archive, open_dataset, open_pack, read_clip,
-                                  recording_group, require_row, require_usable)
+                                  require_row, require_usable)
 
 try: import fcntl
 except ImportError: fcntl = None
@@ -77,9 +77,7 @@ def read_for_pack(path: str, root: Path) -> PackedClip:
             raise InputError(f"{path}: found log-mels that half precision changes by {change:.3g}, expected at most {LARGEST_CHANGE}: "
                              "natural logarithms between -32 and 32; compute the features again")
     except InputError as error: return PackedClip(path, error=error)
-    (label, game), name = clip_place(path, root), name_of(record, path)
-    row = {"clip": name_inside(path, root), "name": name, "label": LABELS[label], "game": game, "group": recording_group(name),
-           "frames": len(frames), "crc32": zlib.crc32(frames), "more": plain(record)}
+    row = {"clip": name_inside(path, root), "name": name_of(record, path), **clip_row(record, path, root, frames), "more": plain(record)}
     return PackedClip(path, row, frames, change)
 
 # %% ../nbs/00c_pack.ipynb #65be67c3
