@@ -107,7 +107,7 @@ def predict(
     precision: str = "fp32",
     progress: bool = False,        # show a progress bar
 ) -> tuple[np.ndarray, np.ndarray]:  # labels (N,), logits (N,); in the order of the clips, not of the batches
-    "Score every clip of a loader."
+    "Score every clip of a loader; raises `InputError` where a score is no number."
     model.eval()
     give_back_memory()
     labels, logits = [], []
@@ -115,7 +115,12 @@ def predict(
         with autocast(device, precision): batch_logits, _ = model(specs.to(device), masks)
         labels.append(batch_labels); logits.append(batch_logits.float().squeeze(1))
     back = slice(None) if isinstance(loader, DataLoader) else np.argsort(loader.plans.order)
-    return torch.cat(labels).cpu().numpy()[back], torch.cat(logits).cpu().numpy()[back]
+    labels, logits = (torch.cat(parts).cpu().numpy()[back] for parts in (labels, logits))
+    broken = int((~np.isfinite(logits)).sum())
+    if broken:
+        raise InputError(f"found {broken} of {len(logits)} logits not finite, expected none; "
+                         "verify a pack with `info`, use other weights, or train with a lower learning rate or fp32")
+    return labels, logits
 
 # %% ../nbs/03_train.ipynb #d80516b3
 @dataclass(frozen=True)
@@ -144,10 +149,6 @@ def evaluate(
 def judge(labels: np.ndarray, logits: np.ndarray, threshold: float, pos_weight: float | None = None,
           scaling: tuple[float, float] = (1.0, 0.0)) -> Evaluation:
     "Measure how well logits, (N,), separate the classes."
-    broken = int((~np.isfinite(logits)).sum())
-    if broken:
-        raise InputError(f"found {broken} of {len(logits)} logits not finite, expected none; "
-                         "verify a pack with `info`, use other weights, or train with a lower learning rate or fp32")
     weight = None if pos_weight is None else torch.tensor(float(pos_weight))
     scaled, targets = torch.from_numpy(logits) / scaling[0] + scaling[1], torch.from_numpy(labels).float()
     loss = F.binary_cross_entropy_with_logits(scaled, targets, pos_weight=weight).item()
