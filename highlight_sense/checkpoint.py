@@ -16,7 +16,7 @@ from typing import Literal, get_args, get_origin, get_type_hints
 import torch
 
 import highlight_sense
-from .core import FrontEnd, InputError, ModelConfig, TrainConfig
+from .core import LONGEST_CLIP_S, FrontEnd, InputError, ModelConfig, TrainConfig
 from .data import load_record, write_record
 from .model import HighlightCRNN
 
@@ -93,7 +93,7 @@ def config_of(weights: dict[str, torch.Tensor]) -> ModelConfig:
 WRITER = "use a file that `highlight-sense train` wrote"
 
 
-LONGEST = 2 ** 17  # frames, 50 minutes: the notebook's network pads everything to the longest clip
+LONGEST = FrontEnd().frames(LONGEST_CLIP_S)  # frames
 
 
 def is_number(value: object) -> bool:

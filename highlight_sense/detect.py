@@ -318,7 +318,7 @@ def find_moments(
 ) -> list[Moment]:  # the most probable first; none overlap
     "Everything that could be a highlight, before any choice."
     moments, step_s, duration_s = [], scores.step_s, scores.duration_s
-    longest = int(config.max_length / step_s)
+    longest = int(min(config.max_length, duration_s) / step_s)
     for first, end, peak in find_extents(above_floor(scores.curve, longest, step_s), longest, int(config.merge / step_s)):
         start_s, end_s = fit_length(first * step_s, min(end * step_s, duration_s), config, duration_s)
         moments.append(Moment(start_s, end_s, min((peak + 0.5) * step_s, end_s), 0.0))

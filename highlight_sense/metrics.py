@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['SMOOTH_STEPS', 'BLUE', 'VERMILION', 'GREY', 'STYLE', 'to_probabilities', 'fit_calibration', 'calibration_error',
-           'time_curve', 'best_threshold', 'clip_metrics', 'fast_roc_auc', 'fast_average_precision', 'group_interval',
-           'surely_lower', 'Picture', 'save_figure', 'plot_history', 'plot_precision_recall', 'plot_confusion',
-           'plot_reliability', 'plot_clip_attention', 'interval_iou', 'match_events', 'interpolated_ap',
-           'event_metrics', 'plot_events']
+           'time_curve', 'f1_by_threshold', 'best_threshold', 'clip_metrics', 'fast_roc_auc', 'fast_average_precision',
+           'group_interval', 'surely_lower', 'Picture', 'save_figure', 'plot_history', 'plot_precision_recall',
+           'plot_confusion', 'plot_reliability', 'plot_clip_attention', 'interval_iou', 'match_events',
+           'interpolated_ap', 'event_metrics', 'plot_events']
 
 # %% ../nbs/02b_metrics.ipynb #60208740
 import math
@@ -105,6 +105,20 @@ def time_curve(
     return near(total / np.maximum(heard, 1)) / near(np.ones(len(total)))
 
 # %% ../nbs/02b_metrics.ipynb #d41076ef
+def f1_by_threshold(
+    hits: np.ndarray,     # (N,) 1 where picking one is right, 0 where it is not
+    scores: np.ndarray,   # (N,)
+    positives: int,       # that are to be found, among them or not
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # thresholds, falling; precision and F1 of what lies above each
+    "What every threshold would pick; equal scores are picked together."
+    order = np.argsort(-scores, kind="stable")
+    hits, scores = hits[order].cumsum(), scores[order]
+    last = np.flatnonzero(np.append(np.diff(scores) < 0, True))
+    picked, hits = last + 1, hits[last]
+    below = np.append(scores[picked[:-1]], min(0.0, 2 * scores[-1]))
+    return (scores[last] + below) / 2, hits / picked, 2 * hits / (picked + positives)
+
+
 def best_threshold(
     labels: np.ndarray,                      # (N,) 1 for a highlight, 0 for the rest
     probabilities: np.ndarray,               # (N,) 0 to 1
@@ -112,17 +126,10 @@ def best_threshold(
 ) -> float:
     "The probability above which a clip is picked."
     labels, probabilities = _check_scores(labels, probabilities)
-    order = np.argsort(-probabilities, kind="stable")
-    hits, sorted_ = labels[order].cumsum(), probabilities[order]
-    last = np.flatnonzero(np.append(np.diff(sorted_) < 0, True))    # equal probabilities are picked together
-    picked, hits = last + 1, hits[last]
-    precision, f1 = hits / picked, 2 * hits / (picked + labels.sum())
-    if least_precision is None: best = int(f1.argmax())
-    else:
-        enough = np.flatnonzero(precision >= least_precision)
-        best = int(enough[-1]) if len(enough) else int(precision.argmax())
-    after = sorted_[last[best] + 1] if last[best] + 1 < len(sorted_) else 0.0
-    return float((sorted_[last[best]] + after) / 2)
+    thresholds, precision, f1 = f1_by_threshold(labels, probabilities, labels.sum())
+    if least_precision is None: return float(thresholds[f1.argmax()])
+    enough = np.flatnonzero(precision >= least_precision)
+    return float(thresholds[enough[-1] if len(enough) else precision.argmax()])
 
 # %% ../nbs/02b_metrics.ipynb #9fc174ed
 def clip_metrics(
@@ -468,13 +475,16 @@ def _picked_metrics(labels: list[np.ndarray], picked: list[np.ndarray], hours: f
     return figures | {"false_alarms_per_hour": (count - hits[30]) / hours, "start_error_s": start_s, "end_error_s": end_s}
 
 # %% ../nbs/02b_metrics.ipynb #f3c50591
-def _ranked_metrics(labels: list[np.ndarray], ranked: list[np.ndarray], durations_s: Sequence[float]) -> dict[str, float]:
+def _ranked_metrics(labels: list[np.ndarray], ranked: list[np.ndarray], durations_s: Sequence[float]) -> dict[str, float | None]:
     "The figures that an order has: rows of start_s, end_s, score for each recording."
     known = sum(map(len, labels))
     hits = {percent: [match >= 0 for match in _match_all(labels, ranked, percent / 100)] for percent in (30, 50, 70)}
     scores = [rows[:, 2] for rows in ranked]
     ap = {f"ap_iou{percent}": interpolated_ap(np.concatenate(scores), np.concatenate(of_each), known) for percent, of_each in hits.items()}
-    figures = ap | {"mean_ap": sum(ap.values()) / len(ap)}
+    figures = ap | {"mean_ap": sum(ap.values()) / len(ap), "best_threshold": None, "best_f1_iou30": 0.0}
+    if sum(map(len, ranked)):
+        thresholds, _, f1 = f1_by_threshold(np.concatenate(hits[30]), np.concatenate(scores), known)
+        figures |= {"best_threshold": float(thresholds[f1.argmax()]), "best_f1_iou30": float(f1.max())}
     for per_hour in (5, 10, 20):
         seen = [math.ceil(per_hour * duration_s / 3600) for duration_s in durations_s]
         right = sum(int(hit[np.argsort(-score, kind="stable")][:best].sum()) for hit, score, best in zip(hits[30], scores, seen))

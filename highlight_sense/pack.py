@@ -108,9 +108,8 @@ class PackWriter:
     ):
         self.folder, self.after, self.front_end, self.frame_bytes = folder, after, front_end, 2 * front_end.n_mels * 2
         self.mels, self.index = (open(folder/name, "r+b" if (folder/name).exists() else "w+b") for name in ("mels.npy", "index.jsonl"))
-        self.rows = self.whole_rows()
-        self.mels.truncate(HEAD + self.end * self.frame_bytes)
-        self.mels.seek(0, os.SEEK_END)
+        self.rows: list[dict] = []         # of the index
+        self.take_up()
         self.fresh: list[PackedClip] = []  # written, but not known to be on the disk
 
     @property
@@ -118,17 +117,24 @@ class PackWriter:
         "Frames so far."
         return self.rows[-1]["offset"] + self.rows[-1]["frames"] if self.rows else 0
 
-    def whole_rows(self) -> list[dict]:
-        "The lines of the index that were written to their end, and whose log-mels are there."
-        have, rows, size = (os.fstat(self.mels.fileno()).st_size - HEAD) // self.frame_bytes, [], 0
+    def take_up(self) -> None:
+        "Find the clips that are safe and cut off what was not written to its end; `InputError` where a clip is not as it was written."
+        whole, names, mels_bytes = 0, set(), os.fstat(self.mels.fileno()).st_size
+        self.mels.seek(HEAD)
         for line in self.index:
-            try: row = require_row(json.loads(line), rows[-1]["offset"] + rows[-1]["frames"] if rows else 0)
-            except (ValueError, RecursionError): break
-            if not line.endswith(b"\n") or row["offset"] + row["frames"] > have: break
-            rows.append(row); size += len(line)
-        self.index.truncate(size)
-        self.index.seek(size)
-        return rows
+            if not line.endswith(b"\n"): break
+            try:
+                row = require_row(json.loads(line), self.end)
+                size = row["frames"] * self.frame_bytes
+                if row["clip"] in names: raise ValueError("it is there twice")
+                if size > mels_bytes - self.mels.tell() or zlib.crc32(self.mels.read(size)) != row["crc32"]: raise ValueError("other log-mels")
+            except (ValueError, RecursionError) as error:
+                raise InputError(f"{self.folder}: found clip {len(self.rows) + 1} damaged ({error}), expected it as it was packed; "
+                                 "move this unfinished pack elsewhere to begin again") from None
+            self.rows.append(row); names.add(row["clip"]); whole += len(line)
+        self.index.truncate(whole)
+        self.mels.truncate(HEAD + self.end * self.frame_bytes)
+        for file in (self.index, self.mels): file.seek(0, os.SEEK_END)
 
     def add(self, clip: PackedClip) -> None:
         "Append a clip."
@@ -325,9 +331,10 @@ def open_source(
 # %% ../nbs/00c_pack.ipynb #7773b940
 def require_unchanged(paths: list[str], root: Path, rows: list[dict]) -> None:
     "Raise `InputError` where a clip is not any more what these rows of the index say."
-    packed = {row["clip"]: row["crc32"] for row in rows}
+    packed = {row["clip"]: row for row in rows}
+    said = lambda row: json.dumps({**row, "offset": 0}, sort_keys=True)
     for clip in (read_for_pack(path, root) for path in paths):
-        if clip.error or packed[clip.row["clip"]] != clip.row["crc32"]: raise InputError(
+        if clip.error or said(packed[clip.row["clip"]]) != said(clip.row): raise InputError(
             f"{clip.path}: found a clip that has changed since it was packed, expected the same; remove the unfinished pack to begin again")
 
 

@@ -7,6 +7,7 @@ A case is a kind of file and a number, which is all that its damage depends on. 
 numbers, processes that die, that take more than a minute or want more than 2 GiB are findings; they are printed as they come, and the exit code is 1.
 """
 import argparse
+import contextlib
 import copy
 import faulthandler
 import io
@@ -21,6 +22,7 @@ import tempfile
 import traceback
 import warnings
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -40,7 +42,11 @@ def make_originals(root: Path) -> None:
 
     from highlight_sense.audio import write_recording
     from highlight_sense.checkpoint import save_checkpoint
+    from highlight_sense.core import ModelConfig, TrainConfig
     from highlight_sense.model import HighlightCRNN
+    from highlight_sense.pack import PackWriter, read_for_pack
+    from highlight_sense.train import train
+    small = {"cnn_channels": (4, 4, 8, 8), "rnn_hidden": 8, "att_dim": 8}
     rng = np.random.default_rng(0)
     clips = root/"clips"
     for number in range(12):
@@ -49,7 +55,7 @@ def make_originals(root: Path) -> None:
         place.parent.mkdir(parents=True, exist_ok=True)
         torch.save({"tensor": mel, "clip_name": place.stem, "game": "game", "label": number % 2, "highlights_s": [[0.1, 0.5]]}, place)
     torch.manual_seed(0)
-    model = HighlightCRNN(cnn_channels=(4, 4, 8, 8), rnn_hidden=8, att_dim=8)
+    model = HighlightCRNN(**small)
     save_checkpoint(root/"ours.pt", model, epochs=1, max_frames=130, threshold=0.4, metrics={"ap": 0.5}, calibration={"temperature": 1.2, "offset": 0.1})
     torch.save({"model": model.state_dict(), "epochs": 1}, root/"notebook.pt")
     names = {".norm.": ".bn.", "attn.fc1.": "attention.W.", "attn.fc2.": "attention.V."}
@@ -68,6 +74,13 @@ def make_originals(root: Path) -> None:
     for call in (["pack", clips, "-o", root/"clips.pack"], ["detect", root/"ours.pt", recordings/"stream.mkv", "-o", root/"found", "--top", "2"]):
         code, _, wrong = run(*call)
         if code: raise SystemExit(f"the originals could not be made: {wrong}")
+    short = TrainConfig(epochs=2, batch_size=4, max_duration_s=3, device="cpu", precision="fp32", val_split=0.4, workers=0)
+    train(clips, root/"run", short, ModelConfig(**small), progress=False)
+    for picture in (root/"run").glob("*.png"): picture.unlink()
+    (root/"begun").mkdir()
+    writer = PackWriter(root/"begun")
+    for path in sorted(map(str, clips.rglob("*.pt")))[:7]: writer.add(read_for_pack(path, clips))
+    writer.flush()
 
 
 ENDINGS = ("mkv", "mp4", "ts", "flv", "mov")
@@ -261,8 +274,30 @@ def media_case(root: Path, place: Path, rng: np.random.Generator) -> list[list[s
     return [["info", path]] + ([["detect", root/"ours.pt", path, "-o", place/"found", "--top", "1"]] if rng.random() < 0.3 else [])
 
 
+def begun_case(root: Path, place: Path, rng: np.random.Generator) -> list[list[str]]:
+    "A pack that is half done, which is gone on with."
+    clips, part = place/"clips", place/"new.pack.part"
+    shutil.copytree(root/"clips", clips)
+    shutil.copytree(root/"begun", part)
+    (part/"source.json").write_text(json.dumps({"source": str(clips), "folder": str(clips)}))
+    path = part/str(rng.choice(["index.jsonl", "index.jsonl", "mels.npy", "source.json"]))
+    if path.name == "mels.npy": path.write_bytes(damaged(path.read_bytes(), rng))
+    else: damage_json(path, rng)
+    return [["pack", clips, "-o", place/"new.pack", "--threads", "1", *["--consume"][:int(rng.integers(2))]]]
+
+
+def run_case(root: Path, place: Path, rng: np.random.Generator) -> list[list[str]]:
+    "The folder of a training, which is looked at, gone on with or repeated."
+    shutil.copytree(root/"run", place/"run")
+    path = place/"run"/str(rng.choice(["last.pt", "last.pt", "best.pt", "config.json"]))
+    if path.suffix == ".pt": damage_record(path, rng)
+    else: damage_json(path, rng)
+    if rng.random() < 0.9: return [["info", path]] if path.suffix == ".pt" else []
+    return [["train", "-o", place/"run", "--resume"] if rng.random() < 0.6 else ["train", "-o", place/"again", "--from-run", place/"run"]]
+
+
 KINDS = {"clip": clip_case, "shard": shard_case, "pack": pack_case, "checkpoint": checkpoint_case, "labels": labels_case, "found": found_case,
-         "media": media_case}
+         "media": media_case, "begun": begun_case, "run": run_case}
 
 
 # --- a case, and what it must not do
@@ -294,12 +329,33 @@ def complaint(call: list[str], place: Path) -> str | None:
     return None
 
 
-def run_case(root: Path, kind: str, number: int, place: Path) -> list[str]:
+def packed_clips(folder: Path, digests: dict[str, int]) -> set[str]:
+    "The clips that are in a pack, finished or not, as they were."
+    try: lines, frames = (folder/"index.jsonl").read_bytes().splitlines(), (folder/"mels.npy").read_bytes()[128:]
+    except OSError: return set()
+    found = set()
+    for line in lines:
+        with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError):  # a line that is damaged itself
+            row = json.loads(line)
+            stretch = frames[320 * row["offset"]:320 * (row["offset"] + row["frames"])]
+            if zlib.crc32(stretch) == digests.get(row["clip"]): found.add(row["clip"])
+    return found
+
+
+def lost_clips(root: Path, place: Path) -> set[str]:
+    "The clips that were in a folder and are neither there nor in the pack."
+    digests = {row["clip"]: row["crc32"] for row in map(json.loads, open(root/"clips.pack"/"index.jsonl"))}
+    left = {path.relative_to(place/"clips").as_posix() for path in (place/"clips").rglob("*.pt")}
+    return digests.keys() - left - packed_clips(place/"new.pack", digests) - packed_clips(place/"new.pack.part", digests)
+
+
+def findings_of(root: Path, kind: str, number: int, place: Path) -> list[str]:
     "The findings of a case."
     before = set(os.listdir(root)) | set(os.listdir(place.parent))
     calls = KINDS[kind](root, place, np.random.default_rng([list(KINDS).index(kind), number]))
     found = [f"{' '.join(map(str, call[:1]))}: {told}" for call in calls if (told := complaint(call, place))]
     if set(os.listdir(root)) | set(os.listdir(place.parent)) != before: found.append("a file outside of its folder")
+    if kind == "begun" and (lost := lost_clips(root, place)): found.append(f"lost: {', '.join(sorted(lost))}")
     return found
 
 
@@ -317,7 +373,7 @@ def work(root: Path, first: int, last: int, step: int) -> None:
         with tempfile.TemporaryDirectory(dir=root.parent) as folder:
             place = Path(folder, "case")
             place.mkdir()
-            for told in run_case(root, kind, number, place): print(json.dumps({"found": told}), flush=True)
+            for told in findings_of(root, kind, number, place): print(json.dumps({"found": told}), flush=True)
         faulthandler.cancel_dump_traceback_later()
 
 
@@ -370,7 +426,7 @@ def main() -> None:
         folder = Path(tempfile.mkdtemp())
         for name in ("originals", "case"): (folder/name).mkdir()
         make_originals(folder/"originals")
-        print(folder, *run_case(folder/"originals", kind, int(number), folder/"case"), sep="\n")
+        print(folder, *findings_of(folder/"originals", kind, int(number), folder/"case"), sep="\n")
         return
     found = fuzz(chosen.cases, chosen.first, chosen.processes)
     print(f"{chosen.cases} cases, {len(found)} findings")

@@ -39,7 +39,7 @@ def random_set(seed, whole=False, recordings=4):
     drawn = {name: random_recording(rng, span_s, whole) for name in names}
     labels = {name: known for name, (known, _) in drawn.items()}
     if not any(map(len, labels.values())): labels[names[0]] = np.array([[10.0, 20.0]])
-    scores = iter(rng.permutation(sum(len(rows) for _, rows in drawn.values())) / 100)
+    scores = iter((1 + rng.permutation(sum(len(rows) for _, rows in drawn.values()))) / 100)
     found = {name: np.c_[rows[:, :2], [next(scores) for _ in rows]] for name, (_, rows) in drawn.items()}
     return labels, found
 
@@ -177,7 +177,10 @@ def plain_figures(labels, found, durations_s, candidates):
     for k in (5, 10, 20):
         best = {name: sorted(rows, key=lambda row: -row[2])[:-int(-k * durations_s[name] // 3600)] for name, rows in candidates.items()}
         figures[f"recall_at_{k}_per_hour"] = sum(len(pairs_of(name, rows)) for name, rows in best.items()) / total
-    return figures
+    above = lambda threshold: {name: [row for row in rows if row[2] > threshold] for name, rows in candidates.items()}
+    f1 = lambda picked: 2 * sum(len(pairs_of(name, rows)) for name, rows in picked.items()) / (total + sum(map(len, picked.values())))
+    figures["best_f1_iou30"] = max((f1(above(row[2] - 1e-9)) for rows in candidates.values() for row in rows), default=0)
+    return figures, lambda threshold: f1(above(threshold))
 
 
 @pytest.mark.parametrize("seed", range(100))
@@ -188,9 +191,10 @@ def test_recordings_of_any_length(seed):
     durations_s = {name: float(rng.choice([1800, 3600, rng.uniform(1600, 9000)])) for name in labels} | {"dull": float(rng.uniform(60, 5000))}
     found = {name: rows[rng.random(len(rows)) < 0.5] for name, rows in candidates.items()}
     if seed % 3 == 0: found.popitem()
-    figures, expected = event_metrics(labels, found, durations_s, candidates), plain_figures(labels, found, durations_s, candidates)
+    figures, (expected, f1_above) = event_metrics(labels, found, durations_s, candidates), plain_figures(labels, found, durations_s, candidates)
     for name, value in expected.items():
         assert figures[name] == value if value is None else math.isclose(figures[name], value, abs_tol=1e-12), name
+    if figures["candidates"]: assert math.isclose(f1_above(figures["best_threshold"]), figures["best_f1_iou30"])
     assert figures["candidates"] == sum(map(len, candidates.values())) and figures["found"] == sum(map(len, found.values()))
 
 
@@ -208,7 +212,8 @@ def test_what_changes_nothing(seed):
     assert event_metrics(*later, durations_s) == expected
     again = event_metrics(*shuffled, dict(reversed(durations_s.items())))
     assert all(again[name] == value if value is None else math.isclose(again[name], value) for name, value in expected.items())
-    assert event_metrics(labels, scaled, durations_s) == expected
+    other_scale = event_metrics(labels, scaled, durations_s)
+    assert {name for name, value in other_scale.items() if value != expected[name]} <= {"best_threshold"}
     assert event_metrics({Path(name): rows.tolist() for name, rows in labels.items()}, {Path(name): rows.tolist() for name, rows in found.items()},
                          {Path(name): 3600 for name in labels}) == expected
 
@@ -220,8 +225,8 @@ def test_perfect_detections(seed):
     rng = np.random.default_rng(seed)
     found = {name: np.c_[rows, rng.integers(0, 3, len(rows))] for name, rows in labels.items()}
     figures = event_metrics(labels, found, dict.fromkeys([*labels, "dull"], 4 * 3600.0))
-    shares = [value for name, value in figures.items() if name.startswith(("precision", "recall", "f1", "ap", "mean_ap"))]
-    assert len(shares) == 13 and set(shares) == {1.0}
+    shares = [value for name, value in figures.items() if name.startswith(("precision", "recall", "f1", "best_f1", "ap", "mean_ap"))]
+    assert len(shares) == 14 and set(shares) == {1.0}
     assert figures["start_error_s"] == figures["end_error_s"] == figures["false_alarms_per_hour"] == 0
 
 
