@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['PROBES', 'Change', 'CLOSE', 'PROBE_LIMIT', 'PADDED_CLIPS', 'PADDING_LIMIT', 'GAIN_LIMIT', 'FLIP_LIMIT', 'JOINT_LIMIT',
-           'MOST_CLIPS', 'COLOURS', 'TooFewGroups', 'probe_scores', 'loudness_and_length', 'probe', 'unchanged', 'only',
-           'swap', 'louder', 'joint', 'change_each', 'Listener', 'measure_clips', 'Finding', 'judged', 'unasked',
-           'auc_of', 'ask_model', 'why_unasked', 'telling', 'joints_of', 'ask_probes', 'ask_loudness', 'ask_tracks',
-           'ask_nuisances', 'judge_joint', 'band_statistics', 'probe_split', 'ask_split', 'ask_random_split',
-           'ask_elsewhere', 'ask_games', 'Audit', 'number', 'audit', 'draw_clips', 'plot_audit']
+           'MOST_CLIPS', 'COLOURS', 'TooFewGroups', 'probe_scores', 'require_features', 'loudness_and_length', 'probe',
+           'unchanged', 'only', 'swap', 'louder', 'joint', 'change_each', 'Listener', 'measure_clips', 'Finding',
+           'judged', 'unasked', 'auc_of', 'ask_model', 'why_unasked', 'telling', 'joints_of', 'ask_probes',
+           'ask_loudness', 'ask_tracks', 'ask_nuisances', 'judge_joint', 'band_statistics', 'probe_split', 'ask_split',
+           'ask_random_split', 'ask_elsewhere', 'ask_games', 'Audit', 'number', 'audit', 'draw_clips', 'plot_audit']
 
 # %% ../nbs/03a_audit.ipynb #f95f762e
 import dataclasses
@@ -53,25 +53,32 @@ class TooFewGroups(InputError):
 
 
 def probe_scores(
-    features: np.ndarray,  # (N, k) plain numbers, such as loudness and length
+    features: np.ndarray | Callable[[np.ndarray], np.ndarray],  # (N, k) plain numbers, such as loudness and length; or what gives those of some clips
     labels: np.ndarray,    # (N,) 1 for a highlight, 0 for the rest
     groups: np.ndarray,    # (N,) what a clip was cut from; a group is never on both sides
     kind: Literal["line", "tree"] = "line",  # logistic regression, or a decision tree, which also sees "exactly 30 s"
     folds: int = 5,        # at most; fewer where there are fewer groups with a class
 ) -> np.ndarray:           # (N,) 0 to 1, each by a probe that has not seen the group
     "What a probe that knows only `features` says of clips."
-    features, labels, groups = np.asarray(features, dtype=np.float64), np.asarray(labels), np.asarray(groups)
-    if features.ndim != 2 or not len(features) == len(labels) == len(groups):
-        raise InputError(f"features of shape {features.shape}, {len(labels)} labels, {len(groups)} groups: expected a row, a label and a group for each clip")
-    if not np.isfinite(features).all(): raise InputError("features hold NaN or infinite numbers: expected finite ones; leave those clips out")
+    labels, groups = np.asarray(labels), np.asarray(groups)
+    told = features if callable(features) else require_features(features, labels, groups).__getitem__
     fewest = min(len(np.unique(groups[labels == label])) for label in (0, 1))
     if fewest < 2: raise TooFewGroups(f"a class that occurs in {fewest} group(s): expected each class in 2 or more, to hold one out; add recordings")
     scores = np.empty(len(labels))
-    for seen, held_out in StratifiedGroupKFold(min(folds, fewest)).split(features, labels, groups):
-        if len(np.unique(labels[seen])) < 2:
+    for seen, held_out in StratifiedGroupKFold(min(folds, fewest)).split(labels, labels, groups):
+        if any(len(np.unique(labels[side])) < 2 for side in ((seen, held_out) if callable(features) else (seen,))):
             raise TooFewGroups(f"{fewest} groups hold all clips of one class and fall into one fold: expected more; add recordings")
-        scores[held_out] = PROBES[kind]().fit(features[seen], labels[seen]).predict_proba(features[held_out])[:, 1]
+        scores[held_out] = PROBES[kind]().fit(told(seen), labels[seen]).predict_proba(told(held_out))[:, 1]
     return scores
+
+
+def require_features(features: np.ndarray, labels: np.ndarray, groups: np.ndarray) -> np.ndarray:  # (N, k)
+    "The features as an array, or `InputError` where they are not what a probe can be fitted to."
+    features = np.asarray(features, dtype=np.float64)
+    if features.ndim != 2 or not len(features) == len(labels) == len(groups):
+        raise InputError(f"features of shape {features.shape}, {len(labels)} labels, {len(groups)} groups: expected a row, a label and a group for each clip")
+    if not np.isfinite(features).all(): raise InputError("features hold NaN or infinite numbers: expected finite ones; leave those clips out")
+    return features
 
 # %% ../nbs/03a_audit.ipynb #1cb297fe
 def loudness_and_length(
@@ -222,12 +229,13 @@ def ask_model(listener: Listener, index: pd.DataFrame, probabilities: np.ndarray
     labels, groups = index.label.to_numpy(), index.group.to_numpy()
     model, as_they_lie = (auc_of(labels, scores, groups) for scores in (probabilities, listener.probabilities(index, matched=False)))
     chance, gain = model.get("low", model["value"]) <= 0.5, as_they_lie["value"] - model["value"]
+    surely = as_they_lie.get("low", as_they_lie["value"]) > model["value"]
     words = "no better than chance on clips that are equally long" if chance else "on clips that are equally long; the rest is held against it"
     error = calibration_error(labels, probabilities)
     return [
         Finding("the model", **model, verdict="bad" if chance else "note", words=words),
         Finding("clips as long as they are", **as_they_lie, **judged(
-            gain > CLOSE, "it hears the length: much better where that tells the class", "the length of the clips does not help it")),
+            gain > CLOSE and surely, "it hears the length: much better where that tells the class", "the length of the clips does not help it")),
         Finding("probabilities", "calibration error", error, limit=0.05, **judged(
             error > 0.05, "their order counts, the numbers less; see reliability.png of `evaluate`", "can be taken at their word", "note"))]
 
@@ -242,7 +250,7 @@ def why_unasked(groups: np.ndarray) -> str:
 
 def telling(
     what: str,             # name of the row
-    features: np.ndarray,  # (N, k)
+    features: np.ndarray | Callable[[np.ndarray], np.ndarray],  # (N, k), or of some clips, see `probe_scores`
     labels: np.ndarray,    # (N,)
     groups: np.ndarray,    # (N,)
     if_bad: str,           # words
@@ -267,11 +275,11 @@ def joints_of(
 # %% ../nbs/03a_audit.ipynb #cc428c2f
 def ask_probes(index: pd.DataFrame, max_frames: int, model_auc: float) -> list[Finding]:
     "What length, joints and loudness alone would do."
-    labels, groups, pieces = index.label.to_numpy(), index.group.to_numpy(), EvaluationPlans(index, 16, max_frames).pieces
-    plain, joints = index.frames.to_numpy()[:, None], joints_of(pieces)
+    labels, groups, plain = index.label.to_numpy(), index.group.to_numpy(), index.frames.to_numpy()[:, None]
+    joints = lambda clips: joints_of(EvaluationPlans(index.iloc[clips], 16, max_frames).pieces)
     return [
         telling("length alone, clips as they are", plain, labels, groups, "gives the class away; we match the lengths, other programs may not", "note"),
-        telling("length alone", joints[:, :1], labels, groups, "tells the class even so: the figures above flatter"),
+        telling("length alone", lambda clips: joints(clips)[:, :1], labels, groups, "tells the class even so: the figures above flatter"),
         telling("joints alone", joints, labels, groups, "tell the class: one has more of them, and the figures above may flatter"),
         ask_loudness(measure_clips(index, max_frames, loudness_and_length), labels, groups, model_auc)]
 
@@ -454,10 +462,10 @@ def audit(
 
 
 def draw_clips(index: pd.DataFrame, most: int, seed: int = 0) -> pd.DataFrame:
-    "At most so many clips, both classes in their shares."
+    "At most so many clips, both classes in their shares, and one of each at least."
     if len(index) <= most: return index
-    kept = index.groupby("label").sample(frac=most / len(index), random_state=seed)
-    return kept.sort_index().reset_index(drop=True)
+    kept = [clips.sample(max(1, round(most / len(index) * len(clips))), random_state=seed) for _, clips in index.groupby("label")]
+    return pd.concat(kept).sort_index().reset_index(drop=True)
 
 # %% ../nbs/03a_audit.ipynb #e46f2353
 COLOURS = {"good": BLUE, "note": GREY, "bad": VERMILION}

@@ -60,8 +60,9 @@ def to_probabilities(
 def fit_calibration(
     labels: np.ndarray,         # (N,) 1 for a highlight, 0 for the rest
     logits: np.ndarray,         # (N,)
+    width: float = 1.0,         # of the prior of log temperature and offset, around none
 ) -> tuple[float, float]:       # temperature, 0.05 to 20; offset, -10 to 10
-    "Platt scaling."
+    "Platt scaling, by the largest posterior probability."
     logits = np.asarray(logits, dtype=np.float64)
     labels, _ = _check_scores(labels, expit(logits))
     highlights = int(labels.sum())
@@ -69,7 +70,7 @@ def fit_calibration(
 
     def loss(both: np.ndarray) -> float:  # log temperature, offset
         scaled = logits / math.exp(both[0]) + both[1]
-        return float(np.mean(np.logaddexp(0, scaled) - targets * scaled))
+        return float(np.mean(np.logaddexp(0, scaled) - targets * scaled)) + float((both ** 2).sum()) / (2 * width ** 2 * len(logits))
 
     found = minimize(loss, (0.0, 0.0), method="L-BFGS-B", bounds=((-math.log(20), math.log(20)), (-10, 10))).x
     return math.exp(found[0]), float(found[1])

@@ -268,8 +268,11 @@ def calibrate(
     config: TrainConfig,
 ) -> tuple[Evaluation, dict | None]:  # with calibrated probabilities and their threshold; what the checkpoint keeps
     "Fit temperature, offset and threshold to an evaluation."
-    if config.recipe == "notebook": return measured, None
     labels, logits = measured.labels, measured.logits
+    if config.recipe == "notebook":
+        if config.least_precision is None: return measured, None
+        threshold = best_threshold(labels, measured.probabilities, config.least_precision)
+        return judge(labels, logits, threshold, config.pos_weight), None
     scaling = fit_calibration(labels, logits)
     threshold = config.threshold
     if threshold is None: threshold = best_threshold(labels, to_probabilities(logits, *scaling), config.least_precision)
