@@ -349,8 +349,12 @@ def main(
     except PermissionError as error:
         stop(f"{error.filename}: found no permission to read or write it, expected access; change its permissions or choose another place", 2)
     except OSError as error:
+        place = error.filename2 or error.filename or "output"
+        if error.errno in (errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ENOENT):
+            way = "choose another name or folder, and let one command at a time write there"
+            stop(f"{place}: found {error.strerror}, expected a file that can be there; {way}", 2)
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG): raise
-        stop(f"{error.filename or 'output'}: found no room to write ({error.strerror}), expected some; free some or choose another place, then go on", 2)
+        stop(f"{place}: found no room to write ({error.strerror}), expected some; free some or choose another place, then go on", 2)
     except KeyboardInterrupt:
         ways = {"train": "the same command with --resume goes on", "demo": "a demo in another folder (-o) begins anew"}
         again = ways.get(verb.func.__name__ if verb else "", "the same command goes on")

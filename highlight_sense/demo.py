@@ -38,6 +38,7 @@ class DemoConfig:
     def __post_init__(self) -> None:
         "Refuse a seed that no generator takes."
         check_numbers(self, not_negative=("seed",), above_zero=("train_sessions", "test_sessions", "minutes"))
+        if self.seed >= 2 ** 32: raise InputError(f"seed: found {self.seed}, expected less than 2**32; choose another value")
 
 # %% ../nbs/06a_demo.ipynb #ef035493
 def demo_clips(out: Path, config: DemoConfig, progress: bool) -> None:

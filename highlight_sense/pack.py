@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['LARGEST_CHANGE', 'HEAD', 'FLUSH_BYTES', 'NO_LOCKS', 'to_frames', 'plain', 'PackedClip', 'read_for_pack', 'write_head',
-           'sync', 'PackWriter', 'is_locked', 'only_packer', 'Consumer', 'cache_of_datasets', 'is_place_of_datasets',
-           'download_mark', 'clips_of_archive', 'arriving', 'read_and_remove', 'Source', 'find_source', 'read_note',
-           'open_source', 'require_unchanged', 'grow', 'require_new', 'remove_notes', 'pack_clips', 'damaged_clips']
+           'sync', 'PackWriter', 'is_locked', 'only_packer', 'remove_begun', 'Consumer', 'cache_of_datasets',
+           'is_place_of_datasets', 'download_mark', 'clips_of_archive', 'arriving', 'read_and_remove', 'Source',
+           'find_source', 'read_note', 'open_source', 'require_unchanged', 'grow', 'require_new', 'remove_notes',
+           'pack_clips', 'damaged_clips']
 
 # %% ../nbs/00c_pack.ipynb #eee3103f
 import errno
@@ -179,8 +180,8 @@ def is_locked(file: BinaryIO, path: Path) -> bool:
 def only_packer(part: Path) -> Iterator[None]:
     "For the length of a block, be the only process that a pack grows under."
     part.mkdir(parents=True, exist_ok=True)
-    links = [path for path in (part, *part.rglob("*")) if path.is_symlink()]
-    if links: raise InputError(f"{links[0]}: found a link in an unfinished pack, expected what `pack` has written; remove {part.name}")
+    odd = [path for path in (part, *part.rglob("*")) if path.is_symlink() or not (path.is_file() or path.is_dir())]
+    if odd: raise InputError(f"{odd[0]}: found a link, or something that is no file, in an unfinished pack, expected what `pack` writes; remove {part.name}")
     if fcntl is None: yield; return
     with open(part/"lock", "ab") as file:
         if not is_locked(file, part/"lock"):
@@ -188,7 +189,15 @@ def only_packer(part: Path) -> Iterator[None]:
         try: yield
         finally:
             index = part/"index.jsonl"
-            if is_locked(file, part/"lock") and not (index.exists() and index.stat().st_size): shutil.rmtree(part, ignore_errors=True)
+            if is_locked(file, part/"lock") and not (index.exists() and index.stat().st_size): remove_begun(part)
+
+
+def remove_begun(part: Path) -> None:
+    "Remove what `pack` has begun, and nothing that somebody else has put there."
+    shutil.rmtree(part/"arriving", ignore_errors=True)
+    with suppress(OSError):  # the folder, if it is not empty
+        for name in ("mels.npy", "index.jsonl", "source.json", "lock"): (part/name).unlink(missing_ok=True)
+        part.rmdir()
 
 # %% ../nbs/00c_pack.ipynb #3f3d3e9c
 class Consumer:
@@ -384,6 +393,7 @@ def pack_clips(
     progress: bool = True,       # show a progress bar
 ) -> tuple[Pack, list[str]]:     # the pack; a line for each unusable clip
     "Write the clips of a folder into one pack; after an interruption, go on with it."
+    if threads < 1: raise InputError(f"threads: found {threads}, expected at least 1; choose another number")
     if is_pack(out): remove_notes(Path(out))
     out = require_new(require_folder(out))
     part = out.with_name(out.name + ".part")

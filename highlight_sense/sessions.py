@@ -10,7 +10,7 @@ __all__ = ['SYNTH_RATE_HZ', 'GAME_STYLES', 'VOWELS_HZ', 'SCENES', 'MEDIA_SUFFIXE
            'Session', 'synthetic_session', 'be_a_worker', 'run_jobs', 'write_session', 'make_sessions',
            'find_recordings', 'read_label', 'find_recording', 'open_labels', 'read_labels', 'Window', 'draw_lengths',
            'place_positives', 'free_runs', 'place_negatives', 'match_lengths', 'plan_clips', 'cut_stream', 'cut_clips',
-           'prepare_recording', 'begin_folder', 'one_thread', 'check_request', 'prepare']
+           'prepare_recording', 'begin_folder', 'replace_clips', 'one_thread', 'check_request', 'prepare']
 
 # %% ../nbs/00b_sessions.ipynb #4285ee05
 import csv
@@ -19,6 +19,7 @@ import json
 import math
 import multiprocessing
 import os
+import shutil
 import zlib
 from bisect import bisect_left
 from collections import Counter
@@ -488,6 +489,7 @@ def open_labels(
     path: str | Path,  # labels.csv
 ) -> list[tuple[str, str, float, float]]:  # file and line, recording, start_s, end_s
     "Every line of `labels.csv`, in its order. A byte order mark and further columns do no harm."
+    if Path(path).exists() and not Path(path).is_file(): raise InputError(f"{path}: found no file, expected a table of labels; check the path")
     try: text = Path(path).read_text(encoding="utf-8-sig")
     except OSError as error:
         raise InputError(f"{path}: could not be read ({error.strerror}), expected a table of labels; check the path") from None
@@ -687,17 +689,34 @@ NOTE = ".prepared.json"  # in a clip folder: what its clips are made of
 def begin_folder(
     out: Path,        # clip folder
     making: str,      # all that its clips depend on
-    overwrite: bool,  # remove the clips that are there
-) -> None:
-    "Refuse a folder that already holds clips, or remove them; those that were made of the same stay."
+    overwrite: bool,  # replace the clips that are there
+) -> Path:            # where to make the clips: there, or beside it, where earlier ones stay until all new ones are made
+    "Refuse a folder that already holds clips, unless they are to be replaced; those that were made of the same are gone on with."
     note = require_folder(out)/NOTE
     clips = [p for label in ("Positive", "Negative") for p in (out/label).rglob("*.pt")]
-    if note.is_file() and note.read_text(encoding="utf-8", errors="replace") == making and not overwrite: return
+    if note.is_file() and note.read_text(encoding="utf-8", errors="replace") == making and not overwrite: return out
+    if clips and not note.exists():
+        raise InputError(f"{out}: found {len(clips)} clips that `prepare` has not made, expected an empty folder; choose another")
     if clips and not overwrite:
-        kind = "other recordings, labels or settings" if note.exists() else "an earlier run"
-        raise InputError(f"{out}: found {len(clips)} clips of {kind}, expected an empty folder; choose another, or overwrite them")
-    for clip in clips: clip.unlink(missing_ok=True)
+        raise InputError(f"{out}: found {len(clips)} clips of other recordings, labels or settings, expected an empty folder; choose one, or overwrite them")
+    if clips:
+        place = out.with_name(out.name + ".new")
+        if (place/NOTE).is_file() and (place/NOTE).read_text(encoding="utf-8", errors="replace") != making: shutil.rmtree(place)  # of other settings
+        return begin_folder(place, making, False)
     with write_atomically(note) as beside: beside.write_text(making, encoding="utf-8")
+    return out
+
+
+def replace_clips(out: Path, place: Path) -> None:
+    "Put the clips of a new folder in the place of earlier ones, of which nothing else is touched."
+    for label in ("Positive", "Negative"):
+        for clip in (out/label).rglob("*.pt"): clip.unlink()
+        for clip in (place/label).rglob("*.pt"):
+            new = out/clip.relative_to(place)
+            new.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(clip, new)
+    os.replace(place/NOTE, out/NOTE)
+    shutil.rmtree(place)
 
 # %% ../nbs/00b_sessions.ipynb #56773586
 @contextmanager
@@ -744,14 +763,15 @@ def prepare(
     check_request(highlights, labels, game, workers)
     pairs = {p: choose_pair(p, mic, game_track, separate) for p in highlights}
     if progress: print("".join(f"{printable(str(pair))}\n" for pair in pairs.values() if "guess" in pair.why), end="")
-    jobs = [(p, times, Path(out), game or p.resolve().parent.name or "game", pairs[p], config, front_end)
-            for p, times in highlights.items()]
-    begin_folder(Path(out), json.dumps([[p.name, p.stat().st_size, times, *map(str, more)] for p, times, _, *more in jobs]), overwrite)
+    plans = [(p, times, game or p.resolve().parent.name or "game", pairs[p], config, front_end) for p, times in highlights.items()]
+    place = begin_folder(Path(out), json.dumps([[p.name, p.stat().st_size, times, *map(str, more)] for p, times, *more in plans]), overwrite)
+    jobs = [(p, times, place, *more) for p, times, *more in plans]
     with one_thread(), tqdm(total=len(jobs), unit="recording", disable=not progress) as bar:
         rows = []
         for row in run_jobs(prepare_recording, jobs, workers):
             rows.append(row); bar.update()
-    for folder in {clip.parent for clip in Path(out).rglob("*.pt")} | {Path(out)}: remove_unfinished(folder)
+    for folder in {clip.parent for clip in place.rglob("*.pt")} | {place}: remove_unfinished(folder)
+    if place != Path(out): replace_clips(Path(out), place)
     return pd.DataFrame(rows)
 
 # %% ../nbs/00b_sessions.ipynb #45168815

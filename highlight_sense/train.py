@@ -53,6 +53,8 @@ def pick_device(
 ) -> torch.device:
     "The named device, or the fastest one there is."
     if name == "auto": name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    if name.partition(":")[0] not in ("cpu", "cuda", "mps"):
+        raise InputError(f"device: found {name}, expected auto, cpu, cuda, cuda:1 or mps; choose one of these")
     try: device = torch.device(name); torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"device {name}: {str(error).splitlines()[0][:80]}; expected one that this machine has, use auto or cpu") from error
@@ -312,7 +314,7 @@ def fit(
             state.best_weights = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
         if watch: watch(state, measured)
         if out: save_epoch(state, config, calibrated, calibration, out, improved)
-        if progress: print(epoch_line(state.history[-1]) + " (best)" * improved)
+        if progress: print(epoch_line(state.history[-1]) + " (kept)" * improved)
     state.replay.forget()
     return state
 

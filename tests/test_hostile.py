@@ -351,3 +351,60 @@ def test_addresses_with_secrets(words, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     said = told(*(word.format("https://user:SECRET@example.org/clips?token=TOKEN") for word in words))
     assert "SECRET" not in said and "TOKEN" not in said
+
+
+@pytest.mark.parametrize("words", [
+    ("detect", "MODEL", "STREAM", "-o", "OUT", "--merge", 1e308), ("detect", "MODEL", "STREAM", "-o", "OUT", "--batch-size", 10**20),
+    ("detect", "MODEL", "STREAM", "-o", "OUT", "--max-length", 1e300), ("detect", "MODEL", "x" * 10_000, "-o", "OUT"),
+    ("detect", "MODEL", "STREAM", "-o", "x" * 300), ("pack", "CLIPS", "-o", "OUT.pack", "--threads", 0), ("demo", "-o", "OUT", "--seed", 2**32),
+    ("train", "CLIPS", "-o", "OUT", "--pos-weight", 1e308), ("train", "CLIPS", "-o", "OUT", "--max-duration-s", 1e308), ("info", "x" * 5000),
+    ("evaluate", "MODEL", "CLIPS", "--device", "meta")], ids=lambda words: f"{words[0]} {str(words[-1])[:9]}")
+def test_odd_numbers_and_names(healthy, tmp_path, words):
+    "Too large for a clock, a counter or a disk: one line."
+    places = {"MODEL": healthy/"model.pt", "CLIPS": healthy/"clips", "STREAM": healthy/"stream.mka", "OUT": tmp_path/"out", "OUT.pack": tmp_path/"out.pack"}
+    told(*(places.get(word, word) for word in words))
+
+
+def test_what_is_not_ours_stays(healthy, tmp_path):
+    "Files of others where an export, an unfinished pack or clips are to be."
+    (tmp_path/"notes.bin").write_text("precious")
+    assert "found a file that `export` has not written" in told("export", healthy/"model.pt", "-o", tmp_path/"notes.xml")
+    (tmp_path/"new.pack.part").mkdir()
+    (tmp_path/"new.pack.part"/"holiday.jpg").write_text("precious")
+    (tmp_path/"none"/"Positive").mkdir(parents=True)
+    told("pack", tmp_path/"none", "-o", tmp_path/"new.pack")
+    assert (tmp_path/"notes.bin").read_text() == (tmp_path/"new.pack.part"/"holiday.jpg").read_text() == "precious"
+    shutil.copytree(healthy/"clips", tmp_path/"clips")
+    (tmp_path/"labels.csv").write_text("recording,start_s,end_s\nstream,1,2\n")
+    words = "prepare", healthy/"stream.mka", "--labels", tmp_path/"labels.csv", "-o", tmp_path/"clips", "--overwrite", "--negative-s", 1, "--lengths", 43, 86, 1
+    assert "clips that `prepare` has not made" in told(*words) and len(list_clips(tmp_path/"clips")) == CLIPS
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes here")
+@pytest.mark.parametrize("name", ["labels.csv", "found/highlights.json", "run/config.json"])
+def test_pipes(healthy, tmp_path, name):
+    "Nobody waits for a pipe that nobody writes to."
+    (tmp_path/name).parent.mkdir(parents=True, exist_ok=True)
+    os.mkfifo(tmp_path/name)
+    calls = {"labels.csv": ("evaluate", healthy/"model.pt", healthy/"stream.mka", "--labels", tmp_path/name),
+             "found/highlights.json": ("publish", tmp_path/"found"), "run/config.json": ("train", "-o", tmp_path/"again", "--from-run", tmp_path/"run")}
+    told(*calls[name])
+
+
+LISTENING = '''
+import atexit, socket, sys
+def asked(host, *rest, **named): print("asked for", host, flush=True); raise OSError("nobody there")
+socket.getaddrinfo = asked
+from highlight_sense.cli import main
+main(sys.argv[1:])
+'''
+
+
+def test_nobody_is_told(healthy, tmp_path):
+    "OpenVINO reports to its makers what it converts, if it is let."
+    words = [str(word) for word in ("export", healthy/"model.pt", "-o", tmp_path/"network.xml")]
+    (tmp_path/"home").mkdir()
+    free = {name: value for name, value in os.environ.items() if name != "CI"}  # where it says nothing anyway
+    ended = subprocess.run([sys.executable, "-c", LISTENING, *words], env={**free, "HOME": str(tmp_path/"home")}, text=True, capture_output=True, timeout=200)
+    assert ended.returncode == 0 and ended.stdout.startswith("wrote") and "asked for" not in ended.stdout, ended.stdout + ended.stderr[-2000:]
+    assert not (tmp_path/"home"/"intel").exists()

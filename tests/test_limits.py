@@ -224,3 +224,19 @@ def test_vanishing_inputs(healthy, tmp_path, monkeypatch):
     (tmp_path/"stream.mka").unlink()
     before = contents(tmp_path/"found")
     assert "--recordings" in told("publish", tmp_path/"found") and contents(tmp_path/"found") == before
+
+
+@pytest.mark.parametrize("verb", ["prepare", "export"])
+def test_replacing_on_a_full_disk(healthy, tmp_path, monkeypatch, verb):
+    "What an earlier command has made stays until the new files are on the disk."
+    words = [str(word) for word in verbs(healthy, tmp_path)[verb]]
+    told(*words, code=0)
+    made = {name: content for name, content in contents(tmp_path).items() if name.endswith((".pt", ".xml", ".bin"))}
+    again, sync = words + ["--overwrite"] * (verb == "prepare"), os.fsync
+    def full(file) -> None: raise OSError(errno.ENOSPC, "No space left on device")
+    monkeypatch.setattr(os, "fsync", full)
+    told(*again)
+    assert made and made.items() <= contents(tmp_path).items()
+    monkeypatch.setattr(os, "fsync", sync)
+    told(*again, code=0)
+    assert {name for name in contents(tmp_path) if name.endswith((".pt", ".xml", ".bin"))} == made.keys()
