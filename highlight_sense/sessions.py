@@ -10,7 +10,8 @@ __all__ = ['SYNTH_RATE_HZ', 'GAME_STYLES', 'VOWELS_HZ', 'SCENES', 'MEDIA_SUFFIXE
            'Session', 'synthetic_session', 'be_a_worker', 'run_jobs', 'write_session', 'make_sessions',
            'find_recordings', 'read_label', 'find_recording', 'open_labels', 'read_labels', 'Window', 'draw_lengths',
            'place_positives', 'free_runs', 'place_negatives', 'match_lengths', 'plan_clips', 'cut_stream', 'cut_clips',
-           'prepare_recording', 'begin_folder', 'replace_clips', 'one_thread', 'check_request', 'prepare']
+           'prepare_recording', 'clips_in', 'is_made_of', 'begin_folder', 'replace_clips', 'one_thread',
+           'check_request', 'prepare']
 
 # %% ../nbs/00b_sessions.ipynb #4285ee05
 import csv
@@ -686,22 +687,32 @@ def prepare_recording(
 NOTE = ".prepared.json"  # in a clip folder: what its clips are made of
 
 
+def clips_in(folder: Path) -> list[Path]:
+    "The files of all clips."
+    return [path for label in ("Positive", "Negative") for path in (folder/label).rglob("*.pt")]
+
+
+def is_made_of(folder: Path, making: str) -> bool:
+    "Whether the clips of a folder are made of this, as its note says."
+    note = folder/NOTE
+    return note.is_file() and note.read_text(encoding="utf-8", errors="replace") == making
+
+
 def begin_folder(
     out: Path,        # clip folder
     making: str,      # all that its clips depend on
     overwrite: bool,  # replace the clips that are there
 ) -> Path:            # where to make the clips: there, or beside it, where earlier ones stay until all new ones are made
     "Refuse a folder that already holds clips, unless they are to be replaced; those that were made of the same are gone on with."
-    note = require_folder(out)/NOTE
-    clips = [p for label in ("Positive", "Negative") for p in (out/label).rglob("*.pt")]
-    if note.is_file() and note.read_text(encoding="utf-8", errors="replace") == making and not overwrite: return out
+    note, clips = require_folder(out)/NOTE, clips_in(out)
+    if is_made_of(out, making) and not overwrite: return out
     if clips and not note.exists():
         raise InputError(f"{out}: found {len(clips)} clips that `prepare` has not made, expected an empty folder; choose another")
     if clips and not overwrite:
         raise InputError(f"{out}: found {len(clips)} clips of other recordings, labels or settings, expected an empty folder; choose one, or overwrite them")
     if clips:
         place = out.with_name(out.name + ".new")
-        if (place/NOTE).is_file() and (place/NOTE).read_text(encoding="utf-8", errors="replace") != making: shutil.rmtree(place)  # of other settings
+        if (place/NOTE).is_file() and not is_made_of(place, making): shutil.rmtree(place)  # of other settings
         return begin_folder(place, making, False)
     with write_atomically(note) as beside: beside.write_text(making, encoding="utf-8")
     return out
@@ -709,12 +720,11 @@ def begin_folder(
 
 def replace_clips(out: Path, place: Path) -> None:
     "Put the clips of a new folder in the place of earlier ones, of which nothing else is touched."
-    for label in ("Positive", "Negative"):
-        for clip in (out/label).rglob("*.pt"): clip.unlink()
-        for clip in (place/label).rglob("*.pt"):
-            new = out/clip.relative_to(place)
-            new.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(clip, new)
+    new = {clip: out/clip.relative_to(place) for clip in clips_in(place)}
+    for clip, target in new.items():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(clip, target)
+    for clip in set(clips_in(out)) - set(new.values()): clip.unlink()
     os.replace(place/NOTE, out/NOTE)
     shutil.rmtree(place)
 

@@ -392,7 +392,7 @@ def test_pipes(healthy, tmp_path, name):
 
 
 LISTENING = '''
-import atexit, socket, sys
+import socket, sys
 def asked(host, *rest, **named): print("asked for", host, flush=True); raise OSError("nobody there")
 socket.getaddrinfo = asked
 from highlight_sense.cli import main
