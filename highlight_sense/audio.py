@@ -155,6 +155,7 @@ def open_media(
     path, expected = Path(path), "expected a video or audio file"
     if not path.exists(): raise InputError(f"{path}: found no such file, {expected}; check the path")
     if path.is_dir(): raise InputError(f"{path}: found a folder, {expected}; name a file inside it")
+    if not path.is_file(): raise InputError(f"{path}: found a pipe or a device, {expected}; write it to a file first")
     try: container = av.open(str(path.absolute()), metadata_errors="replace", options={"protocol_whitelist": "file"})
     except (av.FFmpegError, OSError) as error:
         found = f"found nothing that can be opened as media ({error.strerror})"

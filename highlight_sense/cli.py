@@ -21,6 +21,7 @@ from typing import Annotated, Literal, NoReturn
 
 import tyro
 
+from . import __version__
 from .core import DetectConfig, FrontEnd, InputError, PrepareConfig, TrainConfig, hash_file, printable, shown_url
 
 
@@ -321,12 +322,13 @@ def deferred(verb: Callable) -> Callable:
 
 def parse(arguments: list[str] | None) -> Callable[[], None]:
     "The verb that was asked for, with its arguments; bad usage ends the process with one line."
+    if (sys.argv[1:] if arguments is None else arguments) == ["--version"]: return functools.partial(print, f"highlight-sense {__version__}")
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
             return tyro.extras.subcommand_cli_from_dict(
                 {name: deferred(verb) for name, verb in VERBS.items()}, prog="highlight-sense", args=arguments,
-                description="Find the moments of a game stream that are worth clipping, from its sound.")
+                description="Find the moments of a game stream that are worth clipping, from its sound. (--version alone says which version this is.)")
     except SystemExit as ended:
         if not ended.code: raise
         ours = re.search(r"\w+: found .*?(?= [─-]{4,}|$)", re.sub(r"[│╭╮╰╯\s]+", " ", said.getvalue()))

@@ -7,7 +7,7 @@ __all__ = ['FLOOR_S', 'FLOOR_SHARE', 'FLANK', 'ALIKE', 'FAINT', 'WITHOUT_THRESHO
            'SCHEMA', 'TABLE', 'Windows', 'plan_windows', 'cut_windows', 'Detector', 'scoring_device', 'load_detector',
            'WindowScores', 'score_mels', 'score_windows', 'Scores', 'combine', 'above_floor', 'Moment', 'flanks',
            'find_extents', 'best_window', 'rate', 'fit_length', 'find_moments', 'make_room', 'Highlight',
-           'settle_choice', 'choose_moments', 'add_context', 'Explanation', 'explain', 'hash_of', 'named', 'OurFolder',
+           'settle_choice', 'choose_moments', 'add_context', 'Explanation', 'explain', 'hash_of', 'OurFolder',
            'write_scores', 'read_scores', 'fingerprint', 'as_said', 'score_recording', 'scores_of', 'require_own',
            'require_same_recording', 'Detection', 'rounded', 'key_of', 'describe_moment', 'describe_detection',
            'write_highlights', 'Job', 'pair_for', 'remarks_on', 'detect_recording', 'is_ours', 'results_around',
@@ -38,8 +38,8 @@ from tqdm import tqdm
 
 import highlight_sense
 from .checkpoint import CheckpointInfo, load_checkpoint
-from .core import (DetectConfig, FrontEnd, InputError, ahead, clock, hash_file, printable, read_json, remove_unfinished,
-                                  require_folder, table_cell, usable_cores, write_atomically)
+from .core import (DetectConfig, FrontEnd, InputError, ahead, clock, hash_file, named, only_writer, printable,
+                                  read_json, remove_unfinished, require_folder, table_cell, usable_cores, write_atomically)
 from .dataset_aug import pad_or_truncate
 from .download import download_recording, is_url
 from .engine import OpenVINOEngine
@@ -427,15 +427,6 @@ def hash_of(content: object) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:32]
 
 # %% ../nbs/04_detect.ipynb #738050e1
-@contextmanager
-def named(path: Path) -> Iterator[Path]:
-    "An error of the system while a file is written, a full disk, says which file it was."
-    try: yield path
-    except OSError as error:
-        if error.errno and not error.filename: error.filename = str(path)
-        raise
-
-# %% ../nbs/04_detect.ipynb #6c4e2b78
 class OurFolder:
     "A folder of results that knows which of its files it may replace."
 
@@ -466,7 +457,7 @@ class OurFolder:
         "Write the manifest."
         record = {"schema": 1, "files": {name: {"made_from": made_from, "sha256": digest} for name, (made_from, digest) in sorted(self.files.items())}}
         if self.shown: record["shown"] = self.shown
-        with named(self.path/MANIFEST) as path, write_atomically(path) as beside:
+        with write_atomically(self.path/MANIFEST) as beside:
             beside.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
     def has(self, name: str, made_from: str) -> bool:
@@ -725,27 +716,28 @@ def detect_recording(
     progress: bool = True,
 ) -> Detection:
     "Score a recording, or read the scores that are there, choose highlights, explain and write them."
-    ours = OurFolder(job.folder, force)
-    require_own(ours)
-    for name in ("highlights.json", "highlights.csv"): ours.require_ours(name)
-    pair, files = pair_for(job, ours, mic, game, separate, config.device, progress)
-    if progress: print(printable(f"{job.name}: {pair}" + ("; scores will be worse than with two tracks" if pair.mixed else "")))
-    scores, reused = scores_of(detector, pair, ours, config.batch_size, progress)
-    asked, config, moments = config, settle_choice(config, detector.info.threshold), find_moments(scores, config)
-    chosen, near = (add_context(some, config, scores.duration_s) for some in choose_moments(moments, config, scores.duration_s))
-    remarks = remarks_on(asked, detector.info, ours.outdated(key_of([rounded(one) for one in chosen])))
-    found = Detection(job.name, job.folder, pair, scores, moments, chosen, near, reused, remarks)
-    record = describe_detection(detector, found, files, config)
-    made_from = hash_of([record, ours.files["scores.csv"], [rounded(one) for one in (*chosen, *near)]])
-    if ours.has("highlights.json", made_from) and ours.has("highlights.csv", made_from): return found
-    with one_thread():
-        for kind, highlights in (("highlights", found.highlights), ("near_misses", found.near_misses)):
-            whys = ahead(lambda one: explain(detector, pair, scores, one), highlights, threads=usable_cores())
-            record[kind] = [describe_moment(rank, one, why) for rank, (one, why) in enumerate(zip(highlights, whys), 1)]
-    with ours.writing("highlights.csv", made_from) as path: write_highlights(path, job.name, found.highlights)
-    with ours.writing("highlights.json", made_from) as path, write_atomically(path) as beside:
-        beside.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    return found
+    with only_writer(job.folder):
+        ours = OurFolder(job.folder, force)
+        require_own(ours)
+        for name in ("highlights.json", "highlights.csv"): ours.require_ours(name)
+        pair, files = pair_for(job, ours, mic, game, separate, config.device, progress)
+        if progress: print(printable(f"{job.name}: {pair}" + ("; scores will be worse than with two tracks" if pair.mixed else "")))
+        scores, reused = scores_of(detector, pair, ours, config.batch_size, progress)
+        asked, config, moments = config, settle_choice(config, detector.info.threshold), find_moments(scores, config)
+        chosen, near = (add_context(some, config, scores.duration_s) for some in choose_moments(moments, config, scores.duration_s))
+        remarks = remarks_on(asked, detector.info, ours.outdated(key_of([rounded(one) for one in chosen])))
+        found = Detection(job.name, job.folder, pair, scores, moments, chosen, near, reused, remarks)
+        record = describe_detection(detector, found, files, config)
+        made_from = hash_of([record, ours.files["scores.csv"], [rounded(one) for one in (*chosen, *near)]])
+        if ours.has("highlights.json", made_from) and ours.has("highlights.csv", made_from): return found
+        with one_thread():
+            for kind, highlights in (("highlights", found.highlights), ("near_misses", found.near_misses)):
+                whys = ahead(lambda one: explain(detector, pair, scores, one), highlights, threads=usable_cores())
+                record[kind] = [describe_moment(rank, one, why) for rank, (one, why) in enumerate(zip(highlights, whys), 1)]
+        with ours.writing("highlights.csv", made_from) as path: write_highlights(path, job.name, found.highlights)
+        with ours.writing("highlights.json", made_from) as path, write_atomically(path) as beside:
+            beside.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        return found
 
 # %% ../nbs/04_detect.ipynb #616ad335
 def is_ours(folder: Path) -> bool:

@@ -60,17 +60,15 @@ def to_probabilities(
 def fit_calibration(
     labels: np.ndarray,         # (N,) 1 for a highlight, 0 for the rest
     logits: np.ndarray,         # (N,)
-    width: float = 1.0,         # of the prior of log temperature and offset, around none
+    width: float = 0.7,         # of the prior of log temperature and offset, around none
 ) -> tuple[float, float]:       # temperature, 0.05 to 20; offset, -10 to 10
     "Platt scaling, by the largest posterior probability."
     logits = np.asarray(logits, dtype=np.float64)
     labels, _ = _check_scores(labels, expit(logits))
-    highlights = int(labels.sum())
-    targets = np.where(labels == 1, (highlights + 1) / (highlights + 2), 1 / (len(labels) - highlights + 2))
 
     def loss(both: np.ndarray) -> float:  # log temperature, offset
         scaled = logits / math.exp(both[0]) + both[1]
-        return float(np.mean(np.logaddexp(0, scaled) - targets * scaled)) + float((both ** 2).sum()) / (2 * width ** 2 * len(logits))
+        return float(np.mean(np.logaddexp(0, scaled) - labels * scaled)) + float((both ** 2).sum()) / (2 * width ** 2 * len(logits))
 
     found = minimize(loss, (0.0, 0.0), method="L-BFGS-B", bounds=((-math.log(20), math.log(20)), (-10, 10))).x
     return math.exp(found[0]), float(found[1])
@@ -235,7 +233,7 @@ def plot_history(
     history: pd.DataFrame | Sequence[Mapping[str, float]],  # a row for each epoch: epoch, train_loss, val_loss, ap, roc_auc
     best: int | None = None,                                # the epoch that was kept; none: that of the highest AP
 ) -> Figure:
-    "Loss by epoch, and AP and ROC-AUC by epoch, with the best epoch marked."
+    "Loss, AP and ROC-AUC by epoch; the epoch that was kept is marked."
     history = pd.DataFrame(history)
     needed = ["epoch", "train_loss", "val_loss", "ap", "roc_auc"]
     if history.empty or not set(needed) <= set(history):
@@ -249,7 +247,7 @@ def plot_history(
     for axes, curves in ((loss, {"train_loss": "training", "val_loss": "validation"}),
                          (order, {"ap": "AP", "roc_auc": "ROC-AUC"})):
         for name, label in curves.items(): axes.plot(history["epoch"], history[name], marker="o", markersize=4, label=label)
-        axes.axvline(best["epoch"], color=GREY, linestyle=":", linewidth=1.2, label="best epoch")
+        axes.axvline(best["epoch"], color=GREY, linestyle=":", linewidth=1.2, label="kept")
         axes.set_xlabel("epoch")
         axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         axes.legend()

@@ -21,7 +21,7 @@ from pathlib import Path
 from .audio import probe
 from .clips import Cut, clip_stem, copy_clip, exact_clip
 from .checkpoint import typed
-from .core import DetectConfig, FrontEnd, InputError, hash_file, printable, read_json, remove_unfinished
+from .core import DetectConfig, FrontEnd, InputError, hash_file, only_writer, printable, read_json, remove_unfinished
 from .detect import SCHEMA, OurFolder, do_each, fingerprint, hash_of, key_of, read_scores
 from .report import TEMPLATES, write_report
 from .timelines import Span, write_chapters, write_timelines, youtube_notice
@@ -40,6 +40,11 @@ class Found:
     def name(self) -> str:
         "Of the recording."
         return self.record["recording"]["name"]
+
+    @property
+    def stem(self) -> str:
+        "What the names of timelines and chapters begin with: that of the folder, as much of it as leaves room for their endings."
+        return self.folder.name.encode("utf-8", "surrogateescape")[:200].decode("utf-8", "ignore")
 
     @property
     def highlights(self) -> list[dict]:
@@ -96,6 +101,8 @@ def require_complete(record: dict) -> None:
     DetectConfig(**{name: settings[name] for name in ("threshold", "top", "per_hour")})
     _ = record["checkpoint"]["calibration"]
     for one in (*record["highlights"], *record["near_misses"]): require_moment(one, duration_s)
+    ranks = [one["rank"] for one in record["highlights"]]
+    if len(set(ranks)) < len(ranks): raise ValueError("two highlights of one rank")
 
 
 def require_moment(one: dict, duration_s: float) -> None:
@@ -194,7 +201,7 @@ def put_all(ours: OurFolder, kind: str, names: Sequence[str], made_from: str, wr
 # %% ../nbs/05_publish.ipynb #3b204130
 def publish_timelines(found: Found, ours: OurFolder) -> list[str]:
     "Write the timelines, if there is anything to put on them: one set, with all files of the recording in it."
-    spans, stem = spans_of(found), found.folder.name
+    spans, stem = spans_of(found), found.stem
     names = [f"timelines/{stem}.{ending}" for ending in ("otio", "edl", "xml", "fcpxml")] if spans else []
     made_from = hash_of(["timelines", 2, found.identity, [str(path.resolve()) for path in found.files]])
     put_all(ours, "timelines/", names, made_from, lambda: write_timelines([*map(probe, found.files)], spans, ours.path/"timelines", stem))
@@ -203,7 +210,7 @@ def publish_timelines(found: Found, ours: OurFolder) -> list[str]:
 
 def publish_chapters(found: Found, ours: OurFolder) -> list[str]:
     "Write the chapters, if there are any."
-    stem, duration_s = found.folder.name, found.record["recording"]["duration_s"]
+    stem, duration_s = found.stem, found.record["recording"]["duration_s"]
     names = [f"chapters/{stem}.chapters.{ending}" for ending in ("txt", "vtt", "ffmeta")] if found.highlights else []
     made_from = hash_of(["chapters", 1, found.identity])
     put_all(ours, "chapters/", names, made_from, lambda: write_chapters(spans_of(found), duration_s, ours.path/"chapters", stem))
@@ -249,17 +256,18 @@ def publish_one(
     force: bool = False,                     # replace files that are not ours
 ) -> Products:
     "Write what was asked for of one detection."
-    found, ours = read_found(folder, recordings), OurFolder(folder, force)
-    remove_unfinished(folder)
-    if "clips" in kinds and "report.html" in ours.files: kinds = (*kinds, "report")  # one that is there shows the clips
-    products = Products(
-        folder, nothing=not found.highlights, clips=tuple(publish_clips(found, ours, exact)) if "clips" in kinds else (),
-        timelines=tuple(publish_timelines(found, ours)) if "timelines" in kinds else (),
-        chapters=tuple(publish_chapters(found, ours)) if "chapters" in kinds else (),
-        report=publish_report(found, ours) if "report" in kinds else None,
-        notice=youtube_notice(spans_of(found), found.record["recording"]["duration_s"]) if "chapters" in kinds and found.highlights else None)
-    for kind in kinds: ours.show("report.html" if kind == "report" else kind, key_of(found.highlights))
-    return products
+    with only_writer(folder):
+        found, ours = read_found(folder, recordings), OurFolder(folder, force)
+        remove_unfinished(folder)
+        if "clips" in kinds and "report.html" in ours.files: kinds = (*kinds, "report")  # one that is there shows the clips
+        products = Products(
+            folder, nothing=not found.highlights, clips=tuple(publish_clips(found, ours, exact)) if "clips" in kinds else (),
+            timelines=tuple(publish_timelines(found, ours)) if "timelines" in kinds else (),
+            chapters=tuple(publish_chapters(found, ours)) if "chapters" in kinds else (),
+            report=publish_report(found, ours) if "report" in kinds else None,
+            notice=youtube_notice(spans_of(found), found.record["recording"]["duration_s"]) if "chapters" in kinds and found.highlights else None)
+        for kind in kinds: ours.show("report.html" if kind == "report" else kind, key_of(found.highlights))
+        return products
 
 # %% ../nbs/05_publish.ipynb #bbb57f46
 KINDS = ("clips", "timelines", "chapters", "report")

@@ -38,7 +38,7 @@ import torch
 from tqdm import tqdm
 
 from .audio import log_mel, probe, write_recording
-from .core import FrontEnd, InputError, PrepareConfig, printable, remove_unfinished, require_folder, write_atomically
+from .core import FrontEnd, InputError, PrepareConfig, only_writer, printable, remove_unfinished, write_atomically
 from .data import write_record
 from .tracks import Pair, choose_pair, read_pair
 
@@ -704,7 +704,7 @@ def begin_folder(
     overwrite: bool,  # replace the clips that are there
 ) -> Path:            # where to make the clips: there, or beside it, where earlier ones stay until all new ones are made
     "Refuse a folder that already holds clips, unless they are to be replaced; those that were made of the same are gone on with."
-    note, clips = require_folder(out)/NOTE, clips_in(out)
+    note, clips = out/NOTE, clips_in(out)
     if is_made_of(out, making) and not overwrite: return out
     if clips and not note.exists():
         raise InputError(f"{out}: found {len(clips)} clips that `prepare` has not made, expected an empty folder; choose another")
@@ -774,15 +774,16 @@ def prepare(
     pairs = {p: choose_pair(p, mic, game_track, separate) for p in highlights}
     if progress: print("".join(f"{printable(str(pair))}\n" for pair in pairs.values() if "guess" in pair.why), end="")
     plans = [(p, times, game or p.resolve().parent.name or "game", pairs[p], config, front_end) for p, times in highlights.items()]
-    place = begin_folder(Path(out), json.dumps([[p.name, p.stat().st_size, times, *map(str, more)] for p, times, *more in plans]), overwrite)
-    jobs = [(p, times, place, *more) for p, times, *more in plans]
-    with one_thread(), tqdm(total=len(jobs), unit="recording", disable=not progress) as bar:
-        rows = []
-        for row in run_jobs(prepare_recording, jobs, workers):
-            rows.append(row); bar.update()
-    for folder in {clip.parent for clip in place.rglob("*.pt")} | {place}: remove_unfinished(folder)
-    if place != Path(out): replace_clips(Path(out), place)
-    return pd.DataFrame(rows)
+    with only_writer(out):
+        place = begin_folder(Path(out), json.dumps([[p.name, p.stat().st_size, times, *map(str, more)] for p, times, *more in plans]), overwrite)
+        jobs = [(p, times, place, *more) for p, times, *more in plans]
+        with one_thread(), tqdm(total=len(jobs), unit="recording", disable=not progress) as bar:
+            rows = []
+            for row in run_jobs(prepare_recording, jobs, workers):
+                rows.append(row); bar.update()
+        for folder in {clip.parent for clip in place.rglob("*.pt")} | {place}: remove_unfinished(folder)
+        if place != Path(out): replace_clips(Path(out), place)
+        return pd.DataFrame(rows)
 
 # %% ../nbs/00b_sessions.ipynb #45168815
 SESSION_CLIPS = PrepareConfig(lengths=((FrontEnd().frames(8), FrontEnd().frames(16), 1.0),), negative_s=16.0, match_lengths=True)  # suits synthetic sessions

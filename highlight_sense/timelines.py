@@ -8,10 +8,10 @@ __all__ = ['STANDARD_RATES', 'DROP_RATES', 'EDL_TRACKS', 'EDL_CHANNELS', 'OUT_CH
            'Cut', 'Footage', 'Reel', 'lay_cuts', 'lay_footage', 'lay_reel', 'otio_range', 'otio_clip', 'add_track',
            'track_title', 'channels_of', 'otio_timeline', 'make_timeline', 'edl_event', 'edl_text', 'node', 'xml_text',
            'fcp7_rate', 'fcp7_timecode', 'fcp7_sound', 'fcp7_picture', 'Channel', 'channels_in', 'fcp7_file',
-           'fcp7_cuts', 'fcp7_links', 'fcp7_clip', 'fcp7_track', 'fcp7_xml', 'fcpx_time', 'fcpx_asset', 'fcpx_sounds',
-           'fcpx_clip', 'fcpx_items', 'fcpxml', 'write_timelines', 'write_text', 'Chapter', 'room', 'list_chapters',
-           'youtube_title', 'youtube_chapters', 'youtube_notice', 'chapter_times', 'webvtt_chapters',
-           'ffmetadata_chapters', 'write_chapters']
+           'fcp7_links', 'fcp7_clip', 'fcp7_track', 'fcp7_xml', 'fcpx_time', 'fcpx_asset', 'fcpx_sounds', 'fcpx_clip',
+           'fcpx_items', 'fcpxml', 'write_timelines', 'write_text', 'Chapter', 'room', 'list_chapters', 'youtube_title',
+           'youtube_chapters', 'youtube_notice', 'chapter_times', 'webvtt_chapters', 'ffmetadata_chapters',
+           'write_chapters']
 
 # %% ../nbs/04b_timelines.ipynb #cec7febf
 import re
@@ -19,6 +19,7 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 from html import escape
 from math import floor, isfinite
 from pathlib import Path
@@ -178,6 +179,12 @@ class Reel:
     def frames(self) -> int:
         "The length of the reel."
         return self.cuts[-1].record + self.cuts[-1].frames
+
+    @cached_property
+    def places(self) -> dict[int, dict[int, int]]:
+        "By the number of a file, of those cuts that it has anything of: the number, from 1, and the place among them, which are its clips."
+        there = lambda footage: (number for number, cut in enumerate(self.cuts, 1) if footage.frames_of(cut))
+        return {footage.number: {number: place for place, number in enumerate(there(footage), 1)} for footage in self.footage}
 
     @property
     def title(self) -> str:
@@ -406,24 +413,18 @@ def fcp7_file(reel: Reel, footage: Footage) -> ET.Element:
     return node("file", [node("name", footage.file_name), node("pathurl", footage.url), fcp7_rate(reel), node("duration", footage.length),
                          fcp7_timecode(reel, footage.origin, footage.drop), node("media", media)], id=f"file-{footage.number}")
 
-
-def fcp7_cuts(reel: Reel, footage: Footage) -> list[int]:
-    "The numbers, from 1, of those cuts of which a file has anything: its clips."
-    return [number for number, cut in enumerate(reel.cuts, 1) if footage.frames_of(cut)]
-
 # %% ../nbs/04b_timelines.ipynb #841782f5
 def fcp7_links(reel: Reel, number: int) -> list[ET.Element]:  # `number` of the cut, from 1
     "What keeps the picture and the sounds of a highlight together."
-    there = [footage for footage in reel.footage if number in fcp7_cuts(reel, footage)]
-    place = {footage.number: 1 + fcp7_cuts(reel, footage).index(number) for footage in there}
+    place = {footage: clips[number] for footage, clips in reel.places.items() if number in clips}
     titles = list(dict.fromkeys((channel.footage.number, channel.track.number) for channel in channels_in(*reel.footage)))
     links = [node("link", [node("linkclipref", f"clipitem-v-{number}"), node("mediatype", "video"), node("trackindex", 1),
-                           node("clipindex", place[1])])] if any(footage.shown for footage in there) else []
+                           node("clipindex", place[1])])] if any(footage.shown and footage.number in place for footage in reel.footage) else []
     return links + [
         node("link", [node("linkclipref", f"clipitem-a{channel.lane}-{number}"), node("mediatype", "audio"), node("trackindex", channel.lane),
                       node("clipindex", place[channel.footage.number]),
                       node("groupindex", 1 + titles.index((channel.footage.number, channel.track.number)))])
-        for channel in channels_in(*reel.footage) if channel.footage in there]
+        for channel in channels_in(*reel.footage) if channel.footage.number in place]
 
 # %% ../nbs/04b_timelines.ipynb #767f8021
 def fcp7_clip(
@@ -433,7 +434,7 @@ def fcp7_clip(
 ) -> ET.Element:
     "A cut on one track, as far as its file goes."
     cut, footage = reel.cuts[number - 1], channel.footage if channel else reel.footage[0]
-    first = number == fcp7_cuts(reel, footage)[0] and (channel.index == 1 and not footage.shown if channel else True)
+    first = reel.places[footage.number][number] == 1 and (channel.index == 1 and not footage.shown if channel else True)
     kind = [node("mediatype", "audio"), node("trackindex", channel.index)] if channel else [node("mediatype", "video"), node("trackindex", 1)]
     frames = footage.frames_of(cut)
     return node("clipitem", [
@@ -447,7 +448,7 @@ def fcp7_clip(
 # %% ../nbs/04b_timelines.ipynb #cdbea283
 def fcp7_track(reel: Reel, channel: Channel | None) -> ET.Element:
     "All cuts of the picture (channel none) or of a channel."
-    clips = [fcp7_clip(reel, number, channel) for number in fcp7_cuts(reel, channel.footage if channel else reel.footage[0])]
+    clips = [fcp7_clip(reel, number, channel) for number in reel.places[channel.footage.number if channel else 1]]
     about = [node("enabled", "TRUE"), node("locked", "FALSE")]
     if not channel: return node("track", clips + about)
     track = node("track", [*clips, *about, node("outputchannelindex", 1 + channel.place % 2)],

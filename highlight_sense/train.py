@@ -37,8 +37,8 @@ from tqdm import tqdm
 
 import highlight_sense
 from .checkpoint import BEFORE, is_number, load_checkpoint, save_checkpoint, typed
-from .core import (NOTEBOOK_LENGTHS, FrontEnd, InputError, ModelConfig, TrainConfig, hash_file, printable, read_json,
-                                  remove_unfinished, require_folder, require_front_end, shown_url, table_cell, write_atomically)
+from .core import (NOTEBOOK_LENGTHS, FrontEnd, InputError, ModelConfig, TrainConfig, hash_file, only_writer, printable,
+                                  read_json, remove_unfinished, require_folder, require_front_end, shown_url, table_cell, write_atomically)
 from .data import highlights_of, load_index, load_record, measure_lengths, name_inside, read_clip, split_clips
 from .batches import ClipLoader, EvaluationPlans, TrainingPlans
 from .dataset_aug import HighlightSenseDataset, make_loader, pad_or_truncate, seed_of, set_epoch
@@ -491,33 +491,35 @@ def train(
 ) -> TrainState:
     "Train a model on a clip folder or a pack and leave a run folder behind."
     out = require_folder(out)
-    earlier = out if resume and (out/"config.json").exists() else from_run
-    if init and earlier: raise InputError(f"found --init {init}, expected none: the run in {earlier} has its own beginning; leave it out, or begin a new run")
-    resumed = load_record(out/"last.pt", "what `train` writes") if resume and (out/"last.pt").exists() else None
-    setting = new_setting(data, config, model_config, init) if earlier is None else earlier_setting(Path(earlier), data, config, resumed)
-    if not resume and any((out/name).exists() for name in ("best.pt", "last.pt")):
-        raise InputError(f"{out}: found an earlier run, expected a new folder; choose another one, or go on with it by --resume")
-    remove_unfinished(out)
-    config, model_config = setting.config, setting.model_config
-    known = None if setting.init is None else load_init(out/"last.pt" if resumed is not None else setting.init)  # which need not be there any more
-    if known: model_config = dataclasses.replace(known.config, mask_aware=model_config.mask_aware, level_free=model_config.level_free)
-    if config.recipe == "notebook": model_config = dataclasses.replace(model_config, **BEFORE)
-    device = pick_device(config.device)
-    index, unusable = load_index(setting.data, progress=progress)
-    report_unusable(unusable, len(index), out, progress)
-    require_same_clips(index, setting)
-    train_table, val_table = split_clips(index, config.split, config.val_split, config.seed)
-    if progress: print(split_line(train_table, val_table, config))
-    if resumed is None: write_setting(out, setting, train_table, val_table)
-    train_loader, val_loader = make_loaders(train_table, val_table, config, device)
-    torch.manual_seed(config.seed)
-    model = HighlightCRNN.from_config(model_config)
-    if known: model.load_state_dict(known.state_dict())
-    state = fit(model, train_loader, val_loader, config, out, progress, resumed)
-    save_figure(plot_history(state.history, state.best_epoch), out/"history.png")
-    save_evaluation(state.best, load_checkpoint(out/"best.pt")[0], val_table.path, config.max_frames, out)
-    if progress: print(*notices(state, config), sep="\n", end="")
-    return state
+    with only_writer(out):
+        earlier = out if resume and (out/"config.json").exists() else from_run
+        found = f"found --init {init}, expected none: the run in {earlier} has its own beginning"
+        if init and earlier: raise InputError(f"{found}; leave it out, or begin a new run")
+        resumed = load_record(out/"last.pt", "what `train` writes") if resume and (out/"last.pt").exists() else None
+        setting = new_setting(data, config, model_config, init) if earlier is None else earlier_setting(Path(earlier), data, config, resumed)
+        if not resume and any((out/name).exists() for name in ("best.pt", "last.pt")):
+            raise InputError(f"{out}: found an earlier run, expected a new folder; choose another one, or go on with it by --resume")
+        remove_unfinished(out)
+        config, model_config = setting.config, setting.model_config
+        known = None if setting.init is None else load_init(setting.init if resumed is None else out/"last.pt")  # it need not be there any more
+        if known: model_config = dataclasses.replace(known.config, mask_aware=model_config.mask_aware, level_free=model_config.level_free)
+        if config.recipe == "notebook": model_config = dataclasses.replace(model_config, **BEFORE)
+        device = pick_device(config.device)
+        index, unusable = load_index(setting.data, progress=progress)
+        report_unusable(unusable, len(index), out, progress)
+        require_same_clips(index, setting)
+        train_table, val_table = split_clips(index, config.split, config.val_split, config.seed)
+        if progress: print(split_line(train_table, val_table, config))
+        if resumed is None: write_setting(out, setting, train_table, val_table)
+        train_loader, val_loader = make_loaders(train_table, val_table, config, device)
+        torch.manual_seed(config.seed)
+        model = HighlightCRNN.from_config(model_config)
+        if known: model.load_state_dict(known.state_dict())
+        state = fit(model, train_loader, val_loader, config, out, progress, resumed)
+        save_figure(plot_history(state.history, state.best_epoch), out/"history.png")
+        save_evaluation(state.best, load_checkpoint(out/"best.pt")[0], val_table.path, config.max_frames, out)
+        if progress: print(*notices(state, config), sep="\n", end="")
+        return state
 
 
 def notices(state: TrainState, config: TrainConfig) -> list[str]:

@@ -365,6 +365,24 @@ def test_odd_numbers_and_names(healthy, tmp_path, words):
     told(*(places.get(word, word) for word in words))
 
 
+def test_two_of_one_rank(healthy, tmp_path):
+    "Clips are named by their ranks: two of the same would be one file."
+    shutil.copytree(healthy/"found", tmp_path/"found")
+    place = tmp_path/"found"/"stream"/"highlights.json"
+    record = json.loads(place.read_text())
+    place.write_text(json.dumps({**record, "highlights": 2 * record["highlights"][:1]}))
+    assert "two highlights of one rank" in told("publish", tmp_path/"found")
+
+
+def test_long_names(healthy, tmp_path):
+    "A recording with as long a name as there can be is found, and so are its products."
+    stream = tmp_path/f"{'ж' * 125}.mka"
+    shutil.copy(healthy/"stream.mka", stream)
+    told("detect", healthy/"model.pt", stream, "-o", tmp_path/"found", "--top", 1, code=0)
+    told("publish", tmp_path/"found", code=0)
+    assert (tmp_path/"found"/stream.stem/"timelines"/f"{'ж' * 100}.edl").exists()
+
+
 def test_what_is_not_ours_stays(healthy, tmp_path):
     "Files of others where an export, an unfinished pack or clips are to be."
     (tmp_path/"notes.bin").write_text("precious")
@@ -381,12 +399,12 @@ def test_what_is_not_ours_stays(healthy, tmp_path):
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes here")
-@pytest.mark.parametrize("name", ["labels.csv", "found/highlights.json", "run/config.json"])
+@pytest.mark.parametrize("name", ["labels.csv", "stream.mka", "found/highlights.json", "run/config.json"])
 def test_pipes(healthy, tmp_path, name):
     "Nobody waits for a pipe that nobody writes to."
     (tmp_path/name).parent.mkdir(parents=True, exist_ok=True)
     os.mkfifo(tmp_path/name)
-    calls = {"labels.csv": ("evaluate", healthy/"model.pt", healthy/"stream.mka", "--labels", tmp_path/name),
+    calls = {"labels.csv": ("evaluate", healthy/"model.pt", healthy/"stream.mka", "--labels", tmp_path/name), "stream.mka": ("info", tmp_path/name),
              "found/highlights.json": ("publish", tmp_path/"found"), "run/config.json": ("train", "-o", tmp_path/"again", "--from-run", tmp_path/"run")}
     told(*calls[name])
 

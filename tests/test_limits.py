@@ -17,6 +17,7 @@ import torch
 from commands import RATE_HZ, TRAINING, small_model, told, write_clips, write_stream
 
 from highlight_sense.audio import write_recording
+from highlight_sense.core import only_writer
 
 SECONDS = 8
 TIMES_S = np.arange(SECONDS * RATE_HZ) / RATE_HZ
@@ -190,6 +191,19 @@ def test_interrupted(healthy, tmp_path, monkeypatch, verb, module, name):
         said = told(*words, code=130).splitlines()[-1]
     assert said.startswith("highlight-sense: stopped; ") and ("goes on" in said or "begins anew" in said)
     if verb != "demo": told(*words, code=0)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="folders cannot be locked there")
+def test_two_at_a_time(healthy, tmp_path):
+    "While one process writes into a folder, others are told so and leave it as it is."
+    shutil.copytree(healthy/"found", tmp_path/"found")
+    before, new = contents(tmp_path/"found"), tmp_path/"new"
+    with only_writer(tmp_path/"found"/"stream"), only_writer(new):
+        for words in (("detect", healthy/"model.pt", healthy/"stream.mka", "-o", tmp_path/"found", "--top", 1), ("publish", tmp_path/"found"),
+                      ("train", healthy/"clips", "-o", new, *TRAINING), ("train", healthy/"clips", "-o", new, "--resume", *TRAINING),
+                      ("prepare", healthy/"stream.mka", "--labels", healthy/"labels.csv", "-o", new, "--negative-s", 1, "--lengths", 43, 86, 1)):
+            assert "another process that writes here" in told(*words)
+    assert contents(tmp_path/"found") == before and not new.exists()
 
 
 def test_missing_inputs(healthy, tmp_path):

@@ -49,7 +49,7 @@ def write_clips(root: Path, number: int) -> Path:
 
 def contents(pack: Path) -> dict[str, str]:
     "The digests of a pack's parts."
-    assert {path.name for path in pack.iterdir()} - {"lock", "source.json"} == set(PARTS)  # those two stay where a kill fell behind the renaming
+    assert {path.name for path in pack.iterdir()} - {"source.json"} == set(PARTS)  # which stays where a kill fell behind the renaming
     return {name: hash_file(pack/name) for name in PARTS}
 
 
@@ -147,7 +147,7 @@ def test_two_processes(many, place):
         left = list_clips(place/"two"/"clips")
         for consume in ([], ["--consume"]):
             code, complaint = call("pack", *arguments[:1], "-o", arguments[1], *consume)
-            assert code == 2 and "another process is packing here, expected none; wait" in complaint
+            assert code == 2 and "another process that writes here, expected none; wait" in complaint
         assert sizes == [(path.name, path.stat().st_size) for path in sorted(growing.iterdir())] and 0 < len(left) < 90
         assert left == list_clips(place/"two"/"clips")
         (place/"two"/"go").touch()
