@@ -152,7 +152,7 @@ def change_each(
         if noisy: padding[:] = changed.max() + torch.from_numpy(rng.normal(size=padding.shape)).to(mel)
     return specs
 
-
+# %% ../nbs/03a_audit.ipynb #6a4f8fcb
 @dataclass(frozen=True)
 class Listener:
     "A model that is asked about clips again and again."
@@ -334,7 +334,7 @@ def judge_joint(what: str, before: np.ndarray, after: np.ndarray, threshold: flo
     details = f"each probability moves by {change:.3f}, {flips:.1%} of decisions flip"
     taken = "a highlight" if shift > 0 else "something else than a highlight"
     return Finding(what, "mean change of the probability", shift, limit=JOINT_LIMIT, **judged(
-        abs(shift) > JOINT_LIMIT, f"it takes one for {taken}: {details}", f"means nothing to it: {details}"))
+        abs(shift) > JOINT_LIMIT, f"it takes one for {taken}: {details}", f"means little to it: {details}"))
 
 # %% ../nbs/03a_audit.ipynb #2db9cd04
 def band_statistics(
@@ -460,7 +460,7 @@ def audit(
         with write_atomically(Path(out)/"audit.json") as beside: beside.write_text(text, encoding="utf-8")
     return result
 
-
+# %% ../nbs/03a_audit.ipynb #2ef7ba6c
 def draw_clips(index: pd.DataFrame, most: int, seed: int = 0) -> pd.DataFrame:
     "At most so many clips, both classes in their shares, and one of each at least."
     if len(index) <= most: return index

@@ -48,7 +48,7 @@ def divide_pair(wanted: int, positive: int, negative: int, rng: np.random.Genera
     "Where a positive and a negative, of so many frames each, that shall be equally long have their joints; the positive in one piece where it can be."
     return divide(wanted, min(positive, negative), rng, positive if positive <= negative else None)
 
-
+# %% ../nbs/01a_batches.ipynb #b97a1754
 class TrainingPlans:
     "The batches of an epoch: as many positives as negatives, of the same lengths."
     def __init__(
@@ -118,7 +118,7 @@ def drawn_by_name(index: pd.DataFrame, values: np.ndarray) -> np.ndarray:  # (N,
     places[np.lexsort((index.frames, index.path.map(name_number)))] = np.arange(len(index))
     return np.sort(values)[(2 * places + 1) * len(values) // (2 * len(index))]
 
-
+# %% ../nbs/01a_batches.ipynb #4dd04515
 class EvaluationPlans:
     "Every clip once, the short ones first."
     def __init__(
@@ -190,7 +190,7 @@ class ClipReader:
         mels = self.packs[place].mels
         return ClipFrames(mels.dtype, mels.shape[1:], partial(self.packs[place].copy, name))
 
-
+# %% ../nbs/01a_batches.ipynb #6ce8b8df
 ROUND = 32  # frames: a network that meets the same few shapes again and again finds everything ready for them, memory above all
 ROUND_ON_GPU = 128  # where every shape is recorded once (`Replay` in 02_model), which takes as long as thirty steps
 

@@ -117,7 +117,7 @@ def typed(kind: type, values: dict) -> object:
         if not fits(getattr(made, name), wanted): raise TypeError(f"{name} {getattr(made, name)!r}")
     return made
 
-
+# %% ../nbs/02a_checkpoint.ipynb #8b8a5925
 def require_facts(info: CheckpointInfo) -> None:
     "Raise `ValueError` or `TypeError` where what a file says about its network cannot be."
     whole = lambda value, least, most: type(value) is int and least <= value <= most
@@ -138,7 +138,7 @@ def require_shapes(config: ModelConfig, weights: dict[str, torch.Tensor]) -> Non
     with torch.device("meta"): wanted = HighlightCRNN.from_config(config).state_dict()
     if {name: value.shape for name, value in wanted.items()} != {name: value.shape for name, value in weights.items()}: raise ValueError("other shapes")
 
-
+# %% ../nbs/02a_checkpoint.ipynb #e41eb0dd
 def checkpoint_info(
     record: dict,                           # the file's content
     weights: dict[str, torch.Tensor],       # under our names

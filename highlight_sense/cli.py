@@ -21,7 +21,7 @@ from typing import Annotated, Literal, NoReturn
 
 import tyro
 
-from . import __version__
+import highlight_sense
 from .core import DetectConfig, FrontEnd, InputError, PrepareConfig, TrainConfig, hash_file, printable, shown_url
 
 
@@ -129,7 +129,7 @@ def same_or_not(path: Path, other: Path) -> str:
     if digests[0] == digests[1]: return f"{path} and {other} are the same file, SHA-256 {digests[0]}"
     return f"{path} and {other} differ: SHA-256 {' and '.join(digests)}"
 
-
+# %% ../nbs/07_cli.ipynb #27b35a94
 def evaluate(
     checkpoint: Checkpoint,
     data: argument(tuple[Path, ...], "DATA", "Clip folder or pack; or, with --labels, recordings and folders of them."),
@@ -206,7 +206,7 @@ def detect(
     detection.detect(checkpoint, recordings, out, config, mic=mic, game=game, separate=separate, force=force)
     print(f"next: highlight-sense publish {out}")
 
-
+# %% ../nbs/07_cli.ipynb #fa9c5f10
 def publish(
     out: argument(Path, "OUT", "Folder that `detect` wrote."),
     clips: flag("Cut a clip for each highlight: all tracks, without encoding again, from key frame to key frame.") = False,
@@ -322,7 +322,7 @@ def deferred(verb: Callable) -> Callable:
 
 def parse(arguments: list[str] | None) -> Callable[[], None]:
     "The verb that was asked for, with its arguments; bad usage ends the process with one line."
-    if (sys.argv[1:] if arguments is None else arguments) == ["--version"]: return functools.partial(print, f"highlight-sense {__version__}")
+    if (sys.argv[1:] if arguments is None else arguments) == ["--version"]: return functools.partial(print, f"highlight-sense {highlight_sense.__version__}")
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):

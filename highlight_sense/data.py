@@ -291,7 +291,7 @@ def member_of(archive: zipfile.ZipFile, name: str) -> bytes:
     if size > LARGEST_MEMBER: raise Inflated(f"{size} bytes when unpacked")
     return archive.read(name)
 
-
+# %% ../nbs/00_data.ipynb #1f599608
 def require_plain(file: BinaryIO) -> None:
     "Raise `Inflated` where a file of `torch.save`, which compresses nothing, would become larger when it is read."
     size = file.seek(0, os.SEEK_END)
@@ -315,7 +315,7 @@ def require_own_numbers(record: object) -> None:
             if value.numel() * value.element_size() > value.untyped_storage().nbytes():
                 raise Inflated(f"numbers for less than a tensor of shape {tuple(value.shape)}")
 
-
+# %% ../nbs/00_data.ipynb #39c4b0ea
 def load_record(
     path: str | Path,  # a .pt file, or archive.zip::member
     expected: str,     # what it should be, for the error
@@ -433,7 +433,7 @@ def read_rows(path: Path) -> list[dict]:
     if len({row["clip"] for row in rows}) < len(rows): raise ValueError("a clip that is there twice")
     return rows
 
-
+# %% ../nbs/00_data.ipynb #9e1fdb11
 @lru_cache(maxsize=4)
 def open_once(path: Path, changed_ns: int) -> Pack:
     "A pack whose parts agree with each other."
@@ -615,7 +615,7 @@ def scan_clips(
     unusable = [str(row) for row in rows if isinstance(row, InputError)]
     return pd.DataFrame([row for row in rows if isinstance(row, dict)], columns=COLUMNS), unusable
 
-
+# %% ../nbs/00_data.ipynb #1e4b2fe1
 MAX_UNUSABLE = 0.05  # share of unusable clips above which to stop
 
 

@@ -143,7 +143,7 @@ def add_up_slopes(maps, grad, kept, out, height, frames, channels, rows: constex
     tl.store(out + place, tl.sum(total, 0), mask=c < channels)
     tl.store(out + place + channels, tl.sum(weighed, 0), mask=c < channels)
 
-
+# %% ../nbs/01b_kernels.ipynb #6b6def18
 @jit
 def spread_slopes(maps, grad, kept, scale, slope, offset, mask, out, height, frames, channels, by_clip, moving: constexpr, masked: constexpr,
                   down: constexpr, along: constexpr, T: constexpr, C: constexpr):
@@ -177,7 +177,7 @@ def spread_slopes(maps, grad, kept, scale, slope, offset, mask, out, height, fra
                 value += moved
             tl.store(out + at, value.to(out.dtype.element_ty), mask=there)
 
-
+# %% ../nbs/01b_kernels.ipynb #6ff45096
 def slopes_of(
     maps: torch.Tensor,      # (B, C, n_mels, T), channels last
     grad: torch.Tensor,      # of what was pooled, channels last
@@ -249,7 +249,7 @@ def retreat(grad, carried, product, before, opened, new, part, by_gates, by_prod
     tl.store(by_gates + three + 2 * hidden, to_content, mask=inside); tl.store(by_product + three + 2 * hidden, (to_content * reset).to(kind), mask=inside)
     tl.store(carried + i, arriving * update, mask=inside)
 
-
+# %% ../nbs/01b_kernels.ipynb #dd346e7b
 VALUES = 256  # of a program
 
 

@@ -94,7 +94,7 @@ def sync(file: BinaryIO) -> None:
     file.flush()
     os.fsync(file.fileno())
 
-
+# %% ../nbs/00c_pack.ipynb #21c6b671
 class PackWriter:
     "The files of a pack that is being written, from where an earlier run was stopped."
     def __init__(

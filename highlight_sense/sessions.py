@@ -697,7 +697,7 @@ def is_made_of(folder: Path, making: str) -> bool:
     note = folder/NOTE
     return note.is_file() and note.read_text(encoding="utf-8", errors="replace") == making
 
-
+# %% ../nbs/00b_sessions.ipynb #1d891104
 def begin_folder(
     out: Path,        # clip folder
     making: str,      # all that its clips depend on

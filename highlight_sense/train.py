@@ -346,7 +346,7 @@ def require_numbers(state: TrainState, most: int) -> None:
     raise InputError(f"found {most} batches in a row whose loss or gradient is not finite, expected numbers; "
                      "begin again with a lower learning rate or --precision fp32; earlier epochs are in the run folder")
 
-
+# %% ../nbs/03_train.ipynb #3bd5bf6f
 def describe_epoch(state: TrainState, measured: Evaluation) -> dict:
     "A row of the history."
     tally = {name: float(value) for name, value in state.tally.items()}
@@ -418,7 +418,7 @@ def restore_optimizer(state: TrainState, optimizer: dict, schedule: dict, scaler
     require(all(map(is_number, scaler.values())) and scaler["scale"] > 0, "scaler")
     state.scaler.load_state_dict(scaler)
 
-
+# %% ../nbs/03_train.ipynb #dc3ef4c8
 def restore_course(state: TrainState, training: dict) -> None:
     "What was measured so far, and the states of random generators."
     history, best, tally, random = (training[name] for name in ("history", "best", "tally", "random"))
@@ -521,7 +521,7 @@ def train(
         if progress: print(*notices(state, config), sep="\n", end="")
         return state
 
-
+# %% ../nbs/03_train.ipynb #a6f224c9
 def notices(state: TrainState, config: TrainConfig) -> list[str]:
     "What somebody should know of a training that has ended."
     precision, clips = state.best.metrics["precision"] or 0.0, state.best.metrics["clips"]
@@ -529,7 +529,7 @@ def notices(state: TrainState, config: TrainConfig) -> list[str]:
     found = f"the one that was chosen reaches {precision:.2f} on {clips} clips"
     return [f"no threshold picks validation clips with a precision of {config.least_precision:g}; {found}\n"]
 
-# %% ../nbs/03_train.ipynb #a6f224c9
+# %% ../nbs/03_train.ipynb #7bc3a87c
 @dataclass(frozen=True)
 class Setting:
     "What a run is made of."
@@ -549,7 +549,7 @@ def new_setting(data: str | Path | None, config: TrainConfig, model_config: Mode
 
 LARGEST_NETWORK = 2**30  # weights; ours has six million
 
-
+# %% ../nbs/03_train.ipynb #b304c317
 def earlier_setting(run: Path, data: str | Path | None, asked: TrainConfig, resumed: dict | None) -> Setting:
     "Of a run that is gone on with or repeated; what is asked for beside it must be what it had."
     try:
@@ -577,7 +577,7 @@ def load_init(path: Path) -> HighlightCRNN:
     require_front_end(info.front_end or FrontEnd(n_mels=info.config.n_mels), FrontEnd(), str(path))
     return network
 
-# %% ../nbs/03_train.ipynb #7bc3a87c
+# %% ../nbs/03_train.ipynb #c92bf171
 def fingerprint_of(index: pd.DataFrame, data: Path) -> str:
     "A short name for clips, the same wherever they lie, in files or a pack: their names, classes, recordings, lengths and log-mels in half precision."
     rows = zip((name_inside(path, data) for path in index.path), index.label.tolist(), index.group, index.frames.tolist(), index.crc32.tolist())
@@ -589,7 +589,7 @@ def require_same_clips(index: pd.DataFrame, setting: Setting) -> None:
     if setting.fingerprint is None or fingerprint_of(index, setting.data) == setting.fingerprint: return
     raise InputError(f"{setting.data}: found other clips than the run was begun with, expected the same; put them back, or begin a new run")
 
-
+# %% ../nbs/03_train.ipynb #ddc10a28
 def write_setting(out: Path, setting: Setting, train_table: pd.DataFrame, val_table: pd.DataFrame) -> None:
     "Write what a run is made of: settings, clips and versions, and the split."
     sides = {"training": train_table, "validation": val_table}
