@@ -5,12 +5,13 @@
     python benchmarks/recipes.py clips/train clips/test runs --seeds 0 1 2 --positives all 200 100 50
     python benchmarks/recipes.py clips/train clips/test runs --recipes default --positives 100 --change no-mixup constant shift stripes curves
     python benchmarks/recipes.py clips/train clips/test runs --recipes default --positives 100 --change padded      # beside the same from packs
+    python benchmarks/recipes.py clips/others clips/test begun --recipes default --positives 50 --init runs/default-all-{seed}/last.pt
 
 A run is a recipe, perhaps with one thing changed, a seed and a number of positives (whole recordings, drawn by the seed until they hold so many). Each leaves
 `last.pt` and `best.pt` in its folder and a line in `runs/results.jsonl`, with the logits of the last epoch; a run that was stopped goes on after the last epoch
 that it finished, one that has its line is not done again. The table at the end is of all lines. `benchmarks/recipes.jsonl`,
 `recipes-short.jsonl` and `recipes-gpu.jsonl` have the lines that RESULTS.md speaks of: with a copy of one as `runs/results.jsonl`, this goes on.
-Other --epochs want another folder.
+Other --epochs, and another --init, want another folder.
 """
 import argparse
 import itertools
@@ -88,7 +89,7 @@ def score(labels: np.ndarray, logits: np.ndarray, scaling: tuple[float, float], 
 
 
 def run(recipe: str, change: str | None, seed: int, positives: int | None, epochs: int, sides: tuple[pd.DataFrame, pd.DataFrame], out: Path,
-        device: torch.device) -> dict:
+        device: torch.device, init: Path | None = None) -> dict:
     "One training, or the rest of one, measured on the held-out clips after every epoch, or, with the notebook's recipe, at its best and at its end."
     if change and recipe == "notebook": raise SystemExit(f"found the notebook's recipe and --change {change}, expected the default recipe; leave one out")
     size = 32 if recipe == "notebook" else None
@@ -106,12 +107,14 @@ def run(recipe: str, change: str | None, seed: int, positives: int | None, epoch
     watch = Watch(out/"rows.jsonl", config, model_config, held_loader, device, precision)
     torch.manual_seed(seed)
     resumed = load_record(out/"last.pt", "what this script writes") if (out/"last.pt").exists() else None
-    model, rate = HighlightCRNN.from_config(model_config), (lambda *_: 1.0) if change == "constant" else training.rate_at
+    model = HighlightCRNN.from_config(model_config)
+    if init: model.load_state_dict(training.load_init(init).state_dict())
+    rate = (lambda *_: 1.0) if change == "constant" else training.rate_at
     with patch.object(training, "rate_at", rate): fit(model, train_loader, val_loader, config, out, False, resumed, watch)
     inside = peaks_inside(model.eval(), sides[1].path[sides[1].label == 1], config.max_frames, precision)
     return {"recipe": recipe, "change": change, "seed": seed, "positives": positives, "training": [len(train_table), int(train_table.label.sum())],
-            "validation": [len(val_table), int(val_table.label.sum())], "machine": machine(device), "config": asdict(config), "rows": watch.rows(),
-            "peak_inside": inside and inside[0]}
+            "validation": [len(val_table), int(val_table.label.sum())], "init": init and init.parent.name, "machine": machine(device),
+            "config": asdict(config), "rows": watch.rows(), "peak_inside": inside and inside[0]}
 
 
 @dataclass
@@ -186,6 +189,7 @@ def main() -> None:
     parser.add_argument("--positives", nargs="+", default=["all"], help="numbers, or all")
     parser.add_argument("--change", nargs="+", default=[None], choices=list(CHANGES), help="with one thing changed")
     parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--init", help="checkpoint to begin with; {seed} in its name stands for the seed")
     parser.add_argument("--device", default="auto")
     chosen = parser.parse_args()
     device, results = pick_device(chosen.device), chosen.out/"results.jsonl"
@@ -197,7 +201,8 @@ def main() -> None:
         for recipe, change, seed in itertools.product(chosen.recipes, chosen.change, chosen.seeds):
             if any((line["recipe"], line["change"], line["seed"], line["positives"]) == (recipe, change, seed, positives) for line in lines): continue
             name = "-".join(str(part) for part in (recipe, change, positives or "all", seed) if part is not None)
-            lines.append(run(recipe, change, seed, positives, chosen.epochs, sides, chosen.out/name, device))
+            init = chosen.init and Path(chosen.init.format(seed=seed))
+            lines.append(run(recipe, change, seed, positives, chosen.epochs, sides, chosen.out/name, device, init))
             with open(results, "a") as file: file.write(json.dumps(lines[-1]) + "\n")
     print(table(lines))
 
