@@ -878,7 +878,7 @@ def evaluate_recordings(
         if out is None: return metrics
         for one in found:
             picture = plot_events(truth[one.name], rows(one.highlights), one.scores.duration_s, one.name, (one.scores.times_s, one.scores.curve))
-            with OurFolder(one.folder).writing("evaluation.png", hash_of(metrics)) as path: save_figure(picture, path)
-        with OurFolder(place).writing("metrics.json", hash_of(metrics)) as path, write_atomically(path) as beside:
+            with only_writer(one.folder), OurFolder(one.folder).writing("evaluation.png", hash_of(metrics)) as path: save_figure(picture, path)
+        with only_writer(place), OurFolder(place).writing("metrics.json", hash_of(metrics)) as path, write_atomically(path) as beside:
             beside.write_text(json.dumps(metrics, indent=2) + "\n")
     return metrics

@@ -27,7 +27,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from .core import (FrontEnd, InputError, ahead, hash_file, only_writer, printable, read_json, remove_unfinished, require_folder,
+from .core import (FrontEnd, InputError, ahead, hash_file, named, only_writer, printable, read_json, remove_unfinished, require_folder,
                                   write_atomically)
 from .data import (KAGGLE_HANDLE, LARGEST_MEMBER, PACK_VERSION, Pack, by_label, clip_place, clip_row, fetch_dataset, half_frames, is_pack,
                                   list_clips, name_inside, name_of, newest_version, open_archive, open_dataset, open_pack, read_clip,
@@ -379,7 +379,7 @@ def pack_clips(
     if is_pack(out): remove_note(Path(out))
     out = require_new(require_folder(out))
     part = out.with_name(out.name + ".part")
-    with only_packer(part):
+    with only_packer(part), named(part):
         require_new(out)  # another process may have finished it just now
         unusable = grow(part, open_source(source, part, consume), consume, threads, progress)
         os.replace(part, out)

@@ -44,7 +44,9 @@ class Found:
     @property
     def stem(self) -> str:
         "What the names of timelines and chapters begin with: that of the folder, as much of it as leaves room for their endings."
-        return self.folder.name.encode("utf-8", "surrogateescape")[:200].decode("utf-8", "ignore")
+        stem = self.folder.name
+        while len(os.fsencode(stem)) > 200: stem = stem[:-1]
+        return stem
 
     @property
     def highlights(self) -> list[dict]:

@@ -182,7 +182,7 @@ class Reel:
 
     @cached_property
     def places(self) -> dict[int, dict[int, int]]:
-        "By the number of a file, of those cuts that it has anything of: the number, from 1, and the place among them, which are its clips."
+        "By the number of a file: the cuts that it has anything of, by their numbers from 1, and which of its clips each is."
         there = lambda footage: (number for number, cut in enumerate(self.cuts, 1) if footage.frames_of(cut))
         return {footage.number: {number: place for place, number in enumerate(there(footage), 1)} for footage in self.footage}
 
