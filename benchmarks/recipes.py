@@ -10,7 +10,8 @@
 A run is a recipe, perhaps with one thing changed, a seed and a number of positives (whole recordings, drawn by the seed until they hold so many). Each leaves
 `last.pt` and `best.pt` in its folder and a line in `runs/results.jsonl`, with the logits of the last epoch; a run that was stopped goes on after the last epoch
 that it finished, one that has its line is not done again. The table at the end is of all lines. `benchmarks/recipes.jsonl`,
-`recipes-short.jsonl`, `recipes-begun.jsonl` and `recipes-gpu.jsonl` have the lines that RESULTS.md speaks of: with a copy of one as `runs/results.jsonl`, this goes on.
+`recipes-short.jsonl`, `recipes-begun.jsonl` and `recipes-gpu.jsonl` have the lines that RESULTS.md speaks of: with a copy of one as
+`runs/results.jsonl`, this goes on.
 Other --epochs, and another --init, want another folder.
 """
 import argparse
