@@ -109,7 +109,7 @@ def run(recipe: str, change: str | None, seed: int, positives: int | None, epoch
     torch.manual_seed(seed)
     resumed = load_record(out/"last.pt", "what this script writes") if (out/"last.pt").exists() else None
     model = HighlightCRNN.from_config(model_config)
-    if init: model.load_state_dict(training.load_init(init).state_dict())
+    if init and resumed is None: model.load_state_dict(training.load_init(init).state_dict())
     rate = (lambda *_: 1.0) if change == "constant" else training.rate_at
     with patch.object(training, "rate_at", rate): fit(model, train_loader, val_loader, config, out, False, resumed, watch)
     inside = peaks_inside(model.eval(), sides[1].path[sides[1].label == 1], config.max_frames, precision)

@@ -131,9 +131,9 @@ def lock(place: int, folder: Path) -> bool:
     try: return os.path.samestat(os.fstat(place), folder.stat())
     except FileNotFoundError: return False
 
-
+# %% ../nbs/00_core.ipynb #8661bd68
 @contextmanager
-def only_writer(folder: str | Path) -> Iterator[None]:
+def only_writer(folder: str | Path) -> Iterator[Path]:
     "For the length of a block, be the only process that writes into a folder, which is made for it; if it is empty at the end, it goes again."
     folder = require_folder(folder)
     made = [place for place in (folder, *folder.parents) if not place.exists()]
@@ -144,7 +144,7 @@ def only_writer(folder: str | Path) -> Iterator[None]:
             _held.add(place)
             if not lock(place, folder):
                 raise InputError(f"{folder}: found another process that writes here, expected none; wait until it has finished, or choose another name")
-        try: yield
+        try: yield folder
         finally:
             for empty in made:
                 with suppress(OSError): empty.rmdir()

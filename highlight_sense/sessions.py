@@ -774,15 +774,15 @@ def prepare(
     pairs = {p: choose_pair(p, mic, game_track, separate) for p in highlights}
     if progress: print("".join(f"{printable(str(pair))}\n" for pair in pairs.values() if "guess" in pair.why), end="")
     plans = [(p, times, game or p.resolve().parent.name or "game", pairs[p], config, front_end) for p, times in highlights.items()]
-    with only_writer(out):
-        place = begin_folder(Path(out), json.dumps([[p.name, p.stat().st_size, times, *map(str, more)] for p, times, *more in plans]), overwrite)
+    with only_writer(out) as out:
+        place = begin_folder(out, json.dumps([[p.name, p.stat().st_size, times, *map(str, more)] for p, times, *more in plans]), overwrite)
         jobs = [(p, times, place, *more) for p, times, *more in plans]
         with one_thread(), tqdm(total=len(jobs), unit="recording", disable=not progress) as bar:
             rows = []
             for row in run_jobs(prepare_recording, jobs, workers):
                 rows.append(row); bar.update()
         for folder in {clip.parent for clip in place.rglob("*.pt")} | {place}: remove_unfinished(folder)
-        if place != Path(out): replace_clips(Path(out), place)
+        if place != out: replace_clips(out, place)
         return pd.DataFrame(rows)
 
 # %% ../nbs/00b_sessions.ipynb #45168815

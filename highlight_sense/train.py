@@ -490,8 +490,7 @@ def train(
     from_run: str | Path | None = None,         # run folder to repeat
 ) -> TrainState:
     "Train a model on a clip folder or a pack and leave a run folder behind."
-    out = require_folder(out)
-    with only_writer(out):
+    with only_writer(out) as out:
         earlier = out if resume and (out/"config.json").exists() else from_run
         found = f"found --init {init}, expected none: the run in {earlier} has its own beginning"
         if init and earlier: raise InputError(f"{found}; leave it out, or begin a new run")
