@@ -98,11 +98,11 @@ def finish(device: torch.device) -> None:
 
 def system_memory(run: Callable[[], float]) -> Callable[[], float]:
     "The same without `keep_memory`, which the notebook does not have either; what was kept until now is given back."
-    libc, trim_threshold, mmap_threshold, most_mmaps = ctypes.CDLL("libc.so.6"), -1, -3, -4
+    libc, trim_threshold, mmap_threshold, most_mmaps, most_arenas = ctypes.CDLL("libc.so.6"), -1, -3, -4, -8
 
     def with_it() -> float:  # where glibc's own adjustment arrives once a buffer of 32 MiB was freed; its first values would cost more page faults
         libc.malloc_trim(0)
-        for name, value in ((trim_threshold, 64 * 2**20), (mmap_threshold, 32 * 2**20), (most_mmaps, 65536)): libc.mallopt(name, value)
+        for name, value in ((trim_threshold, 64 * 2**20), (mmap_threshold, 32 * 2**20), (most_mmaps, 65536), (most_arenas, 0)): libc.mallopt(name, value)
         try: return run()
         finally: libc.malloc_trim(0); keep_memory()
     return with_it

@@ -440,6 +440,8 @@ def open_once(path: Path, changed_ns: int) -> Pack:
     try:
         known = read_json(path/"pack.json")
         if known["version"] != PACK_VERSION: raise ValueError(f"version {known['version']}")
+        for name in ("index.jsonl", "mels.npy"):
+            if not (path/name).is_file(): raise ValueError(f"no file {name}")  # opening a pipe would wait for somebody who writes to it
         if known["index_sha256"] != hash_file(path/"index.jsonl"): raise ValueError("an index that was changed")
         file = open(path/"mels.npy", "rb", buffering=0)
         pack = Pack(path, FrontEnd(**known["front_end"]), read_rows(path/"index.jsonl"), file, *map_frames(file))

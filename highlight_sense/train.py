@@ -89,8 +89,8 @@ def keep_memory() -> bool:
     "Have glibc keep freed buffers for the next ones, for the rest of the process; False where there is no glibc."
     try: mallopt = ctypes.CDLL("libc.so.6").mallopt
     except (OSError, AttributeError): return False
-    trim_threshold, most_mmaps = -1, -4  # M_TRIM_THRESHOLD and M_MMAP_MAX in malloc.h; -1 is no trimming at all, any number would end at 2 GB
-    return bool(mallopt(trim_threshold, -1) and mallopt(most_mmaps, 0))
+    trim_threshold, most_mmaps, most_arenas = -1, -4, -8  # M_TRIM_THRESHOLD, M_MMAP_MAX and M_ARENA_MAX in malloc.h
+    return bool(mallopt(trim_threshold, -1) and mallopt(most_mmaps, 0) and mallopt(most_arenas, 1))  # -1: no trimming at all; any number would end at 2 GB
 
 
 def give_back_memory() -> None:

@@ -118,9 +118,9 @@ def die_at(n, after=False, names=("replace",)):  # at the n-th call of these fun
 '''
 
 
-def launch(script: str, *arguments: object) -> object:
+def launch(script: str, *arguments: object, timeout_s: float = 600) -> object:
     "Run a script that begins such processes; `json.loads(sys.argv[1])` are its arguments, and what it prints as JSON is the result."
     command = [sys.executable, "-c", LAUNCHER + script, json.dumps(arguments, default=str)]
-    ended = subprocess.run(command, text=True, capture_output=True, timeout=600, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    ended = subprocess.run(command, text=True, capture_output=True, timeout=timeout_s, env={**os.environ, "OMP_NUM_THREADS": "1"})
     assert ended.returncode == 0, ended.stderr[-2000:]
     return json.loads(ended.stdout)

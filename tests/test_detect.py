@@ -410,9 +410,9 @@ def products_in(out: Path) -> dict[str, bytes]:
 
 
 @pytest.fixture(scope="module")
-def ended(brief, place) -> dict[str, list[int]]:
+def ended(brief, place, times) -> dict[str, list[int]]:
     "How runs of the short recording ended that were killed or found no room; their output is in folders of these names and numbers."
-    moments = np.random.default_rng(3).uniform(0.05, 0.95, 6).round(3).tolist()
+    moments = np.random.default_rng(3).uniform(0.05, 0.95, times * 6).round(3).tolist()
     return launch('''
 import resource
 import torch
@@ -433,12 +433,13 @@ while 0 not in ended["file"]:
     ended["file"].append(status(run("file", n, lambda: die_at(n + 1))))
 ended["limit"] = [status(run("limit", limit, lambda: tighten(limit))) for limit in limits]
 print(json.dumps(ended))
-''', brief[0], place/"ended", moments, LIMITS_BYTES)
+''', brief[0], place/"ended", moments, LIMITS_BYTES, timeout_s=times * 600)
 
 
 LIMITS_BYTES = [2000, 100]
 
 
+@pytest.mark.long
 @needs_fork
 @pytest.mark.parametrize("how", ["moment", "file"])
 def test_killed_at_any_moment(how, brief, ended, place):

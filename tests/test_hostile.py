@@ -399,14 +399,17 @@ def test_what_is_not_ours_stays(healthy, tmp_path):
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes here")
-@pytest.mark.parametrize("name", ["labels.csv", "stream.mka", "found/highlights.json", "run/config.json"])
+@pytest.mark.parametrize("name", ["labels.csv", "stream.mka", "found/highlights.json", "run/config.json", "clips.pack/index.jsonl", "clips.pack/mels.npy"])
 def test_pipes(healthy, tmp_path, name):
     "Nobody waits for a pipe that nobody writes to."
     (tmp_path/name).parent.mkdir(parents=True, exist_ok=True)
+    if name.startswith("clips.pack"):
+        shutil.copytree(healthy/"clips.pack", tmp_path/"clips.pack", dirs_exist_ok=True)
+        (tmp_path/name).unlink()
     os.mkfifo(tmp_path/name)
     calls = {"labels.csv": ("evaluate", healthy/"model.pt", healthy/"stream.mka", "--labels", tmp_path/name), "stream.mka": ("info", tmp_path/name),
              "found/highlights.json": ("publish", tmp_path/"found"), "run/config.json": ("train", "-o", tmp_path/"again", "--from-run", tmp_path/"run")}
-    told(*calls[name])
+    told(*calls.get(name, ("info", tmp_path/"clips.pack")))
 
 
 LISTENING = '''

@@ -75,14 +75,16 @@ def check_going_on(folder: Path, whole: dict[str, str], consume: list[str]) -> N
     if consume: assert not list_clips(folder/"clips") and not (folder/"clips"/"shard.zip").exists()
 
 
+@pytest.mark.long
 @needs_fork
 @pytest.mark.parametrize("consume", [[], ["--consume"]], ids=["keeping", "consuming"])
-def test_killed_at_any_moment(consume, many, place):
+def test_killed_at_any_moment(consume, many, place, times):
     "By `kill -9`, by chance; every second time, what goes on is killed once more."
     clips, whole = many
-    folders = [place/f"moment{len(consume)}{n}" for n in range(MOMENTS + 1)]
+    kills = times * MOMENTS
+    folders = [place/f"moment{len(consume)}-{n}" for n in range(kills + 1)]
     for folder in folders: shutil.copytree(clips, folder/"clips")
-    moments = np.random.default_rng(len(consume)).uniform(0.05, 0.95, (MOMENTS, 2)).round(3).tolist()
+    moments = np.random.default_rng(len(consume)).uniform(0.05, 0.95, (kills, 2)).round(3).tolist()
     ended = launch(FEW + '''
 folders, moments, consume = json.loads(sys.argv[1])
 run = lambda folder: start(["pack", folder + "/clips", "-o", folder + "/clips.pack", *consume])
@@ -93,8 +95,8 @@ for n, (folder, pair) in enumerate(zip(folders, moments)):
     for moment in pair[:1 + n % 2]:
         ended.append(kill_after(run(folder), moment * whole_s))
 print(json.dumps(ended))
-''', folders, moments, consume)
-    assert ended[0] == 0 and ended.count(-9) >= MOMENTS - 1, ended
+''', folders, moments, consume, timeout_s=times * 600)
+    assert ended[0] == 0 and ended.count(-9) >= kills - times, ended
     for folder in folders: check_going_on(folder, whole, consume)
 
 

@@ -14,8 +14,8 @@ from highlight_sense.audio import write_recording
 from highlight_sense.checkpoint import save_checkpoint
 from highlight_sense.model import HighlightCRNN
 
-pytestmark = needs_fork
-MOMENTS, FILES = 7, 7
+pytestmark = [pytest.mark.long, needs_fork]
+MOMENTS = 7
 
 SCRIPT = '''
 import torch
@@ -48,15 +48,15 @@ def tree(place: Path) -> dict[str, bytes]:
     return {path.relative_to(place).as_posix(): path.read_bytes() for path in place.rglob("*") if path.is_file()}
 
 
-def stop_and_go_on(call: list, start: Path | None, root: Path, files: list[int]) -> None:
-    "Kill a command at fourteen moments, and compare what its second call leaves with what one call leaves."
+def stop_and_go_on(call: list, start: Path | None, root: Path, files: list[int], times: int) -> None:
+    "Kill a command at fourteen moments, seven of them by chance, and compare what its second call leaves with what one call leaves."
     root.mkdir()
-    moments = np.random.default_rng(3).uniform(0.05, 0.95, MOMENTS).round(3).tolist()
-    ended = launch(SCRIPT, [str(word) for word in call], start, root, moments, files)
+    moments = np.random.default_rng(3).uniform(0.05, 0.95, times * MOMENTS).round(3).tolist()
+    ended = launch(SCRIPT, [str(word) for word in call], start, root, moments, files, timeout_s=times * 600)
     assert ended["unharmed"] == 0 and set(ended["again"]) == {0}, ended
-    assert ended["killed"].count(-9) >= MOMENTS + FILES - 4, ended
+    assert ended["killed"].count(-9) >= len(moments) + len(files) - 4, ended
     expected, places = tree(root/"unharmed"), [place for place in root.iterdir() if place.name != "unharmed"]
-    assert len(places) == MOMENTS + FILES and expected
+    assert len(places) == len(moments) + len(files) and expected
     for place in places:
         found = tree(place)
         assert found.keys() == expected.keys(), (place.name, found.keys() ^ expected.keys())
@@ -76,19 +76,19 @@ def recordings(tmp_path_factory) -> Path:
     return place
 
 
-def test_prepare(recordings, tmp_path):
+def test_prepare(recordings, tmp_path, times):
     "Clips of three recordings."
     call = ["prepare", recordings, "--labels", recordings.parent/"labels.csv", "-o", "PLACE", "--negative-s", 2, "--lengths", 130, 215, 1]
-    stop_and_go_on(call, None, tmp_path/"runs", [1, 2, 5, 8, 11, 14, 17])
+    stop_and_go_on(call, None, tmp_path/"runs", [1, 2, 5, 8, 11, 14, 17], times)
 
 
-def test_publish(recordings, tmp_path):
+def test_publish(recordings, tmp_path, times):
     "Clips, timelines, chapters and report of a detection."
     model = HighlightCRNN(cnn_channels=(4, 4, 8, 8), rnn_hidden=8, att_dim=8)
     save_checkpoint(tmp_path/"model.pt", model, epochs=1, max_frames=215, threshold=0.5)
     told("detect", tmp_path/"model.pt", recordings/"stream0.mka", "-o", tmp_path/"found", "--top", 3, code=0)
     call = ["publish", "PLACE", "--clips", "--timeline", "--chapters", "--report"]
-    stop_and_go_on(call, tmp_path/"found", tmp_path/"runs", [1, 2, 3, 6, 9, 14, 20])
+    stop_and_go_on(call, tmp_path/"found", tmp_path/"runs", [1, 2, 3, 6, 9, 14, 20], times)
 
 
 WORKERS = "import time; from highlight_sense.sessions import run_jobs; list(run_jobs(time.sleep, [(600,), (600,)], 2))"

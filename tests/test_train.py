@@ -58,15 +58,16 @@ def clips(tmp_path_factory) -> Path:
     return root
 
 
+@pytest.mark.long
 @needs_fork
-def test_killed_at_any_moment(clips, tmp_path):
+def test_killed_at_any_moment(clips, tmp_path, times):
     "By `kill -9`, in steps, validations and writes, twice in each run, and before and after files take their places: the results are the same to the last bit."
-    moments = np.random.default_rng(7).uniform(0.05, 0.95, RUNS).round(3).tolist()
-    how = launch(SCRIPT, clips, tmp_path, moments)
-    assert how["unharmed"] == [0] and how["moment"].count(-9) == 2 * RUNS and how["file"].count(-9) >= 8
+    moments = np.random.default_rng(7).uniform(0.05, 0.95, times * RUNS).round(3).tolist()
+    how = launch(SCRIPT, clips, tmp_path, moments, timeout_s=times * 600)
+    assert how["unharmed"] == [0] and how["moment"].count(-9) == 2 * len(moments) and how["file"].count(-9) >= 8
     weights = lambda name: torch.cat([value.flatten().double() for value in load_checkpoint(tmp_path/name/"last.pt")[0].state_dict().values()])
     expected, runs = weights("unharmed"), sorted(path.name for path in tmp_path.iterdir() if path.name.startswith(("moment", "file")))
-    assert len(runs) == RUNS + len(how["file"])
+    assert len(runs) == len(moments) + len(how["file"])
     for name in runs:
         assert weights(name).equal(expected), name
         for file in EXACT: assert (tmp_path/name/file).read_bytes() == (tmp_path/"unharmed"/file).read_bytes(), (name, file)
