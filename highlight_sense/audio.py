@@ -292,7 +292,7 @@ class TrackReader:
         kind = frame.format.name, frame.layout.name, frame.sample_rate
         if kind != self.kind or abs(at_s - self.next_s) > JITTER_S: self.begin(at_s)
         due_s = max(self.presumed / self.rate_hz - JITTER_S, self.line.end / self.rate_hz - LAG_S)
-        if self.next_s < due_s: self.late_s += frame.samples / frame.sample_rate
+        if 0 <= self.next_s < due_s: self.late_s += frame.samples / frame.sample_rate  # what lies before the place that is wanted is not missed
         if self.late_s > LATE_S:
             found = f"found sound of {at_s:.1f} s where that of {due_s:.1f} s was due"
             raise InputError(f"{self.name}: {found}, expected tracks side by side; remux the file")

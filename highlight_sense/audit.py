@@ -416,7 +416,8 @@ class Audit:
         wide = max(len(finding.what) for finding in self.findings)
         lines = [f"{finding.verdict:4}  {finding.what:{wide}}  {number(finding.value)}  {finding.figure}: {finding.words}" for finding in self.findings]
         bad = sum(finding.verdict == "bad" for finding in self.findings)
-        return "\n".join([*lines, f"{bad} of {len(lines)} rows are bad: do not trust this model yet" if bad else f"none of {len(lines)} rows is bad"])
+        if not bad: return "\n".join([*lines, f"none of {len(lines)} rows is bad"])
+        return "\n".join([*lines, f"{bad} of {len(lines)} rows {'is' if bad == 1 else 'are'} bad: do not trust this model yet"])
 
 
 def number(value: float | None) -> str:

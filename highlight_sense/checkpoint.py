@@ -122,9 +122,9 @@ def require_facts(info: CheckpointInfo) -> None:
     "Raise `ValueError` or `TypeError` where what a file says about its network cannot be."
     whole = lambda value, least, most: type(value) is int and least <= value <= most
     facts = {
-        "max_frames": whole(info.max_frames, 1, LONGEST), "epochs": info.epochs is None or whole(info.epochs, 0, 2 ** 31),
+        "max_frames": whole(info.max_frames, 2 ** len(info.config.cnn_channels), LONGEST), "epochs": info.epochs is None or whole(info.epochs, 0, 2 ** 31),
         "threshold": info.threshold is None or (is_number(info.threshold) and 0 <= info.threshold <= 1),
-        "metrics": isinstance(info.metrics, dict), "scaling": all(map(is_number, info.scaling)) and info.scaling[0] > 0,
+        "metrics": isinstance(info.metrics, dict), "scaling": all(map(is_number, info.scaling)) and 1e-6 < info.scaling[0] < 1e6 and abs(info.scaling[1]) < 1e6,
         "version": info.version is None or isinstance(info.version, str)}
     for name, holds in facts.items():
         if not holds: raise ValueError(f"{name} {getattr(info, name)!r}")
@@ -134,7 +134,6 @@ def require_facts(info: CheckpointInfo) -> None:
 
 def require_shapes(config: ModelConfig, weights: dict[str, torch.Tensor]) -> None:
     "Raise `ValueError` where the weights are not those of the network that is described, before any memory is asked for."
-    if max(len(config.cnn_channels), config.rnn_layers) > len(weights): raise ValueError("more layers than weights")
     with torch.device("meta"): wanted = HighlightCRNN.from_config(config).state_dict()
     if {name: value.shape for name, value in wanted.items()} != {name: value.shape for name, value in weights.items()}: raise ValueError("other shapes")
 

@@ -70,8 +70,10 @@ def remove_unfinished(
     folder: str | Path,
     suffix: str = "",   # only files with this ending
 ) -> None:
-    "Remove what `write_atomically` had begun in a folder when its process was killed."
-    for left in Path(folder).glob(f".*.part{suffix or '*'}"): left.unlink(missing_ok=True)
+    "Remove what `write_atomically` had begun in a folder when its process was killed; by such names nobody calls a file of his own."
+    begun = re.compile(r"\.\w{8}\.part" + (re.escape(suffix) if suffix else r"(\.\w+)?"))
+    for left in Path(folder).glob(".*.part*"):
+        if begun.fullmatch(left.name): left.unlink(missing_ok=True)
 
 # %% ../nbs/00_core.ipynb #a4bad8b8
 def hash_file(path: Path) -> str:
@@ -219,7 +221,7 @@ def printable(text: str) -> str:
 # %% ../nbs/00_core.ipynb #efbe1c4f
 def shown_url(text: str) -> str:
     "A text for a message: web addresses in it without user, password, query and fragment."
-    address = r"\b([a-z][a-z0-9+.-]+:/{1,2})(?:[^/?#\s]*@)?([^?#\s]*)(\?)?[?#]?\S*"  # one slash is what `Path` leaves of two
+    address = r"\b([a-z][a-z0-9+.-]{1,20}:/{1,2})(?:[^/?#\s]*@)?([^?#\s]*)(\?)?[?#]?\S*"  # one slash is what `Path` leaves of two
     return re.sub(address, lambda found: found[1] + found[2] + ("?..." if found[3] else ""), text, flags=re.IGNORECASE)
 
 # %% ../nbs/00_core.ipynb #23169331
@@ -278,6 +280,13 @@ class ModelConfig:
     dropout: float = 0.5                                   # before the classifier; half of it inside
     mask_aware: bool = True                                # nothing behind the end of a clip is heard; the notebook's network hears its padding
     level_free: bool = True                                # each track is heard relative to its own level; the notebook's as it is
+
+    def __post_init__(self) -> None:
+        "Refuse sizes that no network could have."
+        limits = {"n_mels": 512, "rnn_hidden": 4096, "rnn_layers": 16, "att_dim": 4096}
+        sizes = [("cnn_channels", len(self.cnn_channels), 8), *(("cnn_channels", channels, 4096) for channels in self.cnn_channels)]
+        for name, found, most in [*sizes, *((name, getattr(self, name), most) for name, most in limits.items())]:
+            if not 1 <= found <= most: raise InputError(f"{name}: found {found}, expected 1 to {most}; choose another value")
 
 # %% ../nbs/00_core.ipynb #f9b4c919
 LONGEST_CLIP_S = 3000.0  # the notebook's network pads everything to the longest clip

@@ -4,14 +4,14 @@
 
 # %% auto #0
 __all__ = ['KAGGLE_DATASET', 'KAGGLE_HANDLE', 'COLAB_FOLDER', 'PAUSES_S', 'DAMAGED_ARCHIVE', 'SKIP_BYTES', 'STORAGE_TIMEOUTS_S',
-           'LARGEST_MEMBER', 'PACK_VERSION', 'ROW', 'LABELS', 'COLUMNS', 'MAX_UNUSABLE', 'credentials_folder',
+           'LARGEST_MEMBER', 'NEEDED', 'PACK_VERSION', 'ROW', 'LABELS', 'COLUMNS', 'MAX_UNUSABLE', 'credentials_folder',
            'kaggle_settings', 'kaggle_account', 'kaggle_refusal', 'remove_archives', 'kaggle_errors', 'download_once',
            'patiently', 'fetch_dataset', 'RemoteFile', 'newest_version', 'locate_archive', 'open_dataset',
-           'open_archive', 'Inflated', 'member_of', 'require_plain', 'require_own_numbers', 'load_record',
-           'write_record', 'is_pack', 'pack_place', 'map_frames', 'Pack', 'require_row', 'read_rows', 'open_once',
-           'open_pack', 'packed_clip', 'read_clip', 'highlights_of', 'archive_members', 'name_inside', 'clip_place',
-           'list_clips', 'by_label', 'get_data_index', 'recording_group', 'name_of', 'half_frames', 'clip_row',
-           'describe_clip', 'packed_table', 'scan_clips', 'require_usable', 'load_index', 'index_clips',
+           'open_archive', 'Inflated', 'member_of', 'require_needed', 'require_plain', 'spread', 'require_own_numbers',
+           'load_record', 'write_record', 'is_pack', 'pack_place', 'map_frames', 'Pack', 'require_row', 'read_rows',
+           'open_once', 'open_pack', 'packed_clip', 'read_clip', 'highlights_of', 'archive_members', 'name_inside',
+           'clip_place', 'list_clips', 'by_label', 'get_data_index', 'recording_group', 'name_of', 'half_frames',
+           'clip_row', 'describe_clip', 'packed_table', 'scan_clips', 'require_usable', 'load_index', 'index_clips',
            'length_shares', 'measure_lengths', 'plot_lengths', 'split_notebook', 'best_fold', 'split_by_group',
            'split_clips']
 
@@ -21,6 +21,7 @@ import json
 import math
 import mmap
 import os
+import pickletools
 import re
 import tarfile
 import time
@@ -286,18 +287,46 @@ LARGEST_MEMBER = 256 * 2**20  # bytes of a clip in an archive: two hours and a h
 
 
 def member_of(archive: zipfile.ZipFile, name: str) -> bytes:
-    "A file in an archive; `Inflated` where it is too large to be a clip."
-    size = archive.getinfo(name).file_size
-    if size > LARGEST_MEMBER: raise Inflated(f"{size} bytes when unpacked")
-    return archive.read(name)
+    "A file in an archive; `Inflated` where it is too large to be a clip, or larger than the archive says."
+    entry = archive.getinfo(name)
+    if entry.file_size > LARGEST_MEMBER: raise Inflated(f"{entry.file_size} bytes when unpacked")
+    if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED): raise Inflated(f"method {entry.compress_type} of packing")  # may have no limit
+    with archive.open(entry) as file: content = file.read(entry.file_size + 1)  # all at once, it would be unpacked before its size is looked at
+    if len(content) != entry.file_size: raise Inflated("another size than the archive says")
+    return content
 
 # %% ../nbs/00_data.ipynb #1f599608
+NEEDED = re.compile(r"collections OrderedDict|_codecs encode|torch\._utils _rebuild_(tensor_v2|parameter)|"
+                    r"torch ([A-Z]\w+Storage|Size|device|bool|b?float\d+|u?int\d+)")
+
+
+def require_needed(
+    file: BinaryIO,
+    pickles: int,    # in it, one after the other
+) -> None:
+    "Raise `Inflated` where a record calls for more than tensors and plain values: of what PyTorch allows, some makes gigabytes out of a number."
+    for _ in range(pickles):
+        for code, value, _ in pickletools.genops(file):
+            if code.name == "GLOBAL" and not NEEDED.fullmatch(value): raise Inflated(f"a call of {value}"[:60])
+
+
 def require_plain(file: BinaryIO) -> None:
     "Raise `Inflated` where a file of `torch.save`, which compresses nothing, would become larger when it is read."
     size = file.seek(0, os.SEEK_END)
-    with zipfile.ZipFile(file) as inside: entries = inside.infolist()
-    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries) or sum(entry.file_size for entry in entries) > size:
-        raise Inflated("compressed parts")
+    with zipfile.ZipFile(file) as inside:
+        entries = inside.infolist()
+        if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries) or sum(entry.file_size for entry in entries) > size:
+            raise Inflated("compressed parts")
+        for entry in entries:
+            if not entry.filename.endswith(".pkl"): continue
+            with inside.open(entry) as record: require_needed(record, 1)
+
+# %% ../nbs/00_data.ipynb #bd564fa6
+def spread(value: object, known: dict[int, int]) -> int:
+    "How many values there would be if those that are in several places were there as often."
+    if not isinstance(value, (dict, list, tuple, set)): return 1
+    if id(value) not in known: known[id(value)] = 1 + sum(spread(one, known) for one in ([*value, *value.values()] if isinstance(value, dict) else value))
+    return known[id(value)]
 
 
 def require_own_numbers(record: object) -> None:
@@ -327,8 +356,11 @@ def load_record(
     try:
         with io.BytesIO(member_of(open_archive(archive + ".zip", os.getpid()), member)) if found else open(path, "rb") as file:
             if file.read(4) == b"PK\x03\x04": require_plain(file)  # by this, PyTorch tells its own from those before 1.6, which are no archives
+            else: file.seek(0); require_needed(file, 5)
+            size = file.seek(0, os.SEEK_END)
             file.seek(0)
             record = torch.load(file, map_location="cpu", weights_only=True)
+        if spread(record, {}) > max(1000, size): raise Inflated("values that are in it many times over")
         require_own_numbers(record)
         return record
     except FileNotFoundError: raise InputError(f"{path}: found no such file, expected {expected}; check the path") from None
@@ -730,7 +762,7 @@ def split_clips(
     if not 0 < val_split < 1: raise InputError(f"val_split {val_split}: expected a share between 0 and 1; 0.15 holds out 15 %")
     counts = f"{len(index)} clips ({index.label.sum()} positive) of {index.group.nunique()} recordings"
     if how == "group" and index.group.nunique() < 2:
-        raise InputError(f"found {counts}, expected at least 2 recordings to keep them whole; add recordings or use the notebook's split")
+        raise InputError(f"found {counts}, expected at least 2 recordings to keep them whole; add recordings or use the notebook's split (--split notebook)")
     try:
         if how == "group": train, val = split_by_group(index, val_split, seed)
         else:

@@ -11,7 +11,8 @@ __all__ = ['GIVEN_BACK', 'FLOOR_S', 'FLOOR_SHARE', 'FLANK', 'ALIKE', 'FAINT', 'W
            'write_scores', 'read_scores', 'fingerprint', 'as_said', 'score_recording', 'scores_of', 'require_own',
            'require_same_recording', 'Detection', 'rounded', 'key_of', 'describe_moment', 'describe_detection',
            'write_highlights', 'Job', 'pair_for', 'remarks_on', 'detect_recording', 'is_ours', 'results_around',
-           'files_at', 'plan_jobs', 'do_each', 'require_no_files', 'detect', 'summary', 'evaluate_recordings']
+           'files_at', 'plan_jobs', 'do_each', 'require_no_files', 'detect', 'headline', 'summary',
+           'evaluate_recordings']
 
 # %% ../nbs/04_detect.ipynb #1c741880
 import dataclasses
@@ -37,6 +38,7 @@ from scipy.signal import find_peaks
 from tqdm import tqdm
 
 import highlight_sense
+from .audio import LONGEST_S
 from .checkpoint import CheckpointInfo, load_checkpoint
 from .core import (DetectConfig, FrontEnd, InputError, ahead, clock, hash_file, named, only_writer, printable,
                                   read_json, remove_unfinished, require_folder, table_cell, usable_cores, write_atomically)
@@ -531,7 +533,7 @@ def read_scores(path: Path) -> Scores:
         windows = windows[["start_s", "end_s", "logit", "probability", "peak_s"]].astype(float)
         scores = Scores(float(whole.end_s[0]), windows, curve.probability.to_numpy(float), float(curve.end_s.iloc[-1]) / len(curve))
         if not all(np.isfinite(part).all() and len(part) for part in (windows.to_numpy(), scores.curve)): raise ValueError("no numbers")
-        if not (0 < scores.step_s < math.inf and 0 < scores.duration_s < math.inf): raise ValueError("no times")
+        if not (0 < scores.step_s < LONGEST_S and 0 < scores.duration_s < LONGEST_S): raise ValueError("no times")
     except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
         found = f"found no scores ({type(error).__name__})"
         raise InputError(f"{path}: {found}, expected what `highlight-sense detect` writes; remove it and detect again") from error
@@ -786,6 +788,8 @@ def plan_jobs(
         except InputError as error:
             if len(recordings) == 1: raise
             failed.append(str(error))
+    for path in paths:
+        if path.stem == "..": raise InputError(f"{path}: found a name of dots, expected one that a folder can have; rename the file")
     stems, names = Counter(path.stem for path in paths), Counter(path.name for path in paths)
     twice = [path for path in paths if names[path.name] > 1]
     failed += [f"{path}: found {names[path.name]} recordings of that name, expected each once, since it names the folder; detect them apart" for path in twice]
@@ -838,19 +842,25 @@ def detect(
     separate: str | None = None,       # what to do with one mixed track: "none" or "demucs"
     force: bool = False,               # replace files that are not ours
     progress: bool = True,
+    describe: Callable[[Detection], str] | None = None,  # what is printed of each; none: `summary`
 ) -> list[Detection]:
     "Find the highlights of recordings. `InputError` at the end where one of them failed."
     detector = load_detector(checkpoint, config)
     jobs, failed = plan_jobs(recordings, out, game, progress)
     require_no_files((mic, game), len(jobs) + len(failed))
     work = lambda job: detect_recording(detector, job, config, mic, game, separate, force, progress)
-    return do_each(jobs, work, summary, f"are in {out}", failed, progress)
+    return do_each(jobs, work, describe or summary, f"are in {out}", failed, progress)
 
 # %% ../nbs/04_detect.ipynb #11e24b2c
+def headline(detection: Detection) -> str:
+    "How much was found."
+    count = f"{len(detection.highlights)} highlight" + ("" if len(detection.highlights) == 1 else "s")
+    return printable(f"{detection.name}: {count} in {clock(round(detection.scores.duration_s))}")
+
+
 def summary(detection: Detection) -> str:
     "What was found, for the terminal."
-    count = f"{len(detection.highlights)} highlight" + ("" if len(detection.highlights) == 1 else "s")
-    lines = [f"{detection.name}: {count} in {clock(round(detection.scores.duration_s))}, written to {detection.folder}"]
+    lines = [f"{headline(detection)}, written to {detection.folder}"]
     lines += [f"  {clock(one.start_s)} to {clock(one.end_s)}  probability {one.probability:.2f}" for one in detection.highlights]
     lines += [f"  {remark}" for remark in detection.remarks]
     if not detection.highlights and detection.near_misses:
@@ -874,7 +884,7 @@ def evaluate_recordings(
     if not any(known.values()): raise InputError(f"{labels}: found no highlights, expected at least one; add a line recording,start_s,end_s")
     with ExitStack() as stack:
         place = Path(out or stack.enter_context(tempfile.TemporaryDirectory()))
-        found = detect(checkpoint, list(known), place, config, mic=mic, game=game, progress=progress)
+        found = detect(checkpoint, list(known), place, config, mic=mic, game=game, progress=progress, describe=headline)
         rows = lambda moments: np.array([(one.start_s, one.end_s, one.probability) for one in moments]).reshape(-1, 3)
         truth = {one.name: np.array(known[path]).reshape(-1, 2) for path, one in zip(known, found)}
         metrics = event_metrics(truth, {one.name: rows(one.highlights) for one in found}, {one.name: one.scores.duration_s for one in found},

@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['LONGEST_S', 'SIDES', 'KINDS', 'Found', 'read_record', 'locate_file', 'number', 'require_complete', 'require_moment',
-           'read_found', 'find_detections', 'workshop', 'put_clip', 'clip_key', 'publish_clips', 'spans_of', 'put_all',
-           'publish_timelines', 'publish_chapters', 'publish_report', 'Products', 'publish_one', 'publish']
+           'separated_in', 'read_found', 'find_detections', 'workshop', 'put_clip', 'clip_key', 'publish_clips',
+           'spans_of', 'put_all', 'publish_timelines', 'publish_chapters', 'publish_report', 'Products', 'publish_one',
+           'publish']
 
 # %% ../nbs/05_publish.ipynb #5270801a
 import json
@@ -118,6 +119,13 @@ def require_moment(one: dict, duration_s: float) -> None:
     if not 1 <= len([number(weight, 0, 1) for weight in window["attention"]]) <= 10**5: raise ValueError("the attention of no step")
 
 # %% ../nbs/05_publish.ipynb #e336047d
+def separated_in(folder: Path, path: str) -> Path:
+    "A track that was separated, which lies in the folder of its detection."
+    place = folder/Path(path).name
+    if place.is_symlink(): raise InputError(f"{place}: found a link, expected the sound that was separated; detect again")
+    return place
+
+
 def read_found(folder: str | Path, recordings: str | Path | None = None) -> Found:
     "Read a detection back, and find its recording."
     folder = Path(folder).resolve()
@@ -128,7 +136,7 @@ def read_found(folder: str | Path, recordings: str | Path | None = None) -> Foun
         listed = zip(record["recording"]["files"], record["recording"]["fingerprints"], strict=True)
         files = {path: locate_file(path, known, elsewhere) for path, known in listed}
         if not (folder/"scores.csv").is_file(): raise InputError(f"{folder}: found no scores.csv, expected it beside highlights.json; detect again")
-        heard_in = lambda side: files.get(record[side]["path"], folder/Path(record[side]["path"]).name)  # what was separated is in our folder
+        heard_in = lambda side: files.get(record[side]["path"]) or separated_in(folder, record[side]["path"])
         track = lambda side: Track(heard_in(side), record[side]["number"], record[side]["title"])
         return Found(folder, record, tuple(files.values()), Pair(track("voice"), track("game"), record["tracks"]))
     except InputError: raise

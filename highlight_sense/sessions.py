@@ -7,7 +7,7 @@ __all__ = ['SYNTH_RATE_HZ', 'GAME_STYLES', 'VOWELS_HZ', 'SCENES', 'MEDIA_SUFFIXE
            'shaped_noise', 'band', 'shot', 'make_arsenal', 'plan_shots', 'add_at', 'with_level', 'gunfire', 'engine',
            'note', 'music_loop', 'Streamer', 'draw_streamer', 'plan_syllables', 'glottis', 'mouth', 'filter_frames',
            'speak', 'Event', 'plan_scene', 'plan_session', 'Levels', 'draw_levels', 'voice_track', 'game_track',
-           'Session', 'synthetic_session', 'be_a_worker', 'run_jobs', 'write_session', 'make_sessions',
+           'Session', 'synthetic_session', 'be_a_worker', 'deaf', 'run_jobs', 'write_session', 'make_sessions',
            'find_recordings', 'read_label', 'find_recording', 'open_labels', 'read_labels', 'Window', 'draw_lengths',
            'place_positives', 'free_runs', 'place_negatives', 'match_lengths', 'plan_clips', 'cut_stream', 'cut_clips',
            'prepare_recording', 'clips_in', 'is_made_of', 'begin_folder', 'replace_clips', 'one_thread',
@@ -21,6 +21,8 @@ import math
 import multiprocessing
 import os
 import shutil
+import signal
+import threading
 import zlib
 from bisect import bisect_left
 from collections import Counter
@@ -29,7 +31,6 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Thread
 from typing import NamedTuple
 
 import numpy as np
@@ -394,7 +395,16 @@ def be_a_worker() -> None:
     "Compute in one thread, and end with the process that began this one, even where that was killed."
     torch.set_num_threads(1)
     parent = multiprocessing.parent_process()
-    Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
+    threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
+
+
+@contextmanager
+def deaf() -> Iterator[None]:
+    "Processes that are begun in the block do not hear Ctrl-C: whoever began them ends them, and says so in one line."
+    if threading.current_thread() is not threading.main_thread(): yield; return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try: yield
+    finally: signal.signal(signal.SIGINT, before)
 
 
 def run_jobs(
@@ -404,9 +414,13 @@ def run_jobs(
 ) -> Iterator:                   # results, in the order of `jobs`
     "Call a function for each of `jobs`, in this process or in several."
     if workers == 1: yield from (function(*job) for job in jobs); return
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(jobs)), spawn, be_a_worker) as pool:
-        yield from pool.map(function, *zip(*jobs))
+    with ProcessPoolExecutor(min(workers, len(jobs)), multiprocessing.get_context("spawn"), be_a_worker) as pool:
+        try:
+            with deaf(): results = [pool.submit(function, *job) for job in jobs]
+            for result in results: yield result.result()
+        except BaseException:
+            for worker in multiprocessing.active_children(): worker.terminate()
+            raise
 
 # %% ../nbs/00b_sessions.ipynb #ab7a7f12
 def write_session(folder: Path, seed: int, minutes: float, number: int) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -446,7 +460,8 @@ def find_recordings(
     found = set()
     for place in [Path(places)] if isinstance(places, (str, Path)) else map(Path, places):
         if not place.exists(): raise InputError(f"{place}: found nothing there, expected a recording or a folder of them; check the path")
-        files = [place] if place.is_file() else [p for p in place.rglob("*") if p.suffix.lower() in MEDIA_SUFFIXES and p.is_file()]
+        shown = (path for path in place.rglob("*") if not path.name.startswith("."))  # hidden files are unfinished, or what macOS keeps beside others
+        files = [place] if place.is_file() else [path for path in shown if path.suffix.lower() in MEDIA_SUFFIXES and path.is_file()]
         if not files: raise InputError(f"{place}: found no media file, expected {' '.join(sorted(MEDIA_SUFFIXES))}; check the folder")
         found.update(files)
     return sorted(found)
@@ -462,7 +477,7 @@ def read_label(
         try: time_s = float(row[column] or "")
         except ValueError: time_s = math.nan
         if not math.isfinite(time_s):
-            raise InputError(f"{where}: found {column} {row[column]!r}, expected a number of seconds; correct the line")
+            raise InputError(f"{where}: found {column} {row[column]!r}, expected a number of seconds (80 for 1:20); correct the line")
         times.append(time_s)
     start_s, end_s = times
     if start_s < 0: raise InputError(f"{where}: found start_s {start_s:g}, expected 0 or more seconds; correct the line")
@@ -496,6 +511,7 @@ def open_labels(
         raise InputError(f"{path}: could not be read ({error.strerror}), expected a table of labels; check the path") from None
     except UnicodeDecodeError:
         raise InputError(f"{path}: found bytes that are no UTF-8, expected a text table; save it as CSV UTF-8") from None
+    if ";" in text.partition("\n")[0]: raise InputError(f"{path}: line 1: found columns between semicolons, expected commas; save the table as CSV with commas")
     rows = csv.DictReader(io.StringIO(text), restval="")
     missing = {"recording", "start_s", "end_s"} - set(rows.fieldnames or ())
     if missing:
@@ -711,7 +727,7 @@ def begin_folder(
     if clips and not overwrite:
         raise InputError(f"{out}: found {len(clips)} clips of other recordings, labels or settings, expected an empty folder; choose one, or overwrite them")
     if clips:
-        place = out.with_name(out.name + ".new")
+        place = out.with_name(f".{out.name}.part")
         if (place/NOTE).is_file() and not is_made_of(place, making): shutil.rmtree(place)  # of other settings
         return begin_folder(place, making, False)
     with write_atomically(note) as beside: beside.write_text(making, encoding="utf-8")
@@ -745,6 +761,8 @@ def check_request(
     workers: int,
 ) -> None:
     "Refuse what cannot become clips before the first recording is opened."
+    hidden = next((path for path in highlights if path.name.startswith(".")), None)
+    if hidden: raise InputError(f"{hidden}: found a name that begins with a dot, expected one that does not, since it names the clips; rename the file")
     twice = [name for name, count in Counter(p.stem for p in highlights).items() if count > 1]
     if twice: raise InputError(f"found several recordings named {twice[0]!r}, expected each name once, since it names the clips; rename a file")
     if not any(highlights.values()): raise InputError(f"{labels}: found no labels, expected at least one highlight; add a line recording,start_s,end_s")

@@ -8,6 +8,7 @@ import shutil
 import struct
 import subprocess
 import sys
+import time
 import zipfile
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import pytest
 import torch
 from commands import TRAINING, small_model, told, write_clips, write_stream
 
+from highlight_sense.core import hash_file
 from highlight_sense.data import list_clips, load_index
 
 CLIPS = 60  # of which a few may be unusable
@@ -191,6 +193,9 @@ def test_bombs(healthy, tmp_path):
     torch.save({"tensor": torch.zeros(1).expand(2, 80, 10**10)}, tmp_path/"clip.pt")
     torch.save({**model, "config": {**model["config"], "rnn_hidden": 10**6}}, tmp_path/"config.pt")
     torch.save({**model, "max_frames": 10**11}, tmp_path/"frames.pt")
+    torch.save({**model, "max_frames": 8}, tmp_path/"few.pt")
+    torch.save({**model, "config": {**model["config"], "cnn_channels": [1] * 30}}, tmp_path/"blocks.pt")
+    torch.save({**model, "calibration": {"temperature": 1e-300, "offset": 0.0}}, tmp_path/"sure.pt")
     torch.save({"model": {**model["model"], "rnn.weight_ih_l0": torch.zeros(1).expand(3 * 10**6, 10**6)}, "epochs": 1}, tmp_path/"weights.pt")
     torch.save({"tensor": torch.zeros(2, 80, 2**21)}, tmp_path/"plain.pt")  # 1.3 GB, of which nothing is left when it is packed
     with zipfile.ZipFile(tmp_path/"plain.pt") as plain, zipfile.ZipFile(tmp_path/"packed.pt", "w", zipfile.ZIP_DEFLATED, compresslevel=1) as packed:
@@ -203,10 +208,43 @@ def test_bombs(healthy, tmp_path):
     with open(tmp_path/"shape.pack"/"mels.npy", "r+b") as file:
         np.lib.format.write_array_header_1_0(file, {"descr": "<f2", "fortran_order": False, "shape": (10**12, 2, 80)})
     for words in (("info", tmp_path/"clip.pt"), ("info", tmp_path/"config.pt"), ("info", tmp_path/"weights.pt"), ("info", tmp_path/"packed.pt"),
-                  ("detect", tmp_path/"frames.pt", healthy/"stream.mka", "-o", tmp_path/"out"), ("info", f"{tmp_path/'shard.zip'}::Positive/g/a.pt"),
+                  ("detect", tmp_path/"frames.pt", healthy/"stream.mka", "-o", tmp_path/"out"), ("evaluate", tmp_path/"few.pt", healthy/"clips"),
+                  ("evaluate", tmp_path/"blocks.pt", healthy/"clips"), ("evaluate", tmp_path/"sure.pt", healthy/"clips"),
+                  ("info", f"{tmp_path/'shard.zip'}::Positive/g/a.pt"),
                   ("info", tmp_path/"shape.pack")):
         ended = subprocess.run([sys.executable, "-c", BOMB, *map(str, words)], text=True, capture_output=True, timeout=120)
         assert ended.returncode == 2 and len(ended.stderr.strip().splitlines()) == 1, (words, ended.stderr[-2000:])
+
+
+class Call:
+    "Pickles as a call of a function that PyTorch allows."
+    def __init__(self, function, *given): self.function, self.given = function, given
+    def __reduce__(self): return self.function, self.given
+
+
+def test_small_records(healthy, tmp_path):
+    "Records of a few kilobytes that become gigabytes, or that would when they are written out."
+    clip, lists = torch.load(next((healthy/"clips").rglob("*.pt")), weights_only=True), ["ha"]
+    for _ in range(7): lists = [lists] * 10
+    calls = {"call of torch FloatTensor": Call(torch.FloatTensor, 2, 80, 4 * 10**6), "call of __builtin__ bytearray": Call(bytearray, 2 * 10**9)}
+    for name, more in {**calls, "many times over": lists}.items():
+        for new in (True, False):
+            torch.save({**clip, "more": more}, tmp_path/"clip.pt", _use_new_zipfile_serialization=new)
+            assert (tmp_path/"clip.pt").stat().st_size < 200_000 and name in told("info", tmp_path/"clip.pt")
+
+
+@pytest.mark.parametrize(("method", "why"), [(zipfile.ZIP_DEFLATED, "BadZipFile"), (zipfile.ZIP_BZIP2, "method 12 of packing")])
+def test_sizes_that_are_not_so(method, why, tmp_path):
+    "A member of an archive that says that it is small, and is not, is not unpacked."
+    shard = tmp_path/"shard.zip"
+    with zipfile.ZipFile(shard, "w", method) as archive, archive.open("Positive/g/a.pt", "w") as target:
+        for _ in range(1200): target.write(bytes(2**20))
+    content = bytearray(shard.read_bytes())
+    at = content.rindex(b"PK\x01\x02") + 24
+    content[at:at + 4] = struct.pack("<I", 1000)
+    shard.write_bytes(content)
+    ended = subprocess.run([sys.executable, "-c", BOMB, "info", f"{shard}::Positive/g/a.pt"], text=True, capture_output=True, timeout=120)
+    assert ended.returncode == 2 and why in ended.stderr, ended.stderr[-2000:]
 
 
 def changed(record: dict, *path: object) -> dict:
@@ -235,7 +273,7 @@ def test_unfinished_runs(healthy, tmp_path):
         torch.save(changed(whole, "training", *path), tmp_path/f"changed{at}"/"last.pt")
         if path != ("scaler", None): told("train", "-o", tmp_path/f"changed{at}", "--resume")
     for at, path in enumerate([("train", "batch_size", 5.5), ("train", "precision", "fp8"), ("train", "mixup", None), ("model", "n_mels", "x"),
-                               ("model", "rnn_hidden", 5 * 10**6), ("model", "cnn_channels", []), ("init", 3), ("data", 3)]):
+                               ("model", "rnn_hidden", 5 * 10**6), ("model", "rnn_layers", 2**40), ("model", "cnn_channels", []), ("init", 3), ("data", 3)]):
         (tmp_path/f"other{at}").mkdir()
         (tmp_path/f"other{at}"/"config.json").write_text(json.dumps(changed(settings, *path)))
         told("train", "-o", tmp_path/"new", "--from-run", tmp_path/f"other{at}")
@@ -327,6 +365,50 @@ def test_odd_results(healthy, tmp_path):
         told(*detect)
 
 
+def test_times_without_end(healthy, tmp_path):
+    "A recording that is said to last for ages; a track that is said to be a link of the folder's to elsewhere."
+    shutil.copytree(healthy/"found", tmp_path/"found")
+    place = tmp_path/"found"/"stream"
+    lines = (place/"scores.csv").read_text().splitlines()
+    lines[1] = lines[1].replace("8.0", "1e13") if ",8.0" in lines[1] else "recording,0.0,1e13,,,"
+    (place/"scores.csv").write_text("\n".join(lines) + "\n")
+    assert "no scores" in told("publish", tmp_path/"found", "--report")
+    shutil.copy(healthy/"found"/"stream"/"scores.csv", place/"scores.csv")
+    (place/"private.mka").symlink_to(healthy/"stream.mka")
+    record = json.loads((place/"highlights.json").read_text())
+    for side in ("voice", "game"): record[side]["path"] = "/nowhere/private.mka"
+    (place/"highlights.json").write_text(json.dumps(record))
+    assert "found a link" in told("publish", tmp_path/"found", "--report")
+
+
+def test_names_of_dots(healthy, tmp_path, monkeypatch):
+    "Recordings whose names are hidden, or mean the folder above."
+    monkeypatch.chdir(tmp_path)
+    for name in ("...mka", ".stream.mka"): shutil.copy(healthy/"stream.mka", tmp_path/name)
+    (tmp_path/"labels.csv").write_text("recording,start_s,end_s\n...mka,1,2\n")
+    assert "a name of dots" in told("detect", healthy/"model.pt", tmp_path/"...mka", "-o", ".out", "--force")
+    assert "begins with a dot" in told("prepare", tmp_path/"...mka", "--labels", tmp_path/"labels.csv", "-o", "clips")
+    (tmp_path/"labels.csv").write_text("recording,start_s,end_s\n.stream,1,2\n")
+    assert "begins with a dot" in told("prepare", tmp_path/".stream.mka", "--labels", tmp_path/"labels.csv", "-o", "clips")
+    assert "no media file" in told("detect", healthy/"model.pt", tmp_path, "-o", "out")
+    assert not (tmp_path/"manifest.json").exists() and not list(tmp_path.rglob("*.pt"))
+
+
+def test_names_without_end(healthy, tmp_path):
+    "A clip or a recording whose name has hundreds of thousands of signs is complained about at once, and at no length."
+    shutil.copytree(healthy/"clips.pack", tmp_path/"clips.pack")
+    rows = [json.loads(line) for line in (tmp_path/"clips.pack"/"index.jsonl").read_text().splitlines()]
+    rows[0]["clip"], rows[0]["crc32"] = "Positive/game/" + "a-" * 200_000 + ".pt", 1
+    (tmp_path/"clips.pack"/"index.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    note = json.loads((tmp_path/"clips.pack"/"pack.json").read_text())
+    note["index_sha256"] = hash_file(tmp_path/"clips.pack"/"index.jsonl")
+    (tmp_path/"clips.pack"/"pack.json").write_text(json.dumps(note))
+    (tmp_path/"labels.csv").write_text("recording,start_s,end_s\n" + "a-" * 60_000 + ",1,2\n")
+    for words in (("info", tmp_path/"clips.pack"), ("prepare", healthy/"stream.mka", "--labels", tmp_path/"labels.csv", "-o", tmp_path/"clips")):
+        began = time.monotonic()
+        assert len(told(*words)) < 3000 and time.monotonic() - began < 20
+
+
 def test_playlists_and_promises(healthy, tmp_path):
     "Media files that lead to others, or promise more than the world has seen; a pipe in the place of a clip."
     (tmp_path/"list.m3u8").write_text(f"#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:8.0,\n{healthy/'stream.mka'}\n#EXT-X-ENDLIST\n")
@@ -396,6 +478,15 @@ def test_what_is_not_ours_stays(healthy, tmp_path):
     (tmp_path/"labels.csv").write_text("recording,start_s,end_s\nstream,1,2\n")
     words = "prepare", healthy/"stream.mka", "--labels", tmp_path/"labels.csv", "-o", tmp_path/"clips", "--overwrite", "--negative-s", 1, "--lengths", 43, 86, 1
     assert "clips that `prepare` has not made" in told(*words) and len(list_clips(tmp_path/"clips")) == CLIPS
+    words = [tmp_path/"made" if word == tmp_path/"clips" else word for word in words]
+    told(*words, code=0)
+    for name in ("made.new", "run"): (tmp_path/name).mkdir()
+    for name in ("made.new/notes.txt", "run/config.json", "run/.thesis.part1.docx"): (tmp_path/name).write_text("precious")
+    told(*words, "--seed", 9, code=0)
+    assert "found config.json of an earlier run" in told("train", healthy/"clips", "-o", tmp_path/"run", *TRAINING)
+    (tmp_path/"run"/"config.json").rename(tmp_path/"run"/"mine.json")
+    told("train", healthy/"clips", "-o", tmp_path/"run", *TRAINING, code=0)
+    assert {(tmp_path/name).read_text() for name in ("made.new/notes.txt", "run/mine.json", "run/.thesis.part1.docx")} == {"precious"}
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes here")

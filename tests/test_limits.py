@@ -5,9 +5,11 @@ import json
 import math
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import numpy as np
@@ -110,6 +112,16 @@ def test_batches_without_numbers(healthy, tmp_path, monkeypatch):
         assert record["epochs"] == 1 and all(value.isfinite().all() for value in record["model"].values())
 
 
+def test_validation_without_numbers(healthy, tmp_path):
+    "Numbers that are none in a pack: in a validation clip found before anything is computed, in others skipped and counted."
+    shutil.copytree(healthy/"clips.pack", tmp_path/"clips.pack")
+    mels = np.load(tmp_path/"clips.pack"/"mels.npy", mmap_mode="r+")
+    mels[...] = np.nan
+    mels.flush()
+    assert "NaN or infinity" in told("train", tmp_path/"clips.pack", "-o", tmp_path/"run", *TRAINING)
+    assert not (tmp_path/"run").exists()
+
+
 # --- room, rights, inputs
 
 def verbs(healthy: Path, place: Path) -> dict[str, tuple]:
@@ -204,6 +216,45 @@ def test_two_at_a_time(healthy, tmp_path):
                       ("prepare", healthy/"stream.mka", "--labels", healthy/"labels.csv", "-o", new, "--negative-s", 1, "--lengths", 43, 86, 1)):
             assert "another process that writes here" in told(*words)
     assert contents(tmp_path/"found") == before and not new.exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="processes are interrupted the POSIX way")
+def test_interrupted_with_workers(healthy, tmp_path):
+    "Ctrl-C in a terminal reaches the processes that cut clips, too, whether they have begun or not: one line, and nobody is left."
+    for name in "abcd": shutil.copy(healthy/"stream.mka", tmp_path/f"{name}.mka")
+    (tmp_path/"labels.csv").write_text("recording,start_s,end_s\n" + "".join(f"{name},1,2\n" for name in "abcd"))
+    words = *(tmp_path/f"{name}.mka" for name in "abcd"), "--labels", tmp_path/"labels.csv", "-o", tmp_path/"clips", "--workers", 2, "--negative-s", 1
+    begin = "from highlight_sense import sessions; from highlight_sense.cli import main; print('go', flush=True); main()"
+    command = [sys.executable, "-c", begin, "prepare", *map(str, words)]
+    for wait_s in (1.0, 2.5):
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+        process.stdout.readline()
+        time.sleep(wait_s)
+        os.killpg(process.pid, signal.SIGINT)
+        err = process.communicate(timeout=100)[1]
+        assert process.returncode == 130 and "Traceback" not in err and err.count("highlight-sense: stopped; ") == 1, err[-2000:]
+        patience = time.monotonic() + 30
+        with pytest.raises(ProcessLookupError):
+            while time.monotonic() < patience: os.killpg(process.pid, 0); time.sleep(0.1)  # multiprocessing's own helper takes a moment
+
+
+@pytest.mark.skipif(os.name == "nt", reason="terminals and pipes of POSIX")
+def test_terminals_and_pipes(healthy):
+    "In the colours of a terminal a complaint is the same line; who reads only the beginning of an output gets no traceback."
+    import pty
+    ours, theirs = pty.openpty()
+    for more, expected in (((), "-o"), (("-o", "c", "--top", "0"), "top: found 0, expected a number above 0")):
+        command = [sys.executable, "-c", "from highlight_sense.cli import main; main()", "detect", "a.pt", "b.mkv", *more]
+        ended = subprocess.run(command, stdout=theirs, stderr=subprocess.PIPE, text=True, env={**os.environ, "TERM": "xterm-256color"})
+        assert ended.returncode == 2 and expected in ended.stderr and "x1b" not in ended.stderr and len(ended.stderr.splitlines()) == 1, ended.stderr
+    os.close(ours); os.close(theirs)
+    for words in (("info", str(healthy/"model.pt")), ("detect", "--help")):
+        reading, writing = os.pipe()
+        os.close(reading)
+        command = [sys.executable, "-c", "from highlight_sense.cli import main; main()", *words]
+        ended = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True)
+        os.close(writing)
+        assert ended.returncode == 1 and not ended.stderr, ended.stderr
 
 
 def test_missing_inputs(healthy, tmp_path):

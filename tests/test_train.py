@@ -1,4 +1,5 @@
 "A training that is killed at any moment and gone on with ends as if nothing had happened."
+import json
 import shutil
 import subprocess
 import sys
@@ -80,10 +81,12 @@ def begun_with(clips: Path, tmp_path: Path) -> dict[str, tuple[Path, TrainConfig
     begin, packed = {"init": small_model(tmp_path/"model.pt")}, pack_clips(clips, tmp_path/"clips.pack", progress=False)[0].path
     return {"from other weights": (clips, plain, begin), "frozen at first": (clips, replace(plain, frozen_epochs=1), begin),
             "the notebook's": (clips, replace(plain, recipe="notebook", workers=2), {}), "nothing read ahead": (clips, replace(plain, workers=0), {}),
-            "two threads": (clips, replace(plain, workers=2), {}), "from a pack": (packed, plain, {})}
+            "two threads": (clips, replace(plain, workers=2), {}), "from a pack": (packed, plain, {}),
+            "half precision": (clips, replace(plain, precision="fp16"), {})}
 
 
-@pytest.mark.parametrize("way", ["from other weights", "frozen at first", "the notebook's", "nothing read ahead", "two threads", "from a pack"])
+@pytest.mark.parametrize("way", ["from other weights", "frozen at first", "the notebook's", "nothing read ahead", "two threads", "from a pack",
+                                 "half precision"])
 def test_stopped_whatever_the_way(clips, tmp_path, monkeypatch, way):
     "Every way to train is gone on with as if nothing had happened, wherever in an epoch it was stopped."
     data, config, more = begun_with(clips, tmp_path)[way]
@@ -105,6 +108,7 @@ def test_stopped_whatever_the_way(clips, tmp_path, monkeypatch, way):
     states = [load_checkpoint(tmp_path/name/"last.pt")[0].state_dict() for name in ("unharmed", "stopped")]
     assert all(value.equal(states[1][name]) for name, value in states[0].items())
     for file in EXACT: assert (tmp_path/"stopped"/file).read_bytes() == (tmp_path/"unharmed"/file).read_bytes(), file
+    assert json.loads((tmp_path/"unharmed"/"config.json").read_text())["versions"]["torch"] == torch.__version__
 
 
 def test_other_contents(clips, tmp_path):
@@ -129,7 +133,7 @@ def test_interrupt_tells_how_to_go_on(clips, tmp_path):
              "def interrupted(*given):\n    os.kill(os.getpid(), signal.SIGINT)\n    return step(*given)\ntraining.train_step = interrupted\nmain()")
     run = lambda command: subprocess.run(command, text=True, capture_output=True, timeout=300)
     stopped = run([sys.executable, "-c", first, "train", *map(str, (clips, "-o", tmp_path/"run", *settings))])
-    assert stopped.returncode == 130 and "--resume" in stopped.stderr.splitlines()[-1] and "Traceback" not in stopped.stderr
+    assert stopped.returncode == 130 and f"train -o {tmp_path/'run'} --resume` goes on" in stopped.stderr.splitlines()[-1] and "Traceback" not in stopped.stderr
     resumed, again = run(call("-o", tmp_path/"run", "--resume")), run(call("-o", tmp_path/"again", "--from-run", tmp_path/"run"))
     assert (resumed.returncode, again.returncode) == (0, 0), resumed.stderr + again.stderr
     assert "the same file" in again.stdout and (tmp_path/"run"/"best.pt").read_bytes() == (tmp_path/"again"/"best.pt").read_bytes()
