@@ -296,7 +296,7 @@ def member_of(archive: zipfile.ZipFile, name: str) -> bytes:
     return content
 
 # %% ../nbs/00_data.ipynb #1f599608
-NEEDED = re.compile(r"collections OrderedDict|_codecs encode|torch\._utils _rebuild_(tensor_v2|parameter)|"
+NEEDED = re.compile(r"collections OrderedDict|__builtin__ set|_codecs encode|torch\._utils _rebuild_(tensor_v2|parameter)|"
                     r"torch ([A-Z]\w+Storage|Size|device|bool|b?float\d+|u?int\d+)")
 
 
