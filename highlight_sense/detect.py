@@ -188,7 +188,7 @@ def score_windows(
     size, workers = batch_size or (on_core if by_core else 16 if detector.engine else 32), usable_cores() if by_core else 1
     mels = iter(mels)
     batches = iter(lambda: list(islice(mels, size)), [])
-    keep_memory()
+    keep_memory(one_place=True)
     score = lambda batch: ([start for start, _ in batch], *score_mels(detector, [mel for _, mel in batch]))
     starts, *columns = (array(kind) for kind in "qfff")  # each in one place: scattered small ones would keep the network's large buffers apart
     with one_thread():

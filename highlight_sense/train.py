@@ -85,12 +85,15 @@ def autocast(device: torch.device, precision: str):
     return torch.autocast(device.type, torch.bfloat16 if precision == "bf16" else torch.float16)
 
 # %% ../nbs/03_train.ipynb #1e932098
-def keep_memory() -> bool:
+def keep_memory(
+    one_place: bool = False,  # for all threads from now on, which can then use what others have freed
+) -> bool:
     "Have glibc keep freed buffers for the next ones, for the rest of the process; False where there is no glibc."
     try: mallopt = ctypes.CDLL("libc.so.6").mallopt
     except (OSError, AttributeError): return False
     trim_threshold, most_mmaps, most_arenas = -1, -4, -8  # M_TRIM_THRESHOLD, M_MMAP_MAX and M_ARENA_MAX in malloc.h
-    return bool(mallopt(trim_threshold, -1) and mallopt(most_mmaps, 0) and mallopt(most_arenas, 1))  # -1: no trimming at all; any number would end at 2 GB
+    if one_place: mallopt(most_arenas, 1)
+    return bool(mallopt(trim_threshold, -1) and mallopt(most_mmaps, 0))  # -1 is no trimming at all, any number would end at 2 GB
 
 
 def give_back_memory() -> None:
