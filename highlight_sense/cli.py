@@ -6,7 +6,7 @@
 __all__ = ['Checkpoint', 'Clips', 'DATA_SET', 'VERBS', 'LONGEST_LINE', 'argument', 'option', 'flag', 'demo', 'fetch', 'prepare',
            'pack', 'train', 'same_or_not', 'evaluate', 'audit', 'export', 'detect', 'publish', 'info', 'table_of',
            'describe', 'words_of', 'describe_clip', 'describe_folder', 'describe_pack', 'describe_checkpoint',
-           'describe_recording', 'deferred', 'parse', 'interrupts_wait', 'main', 'stop']
+           'describe_recording', 'deferred', 'parse', 'interrupts_wait', 'stop', 'way_on', 'main']
 
 # %% ../nbs/07_cli.ipynb #c92f34da
 import contextlib
@@ -17,9 +17,7 @@ import io
 import os
 import re
 import shlex
-import signal
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Literal, NoReturn
@@ -27,7 +25,7 @@ from typing import Annotated, Literal, NoReturn
 import tyro
 
 import highlight_sense
-from .core import DetectConfig, FrontEnd, InputError, PrepareConfig, TrainConfig, hash_file, printable, shown_url
+from .core import DetectConfig, FrontEnd, InputError, PrepareConfig, TrainConfig, hash_file, on_interrupt, printable, shown_url
 
 
 
@@ -327,9 +325,9 @@ def deferred(verb: Callable) -> Callable:
 
 def parse(arguments: list[str] | None) -> Callable[[], None]:
     "The verb that was asked for, with its arguments; bad usage ends the process with one line."
-    if (sys.argv[1:] if arguments is None else arguments) == ["--version"]: return functools.partial(print, f"highlight-sense {highlight_sense.__version__}")
     said = io.StringIO()
     try:
+        if (sys.argv[1:] if arguments is None else arguments) == ["--version"]: print(f"highlight-sense {highlight_sense.__version__}"); sys.exit()
         with contextlib.redirect_stderr(said):
             return tyro.extras.subcommand_cli_from_dict(
                 {name: deferred(verb) for name, verb in VERBS.items()}, prog="highlight-sense", args=arguments,
@@ -345,14 +343,30 @@ def parse(arguments: list[str] | None) -> Callable[[], None]:
 # %% ../nbs/07_cli.ipynb #49402c9e
 @contextlib.contextmanager
 def interrupts_wait() -> Iterator[None]:
-    "Ctrl-C is heard at the end of the block; where it would not raise `KeyboardInterrupt` anyway, as in a background job, nothing changes."
-    came, usual = [], signal.default_int_handler
-    ours = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is usual
-    if ours: signal.signal(signal.SIGINT, lambda *given: came.append(given))
-    try: yield
-    finally:
-        if ours: signal.signal(signal.SIGINT, usual)
+    "Ctrl-C is heard at the end of the block."
+    came = []
+    with on_interrupt(lambda *given: came.append(given)): yield
     if came: raise KeyboardInterrupt
+
+# %% ../nbs/07_cli.ipynb #d4c223e1
+LONGEST_LINE = 2000  # signs of a message; a name in it can have a million
+
+
+def stop(message: str, code: int) -> NoReturn:
+    "Print one line on the error stream and exit."
+    line = printable(shown_url(message))
+    if len(line) >= LONGEST_LINE: line = f"{line[:LONGEST_LINE // 2]} ... {line[-LONGEST_LINE // 2:]}"
+    print(f"highlight-sense: {line}", file=sys.stderr)
+    sys.exit(code)
+
+
+def way_on(
+    verb: functools.partial | None,  # that was stopped, with its arguments; none: stopped before it was known
+) -> str:
+    "How to go on after Ctrl-C."
+    name = verb.func.__name__ if verb else ""
+    if name == "train": return f"`highlight-sense train -o {shlex.quote(str(verb.keywords['out']))} --resume` goes on"
+    return "a demo in another folder (-o) begins anew" if name == "demo" else "the same command goes on"
 
 # %% ../nbs/07_cli.ipynb #ce096af4
 def main(
@@ -381,17 +395,4 @@ def main(
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG): raise
         stop(f"{place}: found no room to write ({error.strerror}), expected some; free some or choose another place, then go on", 2)
     except KeyboardInterrupt:
-        ways = {"train": f"`highlight-sense train -o {shlex.quote(str(verb.keywords.get('out', 'RUN')))} --resume` goes on" if verb else "",
-                "demo": "a demo in another folder (-o) begins anew"}
-        again = ways.get(verb.func.__name__ if verb else "", "the same command goes on")
-        stop(f"stopped; every file that was finished is whole and stays where it is, and {again}", 130)
-
-
-LONGEST_LINE = 2000  # signs of a message; a name in it can have a million
-
-
-def stop(message: str, code: int) -> NoReturn:
-    "Print one line on the error stream and exit."
-    line = printable(shown_url(message))
-    print(f"highlight-sense: {line if len(line) < LONGEST_LINE else f'{line[:LONGEST_LINE // 2]} ... {line[-LONGEST_LINE // 2:]}'}", file=sys.stderr)
-    sys.exit(code)
+        stop(f"stopped; every file that was finished is whole and stays where it is, and {way_on(verb)}", 130)

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['MOST', 'NOTEBOOK_LENGTHS', 'LONGEST_CLIP_S', 'RECIPES', 'InputError', 'named', 'write_atomically',
-           'remove_unfinished', 'hash_file', 'usable_cores', 'ahead', 'require_folder', 'lock', 'only_writer',
-           'check_numbers', 'FrontEnd', 'require_front_end', 'clock', 'printable', 'shown_url', 'read_json',
-           'table_cell', 'PrepareConfig', 'ModelConfig', 'TrainConfig', 'DetectConfig']
+           'remove_unfinished', 'hash_file', 'usable_cores', 'ahead', 'on_interrupt', 'require_folder', 'lock',
+           'only_writer', 'check_numbers', 'check_range', 'FrontEnd', 'require_front_end', 'clock', 'printable',
+           'shown_url', 'read_json', 'table_cell', 'PrepareConfig', 'ModelConfig', 'TrainConfig', 'DetectConfig']
 
 # %% ../nbs/00_core.ipynb #95c22c17
 import dataclasses
@@ -16,7 +16,9 @@ import json
 import math
 import os
 import re
+import signal
 import tempfile
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -101,6 +103,18 @@ def ahead(
         while waiting: yield waiting.popleft().result()
     finally: pool.shutdown(cancel_futures=True)
 
+# %% ../nbs/00_core.ipynb #c70274b6
+@contextmanager
+def on_interrupt(
+    handler: Callable | signal.Handlers,  # as `signal.signal` takes it
+) -> Iterator[None]:
+    "What Ctrl-C does for the length of a block; where it would not raise `KeyboardInterrupt` anyway, in a background job or another thread, nothing changes."
+    usual = signal.default_int_handler
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) is not usual: yield; return
+    signal.signal(signal.SIGINT, handler)
+    try: yield
+    finally: signal.signal(signal.SIGINT, usual)
+
 # %% ../nbs/00_core.ipynb #5395b44c
 def require_folder(
     path: str | Path,  # of a folder to write into, which need not exist
@@ -169,6 +183,11 @@ def check_numbers(config: object, above_zero: tuple[str, ...] = (), not_negative
             if not (math.isfinite(value) and holds(value)): raise InputError(f"{name}: found {value}, expected {expected}; choose another value")
             if value > MOST: raise InputError(f"{name}: found {value}, expected at most {MOST:g}; choose another value")
 
+
+def check_range(name: str, value: float, least: float, most: float) -> None:
+    "Raise `InputError` where a value is out of its range."
+    if not least <= value <= most: raise InputError(f"{name}: found {value}, expected {least:g} to {most}; choose another value")
+
 # %% ../nbs/00_core.ipynb #cb3d0696
 @dataclass(frozen=True)
 class FrontEnd:
@@ -183,9 +202,7 @@ class FrontEnd:
         "Refuse numbers that no spectrogram could have."
         check_numbers(self, above_zero=tuple(field.name for field in dataclasses.fields(self)))
         limits = {"sample_rate": (1, 384_000), "n_fft": (1, 2**14), "hop_length": (self.sample_rate / 1000, 2**16), "n_mels": (1, min(self.n_fft, 512))}
-        for name, (least, most) in limits.items():  # beyond them there is no sense, but terabytes of filters and frames
-            if least <= getattr(self, name) <= most: continue
-            raise InputError(f"{name}: found {getattr(self, name)}, expected {least:g} to {most}; choose another value")
+        for name, (least, most) in limits.items(): check_range(name, getattr(self, name), least, most)  # beyond: terabytes of filters and frames
 
     def frames(self, seconds: float) -> int:
         "Frames of a waveform that lasts `seconds`: one for each hop, and one for the centred start."
@@ -283,10 +300,9 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         "Refuse sizes that no network could have."
-        limits = {"n_mels": 512, "rnn_hidden": 4096, "rnn_layers": 16, "att_dim": 4096}
-        sizes = [("cnn_channels", len(self.cnn_channels), 8), *(("cnn_channels", channels, 4096) for channels in self.cnn_channels)]
-        for name, found, most in [*sizes, *((name, getattr(self, name), most) for name, most in limits.items())]:
-            if not 1 <= found <= most: raise InputError(f"{name}: found {found}, expected 1 to {most}; choose another value")
+        check_range("cnn_channels", len(self.cnn_channels), 1, 8)
+        for channels in self.cnn_channels: check_range("cnn_channels", channels, 1, 4096)
+        for name, most in {"n_mels": 512, "rnn_hidden": 4096, "rnn_layers": 16, "att_dim": 4096}.items(): check_range(name, getattr(self, name), 1, most)
 
 # %% ../nbs/00_core.ipynb #f9b4c919
 LONGEST_CLIP_S = 3000.0  # the notebook's network pads everything to the longest clip

@@ -7,13 +7,13 @@ __all__ = ['KAGGLE_DATASET', 'KAGGLE_HANDLE', 'COLAB_FOLDER', 'PAUSES_S', 'DAMAG
            'LARGEST_MEMBER', 'NEEDED', 'PACK_VERSION', 'ROW', 'LABELS', 'COLUMNS', 'MAX_UNUSABLE', 'credentials_folder',
            'kaggle_settings', 'kaggle_account', 'kaggle_refusal', 'remove_archives', 'kaggle_errors', 'download_once',
            'patiently', 'fetch_dataset', 'RemoteFile', 'newest_version', 'locate_archive', 'open_dataset',
-           'open_archive', 'Inflated', 'member_of', 'require_needed', 'require_plain', 'spread', 'require_own_numbers',
-           'load_record', 'write_record', 'is_pack', 'pack_place', 'map_frames', 'Pack', 'require_row', 'read_rows',
-           'open_once', 'open_pack', 'packed_clip', 'read_clip', 'highlights_of', 'archive_members', 'name_inside',
-           'clip_place', 'list_clips', 'by_label', 'get_data_index', 'recording_group', 'name_of', 'half_frames',
-           'clip_row', 'describe_clip', 'packed_table', 'scan_clips', 'require_usable', 'load_index', 'index_clips',
-           'length_shares', 'measure_lengths', 'plot_lengths', 'split_notebook', 'best_fold', 'split_by_group',
-           'split_clips']
+           'open_archive', 'Inflated', 'member_of', 'require_needed', 'require_plain', 'held_in', 'spread',
+           'require_own_numbers', 'load_record', 'write_record', 'is_pack', 'pack_place', 'map_frames', 'Pack',
+           'require_row', 'read_rows', 'open_once', 'open_pack', 'packed_clip', 'read_clip', 'highlights_of',
+           'archive_members', 'name_inside', 'clip_place', 'list_clips', 'by_label', 'get_data_index',
+           'recording_group', 'name_of', 'half_frames', 'clip_row', 'describe_clip', 'packed_table', 'scan_clips',
+           'require_usable', 'load_index', 'index_clips', 'length_shares', 'measure_lengths', 'plot_lengths',
+           'split_notebook', 'best_fold', 'split_by_group', 'split_clips']
 
 # %% ../nbs/00_data.ipynb #48e578f5
 import io
@@ -322,10 +322,15 @@ def require_plain(file: BinaryIO) -> None:
             with inside.open(entry) as record: require_needed(record, 1)
 
 # %% ../nbs/00_data.ipynb #bd564fa6
+def held_in(value: object) -> list:
+    "What a container holds; nothing where a value is none."
+    if isinstance(value, dict): return [*value, *value.values()]
+    return list(value) if isinstance(value, (list, tuple, set)) else []
+
+
 def spread(value: object, known: dict[int, int]) -> int:
     "How many values there would be if those that are in several places were there as often."
-    if not isinstance(value, (dict, list, tuple, set)): return 1
-    if id(value) not in known: known[id(value)] = 1 + sum(spread(one, known) for one in ([*value, *value.values()] if isinstance(value, dict) else value))
+    if id(value) not in known: known[id(value)] = 1 + sum(spread(one, known) for one in held_in(value))
     return known[id(value)]
 
 
@@ -336,9 +341,8 @@ def require_own_numbers(record: object) -> None:
         value = waiting.pop()
         if id(value) in seen: continue
         seen.add(id(value))
-        if isinstance(value, dict): waiting += [*value, *value.values()]
-        elif isinstance(value, (list, tuple, set)): waiting += value
-        elif isinstance(value, torch.Tensor):
+        waiting += held_in(value)
+        if isinstance(value, torch.Tensor):
             plain = value.layout == torch.strided and value.device.type == "cpu" and not (value.is_quantized or value.is_nested)
             if not plain: raise Inflated("a tensor without numbers of its own")
             if value.numel() * value.element_size() > value.untyped_storage().nbytes():

@@ -11,7 +11,7 @@ __all__ = ['GIVEN_BACK', 'FLOOR_S', 'FLOOR_SHARE', 'FLANK', 'ALIKE', 'FAINT', 'W
            'write_scores', 'read_scores', 'fingerprint', 'as_said', 'score_recording', 'scores_of', 'require_own',
            'require_same_recording', 'Detection', 'rounded', 'key_of', 'describe_moment', 'describe_detection',
            'write_highlights', 'Job', 'pair_for', 'remarks_on', 'detect_recording', 'is_ours', 'results_around',
-           'files_at', 'plan_jobs', 'do_each', 'require_no_files', 'detect', 'headline', 'summary',
+           'files_at', 'folder_name', 'plan_jobs', 'do_each', 'require_no_files', 'detect', 'headline', 'summary',
            'evaluate_recordings']
 
 # %% ../nbs/04_detect.ipynb #1c741880
@@ -771,6 +771,12 @@ def files_at(place: str | Path, out: Path, progress: bool) -> list[Path]:
     return left
 
 # %% ../nbs/04_detect.ipynb #0f3dad80
+def folder_name(recording: Path) -> str:
+    "What the folder of a recording is called, unless there are two of that name."
+    if recording.stem == "..": raise InputError(f"{recording}: found a name of dots, expected one that a folder can have; rename the file")
+    return recording.stem
+
+
 def plan_jobs(
     recordings: Sequence[str | Path],  # files, folders, http addresses; none: voice and game are files of their own
     out: str | Path,
@@ -781,16 +787,14 @@ def plan_jobs(
     out = require_folder(out)
     if not recordings:
         if game is None: raise InputError("found no recording, expected one, or two files with --mic and --game; name them")
-        return [Job(None, Path(game).name, out/Path(game).stem)], []
+        return [Job(None, Path(game).name, out/folder_name(Path(game)))], []
     paths, failed = [], []
     for place in recordings:
         try: paths += [path for path in files_at(place, out, progress) if path.resolve() not in map(Path.resolve, paths)]
         except InputError as error:
             if len(recordings) == 1: raise
             failed.append(str(error))
-    for path in paths:
-        if path.stem == "..": raise InputError(f"{path}: found a name of dots, expected one that a folder can have; rename the file")
-    stems, names = Counter(path.stem for path in paths), Counter(path.name for path in paths)
+    stems, names = Counter(map(folder_name, paths)), Counter(path.name for path in paths)
     twice = [path for path in paths if names[path.name] > 1]
     failed += [f"{path}: found {names[path.name]} recordings of that name, expected each once, since it names the folder; detect them apart" for path in twice]
     folders = {path: out/(path.stem if stems[path.stem] == 1 else path.name) for path in paths if path not in twice}

@@ -7,7 +7,7 @@ __all__ = ['SYNTH_RATE_HZ', 'GAME_STYLES', 'VOWELS_HZ', 'SCENES', 'MEDIA_SUFFIXE
            'shaped_noise', 'band', 'shot', 'make_arsenal', 'plan_shots', 'add_at', 'with_level', 'gunfire', 'engine',
            'note', 'music_loop', 'Streamer', 'draw_streamer', 'plan_syllables', 'glottis', 'mouth', 'filter_frames',
            'speak', 'Event', 'plan_scene', 'plan_session', 'Levels', 'draw_levels', 'voice_track', 'game_track',
-           'Session', 'synthetic_session', 'be_a_worker', 'deaf', 'run_jobs', 'write_session', 'make_sessions',
+           'Session', 'synthetic_session', 'be_a_worker', 'run_jobs', 'write_session', 'make_sessions',
            'find_recordings', 'read_label', 'find_recording', 'open_labels', 'read_labels', 'Window', 'draw_lengths',
            'place_positives', 'free_runs', 'place_negatives', 'match_lengths', 'plan_clips', 'cut_stream', 'cut_clips',
            'prepare_recording', 'clips_in', 'is_made_of', 'begin_folder', 'replace_clips', 'one_thread',
@@ -39,7 +39,7 @@ import torch
 from tqdm import tqdm
 
 from .audio import log_mel, probe, write_recording
-from .core import FrontEnd, InputError, PrepareConfig, only_writer, printable, remove_unfinished, write_atomically
+from .core import FrontEnd, InputError, PrepareConfig, on_interrupt, only_writer, printable, remove_unfinished, write_atomically
 from .data import write_record
 from .tracks import Pair, choose_pair, read_pair
 
@@ -398,15 +398,6 @@ def be_a_worker() -> None:
     threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
 
 
-@contextmanager
-def deaf() -> Iterator[None]:
-    "Processes that are begun in the block do not hear Ctrl-C: whoever began them ends them, and says so in one line."
-    if threading.current_thread() is not threading.main_thread(): yield; return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try: yield
-    finally: signal.signal(signal.SIGINT, before)
-
-
 def run_jobs(
     function: Callable,          # of a module, so that another process finds it
     jobs: Sequence[tuple],       # its arguments, for each call
@@ -414,12 +405,13 @@ def run_jobs(
 ) -> Iterator:                   # results, in the order of `jobs`
     "Call a function for each of `jobs`, in this process or in several."
     if workers == 1: yield from (function(*job) for job in jobs); return
+    others = set(multiprocessing.active_children())  # of the caller's
     with ProcessPoolExecutor(min(workers, len(jobs)), multiprocessing.get_context("spawn"), be_a_worker) as pool:
         try:
-            with deaf(): results = [pool.submit(function, *job) for job in jobs]
+            with on_interrupt(signal.SIG_IGN): results = [pool.submit(function, *job) for job in jobs]  # workers do not hear Ctrl-C; they are ended
             for result in results: yield result.result()
         except BaseException:
-            for worker in multiprocessing.active_children(): worker.terminate()
+            for worker in set(multiprocessing.active_children()) - others: worker.terminate()
             raise
 
 # %% ../nbs/00b_sessions.ipynb #ab7a7f12

@@ -8,9 +8,10 @@ __all__ = ['Loader', 'MOST_BROKEN', 'PRODUCTS', 'LARGEST_NETWORK', 'pick_device'
            'TrainState', 'new_tally', 'rate_at', 'start_training', 'train_step', 'count', 'calibrate', 'fit',
            'train_epoch', 'require_numbers', 'describe_epoch', 'epoch_line', 'save_epoch', 'write_history',
            'random_states', 'restore_random', 'save_last', 'require', 'restore_optimizer', 'restore_course', 'restore',
-           'train_and_eval', 'train', 'notices', 'Setting', 'new_setting', 'earlier_setting', 'load_init',
-           'fingerprint_of', 'require_same_clips', 'require_finite', 'write_setting', 'split_line', 'report_unusable',
-           'hear_clip', 'peaks_inside', 'picture_clip', 'save_evaluation', 'evaluate_checkpoint', 'free_memory']
+           'train_and_eval', 'require_new', 'train', 'notices', 'Setting', 'new_setting', 'earlier_setting',
+           'load_init', 'fingerprint_of', 'require_same_clips', 'require_finite', 'write_setting', 'split_line',
+           'report_unusable', 'hear_clip', 'peaks_inside', 'picture_clip', 'save_evaluation', 'evaluate_checkpoint',
+           'free_memory']
 
 # %% ../nbs/03_train.ipynb #6d3bf6a0
 import ctypes
@@ -486,6 +487,12 @@ PRODUCTS = ("best.pt", "last.pt", "config.json", "split.csv", "metrics.jsonl", "
             "precision_recall.png", "confusion.png", "reliability.png", "attention.png")  # of a run
 
 
+def require_new(out: Path) -> None:
+    "Raise `InputError` where a folder has files that a run would write, an earlier run's or somebody's."
+    there = next((name for name in PRODUCTS if (out/name).exists()), None)
+    if there: raise InputError(f"{out}: found {there} of an earlier run, expected a new folder; choose another one, or go on with it by --resume")
+
+# %% ../nbs/03_train.ipynb #f5ff4764
 def train(
     data: str | Path | None,                    # clip folder or pack; none: that of the run that is gone on with or repeated
     out: str | Path,                            # run folder, new
@@ -503,8 +510,7 @@ def train(
         if init and earlier: raise InputError(f"{found}; leave it out, or begin a new run")
         resumed = load_record(out/"last.pt", "what `train` writes") if resume and (out/"last.pt").exists() else None
         setting = new_setting(data, config, model_config, init) if earlier is None else earlier_setting(Path(earlier), data, config, resumed)
-        there = [] if resume else [name for name in PRODUCTS if (out/name).exists()]
-        if there: raise InputError(f"{out}: found {there[0]} of an earlier run, expected a new folder; choose another one, or go on with it by --resume")
+        if not resume: require_new(out)
         remove_unfinished(out)
         config, model_config = setting.config, setting.model_config
         known = None if setting.init is None else load_init(setting.init if resumed is None else out/"last.pt")  # it need not be there any more

@@ -387,6 +387,7 @@ def test_names_of_dots(healthy, tmp_path, monkeypatch):
     for name in ("...mka", ".stream.mka"): shutil.copy(healthy/"stream.mka", tmp_path/name)
     (tmp_path/"labels.csv").write_text("recording,start_s,end_s\n...mka,1,2\n")
     assert "a name of dots" in told("detect", healthy/"model.pt", tmp_path/"...mka", "-o", ".out", "--force")
+    assert "a name of dots" in told("detect", healthy/"model.pt", "--mic", healthy/"stream.mka", "--game", tmp_path/"...mka", "-o", ".out", "--force")
     assert "begins with a dot" in told("prepare", tmp_path/"...mka", "--labels", tmp_path/"labels.csv", "-o", "clips")
     (tmp_path/"labels.csv").write_text("recording,start_s,end_s\n.stream,1,2\n")
     assert "begins with a dot" in told("prepare", tmp_path/".stream.mka", "--labels", tmp_path/"labels.csv", "-o", "clips")

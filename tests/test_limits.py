@@ -113,7 +113,7 @@ def test_batches_without_numbers(healthy, tmp_path, monkeypatch):
 
 
 def test_validation_without_numbers(healthy, tmp_path):
-    "Numbers that are none in a pack: in a validation clip found before anything is computed, in others skipped and counted."
+    "Numbers that are none, in a validation clip of a pack: found before anything is computed or written."
     shutil.copytree(healthy/"clips.pack", tmp_path/"clips.pack")
     mels = np.load(tmp_path/"clips.pack"/"mels.npy", mmap_mode="r+")
     mels[...] = np.nan
