@@ -315,10 +315,10 @@ def plot_reliability(
         high = beta.ppf(0.975, hits + 1, clips - hits) if hits < clips else 1.0
         axes.plot([mean, mean], [low, high], color=BLUE, linewidth=1)
         axes.plot(mean, hits / clips, "o", color=BLUE, markersize=7, clip_on=False, zorder=3)
-        axes.annotate(clips, (mean, hits / clips), xytext=(6, -4), textcoords="offset points", fontsize=8, color=GREY)
+        axes.text((of_bin + 0.5) / bins, -0.08, clips, ha="center", va="center", fontsize=8, color=GREY)  # beside the points they would hide each other
     axes.set(title=f"Calibration error {calibration_error(labels, probabilities, bins):.3f}, Brier score {brier_score_loss(labels, probabilities):.3f}",
-             xlabel="probability that the model gives", ylabel="share of highlights; number of clips", xlim=(0, 1), ylim=(0, 1.02))
-    axes.legend(loc="lower right")
+             xlabel="probability that the model gives (below: clips in each bin)", ylabel="share of highlights", xlim=(-0.02, 1.02), ylim=(-0.13, 1.05))
+    axes.legend(loc="upper left")
     return fig
 
 # %% ../nbs/02b_metrics.ipynb #3af5d677
