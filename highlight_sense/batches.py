@@ -207,9 +207,11 @@ def gather(
     to = ROUND_ON_GPU if pinned else ROUND
     size, bands = padded_to or -(-int(plan.frames.max()) // to) * to, sources[0].bands
     block = torch.empty((len(sources), size, *bands), dtype=torch.float16 if half else torch.float32, pin_memory=pinned)
-    out, rows = block.numpy(), [(row, source, piece) for row, source in enumerate(sources) for piece in plan.pieces[row]]
-    masks = torch.zeros((len(sources), size), pin_memory=pinned)
-    for row, frames in enumerate(plan.frames): out[row, frames:], masks[row, :frames] = np.inf, 1
+    masks = torch.empty((len(sources), size), pin_memory=pinned)
+    out, heard = block.numpy(), masks.numpy()  # filled by NumPy: where PyTorch computes in many threads at once, each has helpers, and all of them become slow
+    heard[:] = np.arange(size) < plan.frames[:, None]
+    for row, frames in enumerate(plan.frames): out[row, frames:] = np.inf
+    rows = [(row, source, piece) for row, source in enumerate(sources) for piece in plan.pieces[row]]
     fading, at, weight = [np.zeros((0, *bands), out.dtype)], [np.zeros(0, int)], [np.zeros(0, np.float32)]
     for row, source, piece in rows:
         begin = piece.at + piece.fade
