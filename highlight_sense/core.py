@@ -373,7 +373,7 @@ class DetectConfig:
     merge: float = 2.0               # highlights no further apart than this become one
     before: float = 3.0              # context that is kept before a highlight
     after: float = 2.0               # context that is kept after it
-    batch_size: int | None = None    # windows scored at a time; none: 4 on each core of a processor, 8 in half precision, 16 in an engine, 32 on a GPU
+    batch_size: int | None = None    # windows scored at a time; none: 4 on each core of a processor, 16 in half precision, 32 in an engine or on a GPU
     device: str = "auto"             # auto, cpu, cuda, cuda:1, mps
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"  # auto: what the device is fast at
     engine: Literal["torch", "openvino"] = "torch"  # what computes the network; openvino: on a processor, an extra

@@ -180,12 +180,12 @@ GIVEN_BACK = 25  # batches after which the system gets back what lies between th
 def score_windows(
     detector: Detector,
     mels: Iterable[tuple[int, torch.Tensor]],  # first frame, log-mel, as `cut_windows` gives them
-    batch_size: int | None = None,             # windows at a time; none: 4 on each core of a processor, 8 in half precision, 16 in an engine, 32 on a GPU
+    batch_size: int | None = None,             # windows at a time; none: 4 on each core of a processor, 16 in half precision, 32 in an engine or on a GPU
 ) -> WindowScores:
     "Score all windows, several batches at a time, while the next ones are being read."
     by_core = next(detector.model.parameters()).device.type == "cpu" and not detector.engine
-    on_core = 4 if detector.precision == "fp32" else 8  # single precision takes twice the memory, and more windows at a time are no faster
-    size, workers = batch_size or (on_core if by_core else 16 if detector.engine else 32), usable_cores() if by_core else 1
+    on_core = 4 if detector.precision == "fp32" else 16  # single precision takes twice the memory, and more windows at a time are no faster
+    size, workers = batch_size or (on_core if by_core else 32), usable_cores() if by_core else 1
     mels = iter(mels)
     batches = iter(lambda: list(islice(mels, size)), [])
     keep_memory(one_place=True)

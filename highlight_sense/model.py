@@ -337,13 +337,12 @@ def relative_level(
     front_end: FrontEnd = FrontEnd(),
 ) -> torch.Tensor:                      # the same shape: 0 for silence, about 14 for the mean power; 0 in the padding
     "Each track relative to its mean power in the clip; the position of its volume knob changes nothing."
-    valid = torch.ones_like(x[:, :1, :1]) if mask is None else mask[:, None, None].to(x.dtype)
-    count = x.shape[2] * valid.sum(3, keepdim=True)
-    highest = x.masked_fill(valid == 0, -torch.inf).amax((2, 3), keepdim=True)
+    if mask is not None: x = x.masked_fill(mask[:, None, None] == 0, -torch.inf)  # no power at all
+    count = x.shape[2] * (x.shape[3] if mask is None else mask.sum(1)[:, None, None, None])
+    highest = x.amax((2, 3), keepdim=True)
     floor = front_end.log_floor * torch.exp(-highest)  # powers are relative to the highest one
-    power = (torch.exp((x - highest).clamp(max=0)) - 1.02 * floor).clamp(min=0) * valid  # half precision lifts silence by up to 1 %
-    relative = power / (power.sum((2, 3), keepdim=True) / count + floor)
-    return torch.log1p(relative * 10 ** (RANGE_DB / 10)) * valid
+    power = (torch.exp(x - highest) - 1.02 * floor).clamp(min=0)  # half precision lifts silence by up to 1 %
+    return torch.log1p(power * (10 ** (RANGE_DB / 10) / (power.sum((2, 3), keepdim=True) / count + floor)))
 
 # %% ../nbs/02_model.ipynb #1e9e1984
 class HighlightCRNN(nn.Module):
