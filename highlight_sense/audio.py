@@ -6,7 +6,7 @@
 __all__ = ['CODECS', 'LONGEST_S', 'JITTER_S', 'LAG_S', 'LATE_S', 'LONGEST_GAP_S', 'GATHERED', 'PROMISING', 'TORN_S', 'SEEKABLE',
            'RUN_UP_S', 'window_and_filters', 'log_mel', 'audio_frame', 'require_waveform', 'write_pieces',
            'write_recording', 'AudioTrack', 'VideoTrack', 'MediaInfo', 'open_media', 'start_of', 'title_of',
-           'duration_of', 'describe_track', 'describe_video', 'end_of', 'probe', 'Timeline', 'TrackReader',
+           'duration_of', 'describe_track', 'describe_video', 'demuxed', 'end_of', 'probe', 'Timeline', 'TrackReader',
            'choose_tracks', 'require_whole', 'decode_tracks', 'go_to', 'read_blocks', 'read_audio', 'stream_log_mel']
 
 # %% ../nbs/00a_audio.ipynb #f67aa3ce
@@ -201,6 +201,12 @@ def describe_video(container: av.container.InputContainer) -> VideoTrack | None:
     return None
 
 # %% ../nbs/00a_audio.ipynb #ca8e5b8e
+def demuxed(container: av.container.InputContainer) -> Iterator[av.Packet]:
+    "The packets of a file from where it is on, and at its end an empty one of each stream."
+    try: yield from container.demux()
+    except IndexError: pass  # PyAV's, after the last of these: in a damaged file a stream has turned up that was not there at first
+
+
 def end_of(packets: Iterable[av.Packet]) -> float:  # seconds on the clock of the container; minus infinity for none
     "Where the last of some packets ends."
     return max((float((p.pts + (p.duration or 0)) * p.time_base) for p in packets if p.pts is not None), default=-math.inf)
@@ -216,7 +222,7 @@ def probe(path: str | Path) -> MediaInfo:
         tracks = tuple(describe_track(stream, number, start_s) for number, stream in enumerate(container.streams.audio))
         video = describe_video(container)
         if container.duration is not None: duration_s = container.duration / av.time_base
-        else: duration_s = max(0.0, end_of(container.demux()) - start_s)
+        else: duration_s = max(0.0, end_of(demuxed(container)) - start_s)
         if duration_s > LONGEST_S: raise InputError(f"{path}: found a header that promises {duration_s:g} s, expected days at most; copy the file again")
         return MediaInfo(Path(path), duration_s, tracks, video)
 
@@ -375,7 +381,7 @@ def decode_tracks(
     "Feed the readers from one pass over the file; yields whenever there may be more to take."
     last: dict[int, av.Packet] = {}
     try:
-        for packet in container.demux():
+        for packet in demuxed(container):
             if packet.pts is not None: last[packet.stream_index] = packet
             reader = readers.get(packet.stream_index)
             if reader is None: continue
@@ -405,7 +411,7 @@ def go_to(
     target = int(clock_s * av.time_base)
     try:
         container.seek(target)
-        first = next((packet for packet in container.demux() if packet.pts is not None), None)
+        first = next((packet for packet in demuxed(container) if packet.pts is not None), None)
         container.seek(target)
     except av.FFmpegError: return False
     return first is not None and first.pts * first.time_base <= clock_s

@@ -208,8 +208,8 @@ def gather(
     size, bands = padded_to or -(-int(plan.frames.max()) // to) * to, sources[0].bands
     block = torch.empty((len(sources), size, *bands), dtype=torch.float16 if half else torch.float32, pin_memory=pinned)
     masks = torch.empty((len(sources), size), pin_memory=pinned)
-    out, heard = block.numpy(), masks.numpy()  # filled by NumPy: where PyTorch computes in many threads at once, each has helpers, and all of them become slow
-    heard[:] = np.arange(size) < plan.frames[:, None]
+    out, valid = block.numpy(), masks.numpy()  # for NumPy: PyTorch would give this thread a team of OpenMP's, and of more than there are cores all sleep
+    valid[:] = np.arange(size) < plan.frames[:, None]
     for row, frames in enumerate(plan.frames): out[row, frames:] = np.inf
     rows = [(row, source, piece) for row, source in enumerate(sources) for piece in plan.pieces[row]]
     fading, at, weight = [np.zeros((0, *bands), out.dtype)], [np.zeros(0, int)], [np.zeros(0, np.float32)]

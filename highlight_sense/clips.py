@@ -31,7 +31,7 @@ import numpy as np
 from av.codec.context import Flags
 from av.stream import Disposition
 
-from .audio import LAG_S, RUN_UP_S, Timeline, TrackReader, go_to, open_media, require_waveform, require_whole, start_of, title_of
+from .audio import LAG_S, RUN_UP_S, Timeline, TrackReader, demuxed, go_to, open_media, require_waveform, require_whole, start_of, title_of
 from .core import InputError, write_atomically
 
 # %% ../nbs/04a_clips.ipynb #04de75aa
@@ -95,7 +95,7 @@ def read_packets(source: Source) -> Iterator[av.Packet]:
     "What follows in the file, each packet with a time."
     time_s = 0.0
     try:
-        for packet in source.container.demux():
+        for packet in demuxed(source.container):
             if packet.pts is None: packet.pts = packet.dts
             if packet.pts is None: continue  # also the empty packets at the end
             time_s = float(packet.pts * packet.time_base) - source.start_s
