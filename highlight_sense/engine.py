@@ -26,18 +26,22 @@ from .model import HighlightCRNN, relative_level
 
 # %% ../nbs/03b_engine.ipynb #4a2728bf
 class Convolutions(nn.Module):
-    "The convolution blocks of a network, layer by layer."
+    "The convolution blocks of a network, layer by layer; the maps of a step lie side by side, band after band, which is their order in memory."
     def __init__(self, network: HighlightCRNN): super().__init__(); self.blocks = network.cnn
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:  # log-mels or levels (B, 2, n_mels, 16 k) to (B, k, features)
         "What they make of each step."
         for block in self.blocks: x = block.pool(F.relu(block.norm(block.conv(x))))
-        return x.permute(0, 3, 1, 2).flatten(2)
+        return x.permute(0, 3, 2, 1).flatten(2)
 
 
 class Recurrence(nn.Module):
     "What comes after the convolutions: GRU, attention, classifier."
-    def __init__(self, network: HighlightCRNN): super().__init__(); self.rnn, self.attn, self.classifier = network.rnn, network.attn, network.classifier
+    def __init__(self, network: HighlightCRNN):
+        super().__init__()
+        self.rnn, self.attn, self.classifier = copy.deepcopy(network.rnn), network.attn, network.classifier
+        for weight in (self.rnn.weight_ih_l0, self.rnn.weight_ih_l0_reverse):  # in a network, the bands of a step lie side by side, map after map
+            weight.data = weight.data.unflatten(1, (network.config.cnn_channels[-1], -1)).transpose(1, 2).flatten(1)
 
     def forward(self, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:  # logits (B, 1), attention and evidence (B, k)
         "Follow the steps, (B, k, features)."
@@ -96,9 +100,10 @@ class OpenVINOEngine:
     ):
         settings = {"INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}[precision], "PERFORMANCE_HINT": "LATENCY",
                     "INFERENCE_NUM_THREADS": usable_cores()}
-        self.shrink, self.level_free, whole, core = network.shrink, network.config.level_free, whole_windows(network), import_openvino().Core()
+        self.shrink, self.level_free, self.features = network.shrink, network.config.level_free, network.rnn.input_size
+        whole, core = whole_windows(network), import_openvino().Core()
         looks = to_openvino(whole.convolutions, (2, 2, network.config.n_mels, 4 * network.shrink), free=(0, 3))
-        follows = to_openvino(whole.recurrence, (2, 4, network.rnn.input_size), free=(0, 1))
+        follows = to_openvino(whole.recurrence, (2, 4, self.features), free=(0, 1))
         self.look, self.follow = (core.compile_model(part, "CPU", settings) for part in (looks, follows))
         self.precision = {"f32": "fp32", "bf16": "bf16", "f16": "fp16"}[self.look.get_property("INFERENCE_PRECISION_HINT").to_string()]
 
@@ -106,8 +111,11 @@ class OpenVINOEngine:
         "Score windows, (B, 2, n_mels, T), of whole steps."
         if specs.shape[3] % self.shrink: raise ValueError(f"found windows of {specs.shape[3]} frames, expected whole steps of {self.shrink}")
         look, follow = (compiled.create_infer_request() for compiled in (self.look, self.follow))  # of its own: threads may come at the same time
-        levels = (relative_level(part) if self.level_free else part for part in specs.split(IN_CACHE))
-        found = follow.infer([np.concatenate([look.infer([part.contiguous().numpy()])[0] for part in levels])])
+        features = np.empty((len(specs), specs.shape[3] // self.shrink, self.features), np.float32)
+        for part, out in zip(specs.split(IN_CACHE), np.split(features, range(IN_CACHE, len(specs), IN_CACHE))):
+            level = relative_level(part) if self.level_free else part
+            out[:] = look.infer([level.contiguous().numpy()], share_inputs=True, share_outputs=True)[0]
+        found = follow.infer([features], share_inputs=True)
         return tuple(found[number] for number in range(3))
 
 # %% ../nbs/03b_engine.ipynb #275a4be6

@@ -346,7 +346,7 @@ def relative_level(
     highest = x.amax((2, 3), keepdim=True)
     floor = front_end.log_floor * torch.exp(-highest)  # powers are relative to the highest one
     power = (torch.exp(x - highest) - 1.02 * floor).clamp(min=0)  # half precision lifts silence by up to 1 %
-    return torch.log1p(power * (10 ** (RANGE_DB / 10) / (power.sum((2, 3), keepdim=True) / count + floor)))
+    return torch.log(1 + power * (10 ** (RANGE_DB / 10) / (power.sum((2, 3), keepdim=True) / count + floor)))
 
 # %% ../nbs/02_model.ipynb #1e9e1984
 class HighlightCRNN(nn.Module):
