@@ -90,28 +90,33 @@ class NormPool(torch.autograd.Function):
     ) -> torch.Tensor:                      # (B, C, n_mels // pool[0], T // pool[1])
         "The offset before the pooling would be the same, and four times the work."
         if is_fusible(maps): return norm_pool(maps, weight, bias, mean, variance, mask, pool)
+        return NormPool.norm(F.max_pool2d(maps, pool), weight, bias, mean, variance, None if mask is None else mask[:, ::pool[1]]).relu_()
+
+    @staticmethod
+    def norm(pooled: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, mean: torch.Tensor, variance: torch.Tensor,
+             mask: torch.Tensor | None) -> torch.Tensor:
+        "What the norm makes of maps that are pooled already, 0 in the padding."
         scale = weight * torch.rsqrt(variance)
-        pooled = F.max_pool2d(maps, pool)
-        heard = None if mask is None else mask[:, ::pool[1]]
-        offset, scale = (spread(part, pooled.shape[3], heard, torch.float32) for part in (bias - mean * scale, scale))  # of large means
-        return maps_of(torch.addcmul(offset, rows_of(pooled), scale).relu_().to(maps.dtype), maps.shape[1])
+        offset, scale = (spread(part, pooled.shape[3], mask, torch.float32) for part in (bias - mean * scale, scale))  # of large means
+        return maps_of(torch.addcmul(offset, rows_of(pooled), scale).to(pooled.dtype), pooled.shape[1])
 
     @staticmethod
     def setup_context(ctx, inputs: tuple, output: torch.Tensor) -> None:
-        "Keep what the gradient needs, but for what the pooling gave."
-        maps, weight, _, mean, variance, count, mask, ctx.pool = inputs
-        ctx.save_for_backward(maps, weight, mean, variance, count, mask, output)
+        "Keep what the gradient needs, but for what the pooling gave and, outside of kernels, what came of it."
+        maps, weight, bias, mean, variance, count, mask, ctx.pool = inputs
+        ctx.save_for_backward(maps, weight, bias, mean, variance, count, mask, output if is_fusible(maps) else None)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         "The gradient of `maps`, `weight` and `bias`."
-        maps, weight, mean, variance, count, mask, out = ctx.saved_tensors
+        maps, weight, bias, mean, variance, count, mask, out = ctx.saved_tensors
         inverse, fused, grad = torch.rsqrt(variance), is_fusible(maps), grad.contiguous(memory_format=torch.channels_last)
         if fused: by_offset, by_largest = slopes_of(maps, grad, out, ctx.pool)
         else:
             pooled, where = F.max_pool2d(maps, ctx.pool, return_indices=True)
-            grad = torch.ops.aten.threshold_backward(grad, out, 0)
+            normed = NormPool.norm(pooled, weight, bias, mean, variance, None if mask is None else mask[:, ::ctx.pool[1]])
+            grad = torch.ops.aten.threshold_backward(grad, normed, 0)
             by_offset, by_largest = sum_maps(grad), sum_maps(grad * pooled)
         by_scale, slope, offset = by_largest - mean * by_offset, None, None
         if count is not None:
