@@ -48,7 +48,7 @@ def sums_and_squares(
     mean, variance = (torch.stack(part).double()[..., None, None] for part in zip(*moments))
     count = maps.shape[2] * maps.shape[3]
     sums = count * mean, count * (variance + mean.square())
-    first = maps.shape[3] if mask is None else int((mask > 0).all(0).int().cumprod(0).sum())  # frame that does not count in one of the clips
+    first = maps.shape[3] if mask is None else int((mask > 0).all(0).int().cumprod(0).sum().numpy())  # frame that does not count in one of the clips
     if first == maps.shape[3]: return sums
     rest, silent = maps[..., first:].float(), (mask[:, first:] == 0).float()  # zeros in the network, so that nothing cancels
     return tuple(part - sum_maps(values, silent) for part, values in zip(sums, (rest, rest.square())))
