@@ -102,9 +102,10 @@ class NormPool(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx, inputs: tuple, output: torch.Tensor) -> None:
-        "Keep what the gradient needs, but for what the pooling gave and, outside of kernels, what came of it."
+        "Keep what the gradient needs, but for what the pooling gave and, in single precision, what came of it."
         maps, weight, bias, mean, variance, count, mask, ctx.pool = inputs
-        ctx.save_for_backward(maps, weight, bias, mean, variance, count, mask, output if is_fusible(maps) else None)
+        ctx.remake = maps.dtype == torch.float32 and not is_fusible(maps)  # where it takes the most memory
+        ctx.save_for_backward(maps, weight, bias, mean, variance, count, mask, None if ctx.remake else output)
 
     @staticmethod
     @once_differentiable
@@ -115,8 +116,8 @@ class NormPool(torch.autograd.Function):
         if fused: by_offset, by_largest = slopes_of(maps, grad, out, ctx.pool)
         else:
             pooled, where = F.max_pool2d(maps, ctx.pool, return_indices=True)
-            normed = NormPool.norm(pooled, weight, bias, mean, variance, None if mask is None else mask[:, ::ctx.pool[1]])
-            grad = torch.ops.aten.threshold_backward(grad, normed, 0)
+            if ctx.remake: out = NormPool.norm(pooled, weight, bias, mean, variance, None if mask is None else mask[:, ::ctx.pool[1]])
+            grad = torch.ops.aten.threshold_backward(grad, out, 0)
             by_offset, by_largest = sum_maps(grad), sum_maps(grad * pooled)
         by_scale, slope, offset = by_largest - mean * by_offset, None, None
         if count is not None:
