@@ -35,7 +35,7 @@ from sklearn.tree import DecisionTreeClassifier
 
 import highlight_sense
 from .checkpoint import CheckpointInfo, load_checkpoint
-from .core import FrontEnd, InputError, require_folder, require_front_end, write_atomically
+from .core import FrontEnd, InputError, only_writer, require_front_end, require_replaceable, write_atomically
 from .data import load_index
 from .batches import ClipLoader, EvaluationPlans, named_rng
 from .dataset_aug import FADE_FRAMES, Piece, rising, turn_knobs
@@ -446,7 +446,7 @@ def audit(
     device = pick_device(device)
     model, info = load_checkpoint(checkpoint, device)
     require_front_end(info.front_end or FrontEnd(n_mels=info.config.n_mels), FrontEnd(), str(checkpoint))
-    if out is not None: require_folder(out)
+    if out is not None: require_replaceable(out, ("audit.json", "audit.png"), "findings")
     index, seen = (None if folder is None else draw_clips(load_index(folder, progress=progress)[0], most_clips) for folder in (data, training))
     listener = Listener(model, info, device, pick_precision(device, precision), workers)
     probabilities, threshold = listener.probabilities(index), 0.5 if info.threshold is None else info.threshold
@@ -456,9 +456,10 @@ def audit(
     found += ask_games(listener, index) + ([] if seen is None else ask_split(seen, index, info.max_frames))
     result = Audit(str(checkpoint), len(index), found)
     if out is not None:
-        save_figure(plot_audit(result), Path(out)/"audit.png")
         text = json.dumps(result.record(), indent=1, allow_nan=False) + "\n"
-        with write_atomically(Path(out)/"audit.json") as beside: beside.write_text(text, encoding="utf-8")
+        with only_writer(out) as folder:
+            with write_atomically(folder/"audit.json") as beside: beside.write_text(text, encoding="utf-8")
+            save_figure(plot_audit(result), folder/"audit.png")
     return result
 
 # %% ../nbs/03a_audit.ipynb #2ef7ba6c

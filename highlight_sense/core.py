@@ -6,7 +6,8 @@
 __all__ = ['MOST', 'NOTEBOOK_LENGTHS', 'LONGEST_CLIP_S', 'RECIPES', 'InputError', 'named', 'write_atomically',
            'remove_unfinished', 'hash_file', 'usable_cores', 'ahead', 'on_interrupt', 'require_folder', 'lock',
            'only_writer', 'check_numbers', 'check_range', 'FrontEnd', 'require_front_end', 'clock', 'printable',
-           'shown_url', 'read_json', 'table_cell', 'PrepareConfig', 'ModelConfig', 'TrainConfig', 'DetectConfig']
+           'shown_url', 'read_json', 'require_replaceable', 'table_cell', 'PrepareConfig', 'ModelConfig', 'TrainConfig',
+           'DetectConfig']
 
 # %% ../nbs/00_core.ipynb #95c22c17
 import dataclasses
@@ -20,7 +21,7 @@ import signal
 import tempfile
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -247,6 +248,21 @@ def read_json(path: Path) -> object:
     if path.exists() and not path.is_file(): raise ValueError("no file, but a folder, a pipe or a device")
     try: return json.loads(path.read_text(encoding="utf-8"))
     except RecursionError: raise ValueError("lists within lists without end") from None
+
+# %% ../nbs/00_core.ipynb #78a75464
+def require_replaceable(
+    folder: str | Path,    # which need not exist
+    names: Sequence[str],  # of files that will be written, the record first, which is JSON
+    sign: str,             # a name that every record of ours has in it
+) -> Path:
+    "The folder, or `InputError` where a file of somebody else, or of another command, has one of these names."
+    folder = require_folder(folder)
+    there = next((name for name in names if os.path.lexists(folder/name)), None)
+    if there is None: return folder
+    try: ours = sign in read_json(folder/names[0])
+    except (OSError, ValueError, TypeError): ours = False
+    if ours: return folder
+    raise InputError(f"{folder/there}: found a file that an earlier call has not left here, expected none; move it away, or choose another folder")
 
 # %% ../nbs/00_core.ipynb #e0fcf8a5
 def table_cell(text: str) -> str:

@@ -90,33 +90,33 @@ class NormPool(torch.autograd.Function):
     ) -> torch.Tensor:                      # (B, C, n_mels // pool[0], T // pool[1])
         "The offset before the pooling would be the same, and four times the work."
         if is_fusible(maps): return norm_pool(maps, weight, bias, mean, variance, mask, pool)
-        return NormPool.norm(F.max_pool2d(maps, pool), weight, bias, mean, variance, None if mask is None else mask[:, ::pool[1]]).relu_()
+        return NormPool.norm(F.max_pool2d(maps, pool), weight, bias, mean, variance, mask, pool).relu_()
 
     @staticmethod
     def norm(pooled: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, mean: torch.Tensor, variance: torch.Tensor,
-             mask: torch.Tensor | None) -> torch.Tensor:
+             mask: torch.Tensor | None, pool: tuple[int, int]) -> torch.Tensor:
         "What the norm makes of maps that are pooled already, 0 in the padding."
-        scale = weight * torch.rsqrt(variance)
+        mask, scale = None if mask is None else mask[:, ::pool[1]], weight * torch.rsqrt(variance)
         offset, scale = (spread(part, pooled.shape[3], mask, torch.float32) for part in (bias - mean * scale, scale))  # of large means
         return maps_of(torch.addcmul(offset, rows_of(pooled), scale).to(pooled.dtype), pooled.shape[1])
 
     @staticmethod
     def setup_context(ctx, inputs: tuple, output: torch.Tensor) -> None:
         "Keep what the gradient needs, but for what the pooling gave and, in single precision, what came of it."
-        maps, weight, bias, mean, variance, count, mask, ctx.pool = inputs
-        ctx.remake = maps.dtype == torch.float32 and not is_fusible(maps)  # where it takes the most memory
-        ctx.save_for_backward(maps, weight, bias, mean, variance, count, mask, None if ctx.remake else output)
+        *tensors, ctx.pool = inputs
+        ctx.fused = is_fusible(inputs[0])
+        ctx.save_for_backward(*tensors, output if ctx.fused or output.dtype != torch.float32 else None)  # which takes the most memory
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         "The gradient of `maps`, `weight` and `bias`."
         maps, weight, bias, mean, variance, count, mask, out = ctx.saved_tensors
-        inverse, fused, grad = torch.rsqrt(variance), is_fusible(maps), grad.contiguous(memory_format=torch.channels_last)
-        if fused: by_offset, by_largest = slopes_of(maps, grad, out, ctx.pool)
+        inverse, grad = torch.rsqrt(variance), grad.contiguous(memory_format=torch.channels_last)
+        if ctx.fused: by_offset, by_largest = slopes_of(maps, grad, out, ctx.pool)
         else:
             pooled, where = F.max_pool2d(maps, ctx.pool, return_indices=True)
-            if ctx.remake: out = NormPool.norm(pooled, weight, bias, mean, variance, None if mask is None else mask[:, ::ctx.pool[1]])
+            if out is None: out = NormPool.norm(pooled, weight, bias, mean, variance, mask, ctx.pool)
             grad = torch.ops.aten.threshold_backward(grad, out, 0)
             by_offset, by_largest = sum_maps(grad), sum_maps(grad * pooled)
         by_scale, slope, offset = by_largest - mean * by_offset, None, None
@@ -124,7 +124,7 @@ class NormPool(torch.autograd.Function):
             of_mean, of_scale = (total.sum(0, keepdim=True) if len(mean) == 1 else total for total in (by_offset, by_scale))
             slope = -weight * inverse ** 3 * of_scale / count
             offset = -weight * inverse * of_mean / count - slope * mean
-        if fused: by_maps = norm_pool_gradient(maps, grad, out, weight * inverse, slope, offset, mask, ctx.pool)
+        if ctx.fused: by_maps = norm_pool_gradient(maps, grad, out, weight * inverse, slope, offset, mask, ctx.pool)
         else:
             scaled = maps_of(rows_of(grad).mul_(spread(weight * inverse, grad.shape[3], None, grad.dtype)), maps.shape[1])
             by_maps = torch.ops.aten.max_pool2d_with_indices_backward(scaled, maps, ctx.pool, ctx.pool, [0, 0], [1, 1], False, where)
