@@ -4,7 +4,7 @@
     highlight-sense prepare recordings/test --labels test.csv -o clips/test
     python benchmarks/recipes.py clips/train clips/test runs --seeds 0 1 2 --positives all 200 100 50
     python benchmarks/recipes.py clips/train clips/test runs --recipes default --positives 100 --change no-mixup constant shift stripes curves
-    python benchmarks/recipes.py clips/train clips/test runs --recipes default --positives 100 --change padded      # beside the same from packs
+    python benchmarks/recipes.py clips/train clips/test slow --recipes default --positives 100 --change padded --precision fp32  # beside the same from packs
     python benchmarks/recipes.py clips/others clips/test begun --recipes default --positives 50 --init runs/default-all-{seed}/last.pt
 
 A run is a recipe, perhaps with one thing changed, a seed and a number of positives (whole recordings, drawn by the seed until they hold so many). Each leaves
@@ -12,7 +12,7 @@ A run is a recipe, perhaps with one thing changed, a seed and a number of positi
 that it finished, one that has its line is not done again. The table at the end is of all lines. `benchmarks/recipes.jsonl`,
 `recipes-short.jsonl`, `recipes-begun.jsonl` and `recipes-gpu.jsonl` have the lines that RESULTS.md speaks of: with a copy of one as
 `runs/results.jsonl`, this goes on.
-Other --epochs, and another --init, want another folder.
+Other --epochs, another --init and another --precision want another folder.
 """
 import argparse
 import itertools
@@ -90,14 +90,14 @@ def score(labels: np.ndarray, logits: np.ndarray, scaling: tuple[float, float], 
 
 
 def run(recipe: str, change: str | None, seed: int, positives: int | None, epochs: int, sides: tuple[pd.DataFrame, pd.DataFrame], out: Path,
-        device: torch.device, init: Path | None = None) -> dict:
+        device: torch.device, precision: str = "auto", init: Path | None = None) -> dict:
     "One training, or the rest of one, measured on the held-out clips after every epoch, or, with the notebook's recipe, at its best and at its end."
     if change and recipe == "notebook": raise SystemExit(f"found the notebook's recipe and --change {change}, expected the default recipe; leave one out")
     size = 32 if recipe == "notebook" else None
-    config = TrainConfig(recipe=recipe, seed=seed, epochs=epochs, batch_size=size, save_minutes=1e6, device=str(device)).settled()
+    config = TrainConfig(recipe=recipe, seed=seed, epochs=epochs, batch_size=size, save_minutes=1e6, device=str(device), precision=precision).settled()
     if change == "no-mixup": config = replace(config, mixup=0.0)
     model_config = ModelConfig(**BEFORE) if recipe == "notebook" else ModelConfig()
-    precision = pick_precision(device)
+    precision = pick_precision(device, precision)
     train_table, val_table = split_clips(draw_recordings(sides[0], positives, seed), "group", config.val_split, seed)
     train_loader, val_loader = make_loaders(train_table, val_table, config, device)
     if CHANGES.get(change): train_loader.change = CHANGES[change]
@@ -114,7 +114,7 @@ def run(recipe: str, change: str | None, seed: int, positives: int | None, epoch
     with patch.object(training, "rate_at", rate): fit(model, train_loader, val_loader, config, out, False, resumed, watch)
     inside = peaks_inside(model.eval(), sides[1].path[sides[1].label == 1], config.max_frames, precision)
     return {"recipe": recipe, "change": change, "seed": seed, "positives": positives, "training": [len(train_table), int(train_table.label.sum())],
-            "validation": [len(val_table), int(val_table.label.sum())], "init": init and init.parent.name, "machine": machine(device),
+            "validation": [len(val_table), int(val_table.label.sum())], "init": init and init.parent.name, "machine": machine(device, precision),
             "config": asdict(config), "rows": watch.rows(), "peak_inside": inside and inside[0]}
 
 
@@ -157,9 +157,9 @@ class Watch:
         self.begin()
 
 
-def machine(device: torch.device) -> str:
+def machine(device: torch.device, precision: str) -> str:
     "What was computed on."
-    return f"{os.cpu_count()} cores, torch {torch.__version__}, {device}, {pick_precision(device)}, {torch.get_num_threads()} threads"
+    return f"{os.cpu_count()} cores, torch {torch.__version__}, {device}, {pick_precision(device, precision)}, {torch.get_num_threads()} threads"
 
 
 def spread(values: list[float]) -> str:
@@ -192,10 +192,11 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--init", help="checkpoint to begin with; {seed} in its name stands for the seed")
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--precision", default="auto", choices=["auto", "fp32", "bf16", "fp16"])
     chosen = parser.parse_args()
     device, results = pick_device(chosen.device), chosen.out/"results.jsonl"
     chosen.out.mkdir(parents=True, exist_ok=True)
-    print(machine(device), flush=True)
+    print(machine(device, chosen.precision), flush=True)
     sides = index_clips(chosen.train), index_clips(chosen.held_out)
     lines = [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
     for positives in (None if number == "all" else int(number) for number in chosen.positives):
@@ -203,7 +204,7 @@ def main() -> None:
             if any((line["recipe"], line["change"], line["seed"], line["positives"]) == (recipe, change, seed, positives) for line in lines): continue
             name = "-".join(str(part) for part in (recipe, change, positives or "all", seed) if part is not None)
             init = chosen.init and Path(chosen.init.format(seed=seed))
-            lines.append(run(recipe, change, seed, positives, chosen.epochs, sides, chosen.out/name, device, init))
+            lines.append(run(recipe, change, seed, positives, chosen.epochs, sides, chosen.out/name, device, chosen.precision, init))
             with open(results, "a") as file: file.write(json.dumps(lines[-1]) + "\n")
     print(table(lines))
 

@@ -446,7 +446,7 @@ def audit(
     device = pick_device(device)
     model, info = load_checkpoint(checkpoint, device)
     require_front_end(info.front_end or FrontEnd(n_mels=info.config.n_mels), FrontEnd(), str(checkpoint))
-    if out is not None: require_replaceable(out, ("audit.json", "audit.png"), "findings")
+    if out is not None: require_replaceable(out, ("audit.json", "audit.png"), {"schema", "checkpoint", "passed", "findings"})
     index, seen = (None if folder is None else draw_clips(load_index(folder, progress=progress)[0], most_clips) for folder in (data, training))
     listener = Listener(model, info, device, pick_precision(device, precision), workers)
     probabilities, threshold = listener.probabilities(index), 0.5 if info.threshold is None else info.threshold

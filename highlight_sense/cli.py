@@ -191,7 +191,7 @@ def audit(
     from highlight_sense import audit as auditing
     result = auditing.audit(checkpoint, clips, out, training=training, most_clips=most_clips, workers=workers, device=device, precision=precision,
                             progress=not json)
-    print(dumps(result.record()) if json else result)
+    print(dumps(result.record()) if json else "\n".join(map(printable, str(result).splitlines())))
     if not result.passed: sys.exit(3)
 
 # %% ../nbs/07_cli.ipynb #50098901
@@ -391,6 +391,8 @@ def main(
 ) -> None:
     "Run a verb. Exits with 2 on bad usage or bad input, 3 where an audit finds something bad, 130 on Ctrl-C, and 1, with a traceback, on a failure of ours."
     verb = None
+    for stream in ("stdout", "stderr"):  # closed by who began the process
+        if getattr(sys, stream) is None: setattr(sys, stream, open(os.devnull, "w"))
     if isinstance(sys.stdout, io.TextIOWrapper): sys.stdout.reconfigure(errors="backslashreplace")  # a file's name may be no text
     try:
         verb = parse(arguments)

@@ -55,7 +55,7 @@ def write_atomically(
     "Write a file whole or not at all: to a temporary name beside `path`, renamed when the block ends without an error."
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=".", suffix=f".part{path.suffix}", dir=path.parent)
+    handle, name = tempfile.mkstemp(prefix=".unfinished-", suffix=f".part{path.suffix}", dir=path.parent)
     os.close(handle)
     beside = Path(name)
     try:
@@ -74,8 +74,8 @@ def remove_unfinished(
     suffix: str = "",   # only files with this ending
 ) -> None:
     "Remove what `write_atomically` had begun in a folder when its process was killed; by such names nobody calls a file of his own."
-    begun = re.compile(r"\.\w{8}\.part" + (re.escape(suffix) if suffix else r"(\.\w+)?"))
-    for left in Path(folder).glob(".*.part*"):
+    begun = re.compile(r"\.unfinished-\w{8}\.part" + (re.escape(suffix) if suffix else r"(\.\w+)?"))
+    for left in Path(folder).glob(".unfinished-*"):
         if begun.fullmatch(left.name): left.unlink(missing_ok=True)
 
 # %% ../nbs/00_core.ipynb #a4bad8b8
@@ -253,14 +253,14 @@ def read_json(path: Path) -> object:
 def require_replaceable(
     folder: str | Path,    # which need not exist
     names: Sequence[str],  # of files that will be written, the record first, which is JSON
-    sign: str,             # a name that every record of ours has in it
+    signs: set[str],       # names that every record of ours has in it
 ) -> Path:
     "The folder, or `InputError` where a file of somebody else, or of another command, has one of these names."
     folder = require_folder(folder)
     there = next((name for name in names if os.path.lexists(folder/name)), None)
     if there is None: return folder
-    try: ours = sign in read_json(folder/names[0])
-    except (OSError, ValueError, TypeError): ours = False
+    try: ours = signs <= read_json(folder/names[0]).keys()
+    except (OSError, ValueError, AttributeError): ours = False
     if ours: return folder
     raise InputError(f"{folder/there}: found a file that an earlier call has not left here, expected none; move it away, or choose another folder")
 
@@ -290,10 +290,12 @@ class PrepareConfig:
     def __post_init__(self) -> None:
         "Refuse numbers that no clip could have."
         check_numbers(self, above_zero=("negative_s", "run", "quiet_s"), not_negative=("ratio", "margin_s", "seed"))
-        if self.negative_s < 1: raise InputError(f"negative_s: found {self.negative_s}, expected at least 1; shorter clips hold nothing to learn from")
+        for name in ("negative_s", "quiet_s"):
+            value = getattr(self, name)
+            if value < 1: raise InputError(f"{name}: found {value}, expected at least 1 second; choose more")
         for first, last, share in self.lengths or ((0, 0, 0),):
-            if 0 < first <= last and share > 0: continue
-            raise InputError(f"lengths: found {first} to {last} frames with share {share}, expected 0 < from <= to and a share above 0")
+            if 0 < first <= last <= MOST and 0 < share <= MOST: continue
+            raise InputError(f"lengths: found {first} to {last} frames with share {share}, expected 0 < from <= to and a share above 0; choose others")
 
     @property
     def longest(self) -> int:

@@ -520,6 +520,7 @@ def read_clip(
         raise InputError(f"{path}: found shape {tuple(tensor.shape)}, expected (2, {n_mels}, frames); replace or remove it")
     if not torch.isfinite(tensor.float()).all():
         raise InputError(f"{path}: found NaN or infinity in the tensor, expected finite values in the range of float32; replace or remove it")
+    record["tensor"] = tensor.detach().resolve_neg()  # a parameter, or a view that negates, can be saved too, and NumPy takes neither
     return record
 
 # %% ../nbs/00_data.ipynb #6f6b63d7

@@ -447,7 +447,7 @@ class OurFolder:
         try:
             record = read_json(place)
             listed, self.shown = record["files"], dict(record.get("shown", {}))
-            if any(Path(name).is_absolute() or ".." in Path(name).parts for name in listed): raise ValueError("a file outside of the folder")
+            if any(Path(name).is_absolute() or not Path(name).parts or ".." in Path(name).parts for name in listed): raise ValueError("no file in the folder")
             if any("\0" in name or len(name) > 1000 or max(map(len, name.split("/"))) > 255 for name in listed): raise ValueError("a name that no file has")
             self.files = {name: (str(entry["made_from"]), entry["sha256"]) for name, entry in listed.items()}
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from .checkpoint import CheckpointInfo, load_checkpoint
-from .core import InputError, usable_cores, write_atomically
+from .core import InputError, remove_unfinished, usable_cores, write_atomically
 from .model import HighlightCRNN, relative_level
 
 # %% ../nbs/03b_engine.ipynb #4a2728bf
@@ -130,7 +130,8 @@ def require_ours_or_new(out: Path) -> Path:
     "The name of the weights beside `out`; `InputError` where the files that would be replaced are not those of an earlier export."
     if out.suffix != ".xml": raise InputError(f"{out}: found a name without .xml, expected one that ends in it; add it")
     there = [path for path in (out, out.with_suffix(".bin")) if path.exists()]
-    if there and not (out.is_file() and b"<highlight_sense " in out.read_bytes()):
+    places = [out] if out.exists() else out.parent.glob(".unfinished-*.xml")  # what is left where an export was killed between its two files
+    if there and not any(place.is_file() and b"<highlight_sense " in place.read_bytes() for place in places):
         raise InputError(f"{there[0]}: found a file that `export` has not written, expected none; choose another name")
     return out.with_suffix(".bin")
 
@@ -149,10 +150,13 @@ def export_checkpoint(
     for output, name in zip(converted.outputs, ("logits", "attention", "evidence")): output.set_names({name})
     converted.set_rt_info(json.dumps(describe_network(info)), "highlight_sense")
     with write_atomically(out) as beside, write_atomically(weights) as bin_beside:  # the last one named is renamed first
-        try: openvino.serialize(converted, str(beside), str(bin_beside))
+        try:
+            openvino.serialize(converted, str(beside), str(bin_beside))
+            openvino.Core().read_model(str(beside), str(bin_beside))  # some versions do not say that the disk was full
         except RuntimeError as error:  # of its own: where it writes to, it has found nothing to complain of before
             raise InputError(f"{out}: found no room for the network ({error}), expected a disk that it fits on; make room or choose another folder") from error
         for path in (beside, bin_beside):  # what the disk does not take is to be known while the earlier network is there
             with open(path, "rb+") as file: os.fsync(file.fileno())
         out.unlink(missing_ok=True)
+    for suffix in (".xml", ".bin"): remove_unfinished(out.parent, suffix)
     return out, weights

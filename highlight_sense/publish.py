@@ -149,6 +149,8 @@ def find_detections(out: str | Path) -> list[Path]:
     "The folders with a detection: this one, or those in it."
     out = Path(out)
     folders = [out] if (out/"highlights.json").exists() else sorted(path.parent for path in out.glob("*/highlights.json"))
+    linked = next((folder for folder in folders if folder != out and folder.is_symlink()), None)
+    if linked: raise InputError(f"{linked}: found a link, expected a folder that `detect` wrote; remove it, or publish where it leads")
     if not folders:
         raise InputError(f"{out}: found no highlights.json in it or in a folder in it, expected a detection; run `highlight-sense detect` first")
     return folders

@@ -10,7 +10,7 @@ __all__ = ['SYNTH_RATE_HZ', 'GAME_STYLES', 'VOWELS_HZ', 'SCENES', 'MEDIA_SUFFIXE
            'Session', 'synthetic_session', 'be_a_worker', 'run_jobs', 'write_session', 'make_sessions',
            'find_recordings', 'read_label', 'find_recording', 'open_labels', 'read_labels', 'Window', 'draw_lengths',
            'place_positives', 'free_runs', 'place_negatives', 'match_lengths', 'plan_clips', 'cut_stream', 'cut_clips',
-           'prepare_recording', 'clips_in', 'is_made_of', 'begin_folder', 'replace_clips', 'one_thread',
+           'prepare_recording', 'clips_in', 'read_note', 'is_made_of', 'begin_folder', 'replace_clips', 'one_thread',
            'check_request', 'prepare']
 
 # %% ../nbs/00b_sessions.ipynb #4285ee05
@@ -39,8 +39,8 @@ import torch
 from tqdm import tqdm
 
 from .audio import log_mel, probe, write_recording
-from .core import FrontEnd, InputError, PrepareConfig, on_interrupt, only_writer, printable, remove_unfinished, write_atomically
-from .data import write_record
+from .core import FrontEnd, InputError, PrepareConfig, on_interrupt, only_writer, printable, read_json, remove_unfinished, write_atomically
+from .data import recording_group, write_record
 from .tracks import Pair, choose_pair, read_pair
 
 # %% ../nbs/00b_sessions.ipynb #3dfdbdca
@@ -505,7 +505,9 @@ def open_labels(
         raise InputError(f"{path}: found bytes that are no UTF-8, expected a text table; save it as CSV UTF-8") from None
     if ";" in text.partition("\n")[0]: raise InputError(f"{path}: line 1: found columns between semicolons, expected commas; save the table as CSV with commas")
     rows = csv.DictReader(io.StringIO(text), restval="")
-    missing = {"recording", "start_s", "end_s"} - set(rows.fieldnames or ())
+    try: missing = {"recording", "start_s", "end_s"} - set(rows.fieldnames or ())
+    except csv.Error as error:
+        raise InputError(f"{path}: line 1: found what is no table ({error}), expected recording,start_s,end_s; save it as CSV again") from None
     if missing:
         raise InputError(f"{path}: line 1: found the columns {', '.join(rows.fieldnames or ()) or '(none)'}, "
                          f"expected recording,start_s,end_s; add {' and '.join(sorted(missing))}")
@@ -700,6 +702,15 @@ def clips_in(folder: Path) -> list[Path]:
     return [path for label in ("Positive", "Negative") for path in (folder/label).rglob("*.pt")]
 
 
+def read_note(folder: Path) -> list[list]:
+    "What the clips of a folder are made of: of each recording its name, size, highlights, game, and settings."
+    try:
+        made = read_json(folder/NOTE)
+        if all(isinstance(name, str) and isinstance(game, str) for name, _, _, game, *_ in made): return made
+    except (OSError, ValueError, TypeError): pass
+    raise InputError(f"{folder/NOTE}: found no note of `prepare`, expected one; choose another folder")
+
+
 def is_made_of(folder: Path, making: str) -> bool:
     "Whether the clips of a folder are made of this, as its note says."
     note = folder/NOTE
@@ -713,13 +724,18 @@ def begin_folder(
 ) -> Path:            # where to make the clips: there, or beside it, where earlier ones stay until all new ones are made
     "Refuse a folder that already holds clips, unless they are to be replaced; those that were made of the same are gone on with."
     note, clips = out/NOTE, clips_in(out)
+    linked = next((folder for label in ("Positive", "Negative") for folder in (out/label, *(out/label).glob("*")) if folder.is_symlink()), None)
+    if linked: raise InputError(f"{linked}: found a link, expected a folder of clips; choose another folder, or remove the link")
     if is_made_of(out, making) and not overwrite: return out
     if clips and not note.exists():
         raise InputError(f"{out}: found {len(clips)} clips that `prepare` has not made, expected an empty folder; choose another")
     if clips and not overwrite:
         raise InputError(f"{out}: found {len(clips)} clips of other recordings, labels or settings, expected an empty folder; choose one, or overwrite them")
     if clips:
-        place = out.with_name(f".{out.name}.part")
+        read_note(out)
+        place = out.resolve().parent/f".{out.resolve().name}.part"
+        if place.is_symlink() or (place.exists() and any(place.iterdir()) and not (place/NOTE).is_file()):
+            raise InputError(f"{place}: found something that `prepare` has not made, expected room for new clips; move it away")
         if (place/NOTE).is_file() and not is_made_of(place, making): shutil.rmtree(place)  # of other settings
         return begin_folder(place, making, False)
     with write_atomically(note) as beside: beside.write_text(making, encoding="utf-8")
@@ -727,12 +743,16 @@ def begin_folder(
 
 
 def replace_clips(out: Path, place: Path) -> None:
-    "Put the clips of a new folder in the place of earlier ones, of which nothing else is touched."
+    "Put the clips of a new folder in the place of those that the earlier note speaks of; nothing else is touched. Until it is done, the note speaks of both."
     new = {clip: out/clip.relative_to(place) for clip in clips_in(place)}
+    both = [*read_note(out), *read_note(place)]
+    with write_atomically(out/NOTE) as beside: beside.write_text(json.dumps(both), encoding="utf-8")
+    made = {(game, Path(name).stem) for name, _, _, game, *_ in both}
+    earlier = {clip for clip in clips_in(out) if (clip.parent.name, recording_group(clip.stem)) in made}
     for clip, target in new.items():
         target.parent.mkdir(parents=True, exist_ok=True)
         os.replace(clip, target)
-    for clip in set(clips_in(out)) - set(new.values()): clip.unlink()
+    for clip in earlier - set(new.values()): clip.unlink()
     os.replace(place/NOTE, out/NOTE)
     shutil.rmtree(place)
 

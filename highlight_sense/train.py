@@ -338,7 +338,9 @@ def train_epoch(state: TrainState, loader: Loader, config: TrainConfig, device: 
             if state.random: restore_random(state.random); state.random = {}
             train_step(state, batch, config, device, precision)
             if state.tally["steps"] % MOST_BROKEN == 0: require_numbers(state, MOST_BROKEN)
-            if out and time.monotonic() - saved_s > 60 * config.save_minutes: save_last(state, config, out); saved_s = time.monotonic()
+            late = out and time.monotonic() - saved_s > 60 * config.save_minutes
+            if late and not state.tally["in_a_row"].item():  # weights that gave no numbers are not kept
+                save_last(state, config, out); saved_s = time.monotonic()
             bar.update()
     state.random = {}
     require_numbers(state, MOST_BROKEN if state.scaler.is_enabled() else min(MOST_BROKEN, len(loader)))
@@ -490,7 +492,9 @@ PRODUCTS = ("best.pt", "last.pt", "config.json", "split.csv", "metrics.jsonl", "
 def require_new(out: Path) -> None:
     "Raise `InputError` where a folder has files that a run would write, an earlier run's or somebody's."
     there = next((name for name in PRODUCTS if (out/name).exists()), None)
-    if there: raise InputError(f"{out}: found {there} of an earlier run, expected a new folder; choose another one, or go on with it by --resume")
+    if there is None: return
+    way = "choose another one, or go on with it by --resume" if (out/"config.json").exists() else "choose another one"
+    raise InputError(f"{out}: found {there}, of an earlier run or somebody's, expected a new folder; {way}")
 
 # %% ../nbs/03_train.ipynb #f5ff4764
 def train(
@@ -510,7 +514,7 @@ def train(
         if init and earlier: raise InputError(f"{found}; leave it out, or begin a new run")
         resumed = load_record(out/"last.pt", "what `train` writes") if resume and (out/"last.pt").exists() else None
         setting = new_setting(data, config, model_config, init) if earlier is None else earlier_setting(Path(earlier), data, config, resumed)
-        if not resume: require_new(out)
+        if earlier != out: require_new(out)
         remove_unfinished(out)
         config, model_config = setting.config, setting.model_config
         known = None if setting.init is None else load_init(setting.init if resumed is None else out/"last.pt")  # it need not be there any more
@@ -643,7 +647,10 @@ def report_unusable(unusable: list[str], usable: int, out: Path | None, progress
     lines = [f"left out {len(unusable)} unusable of {usable + len(unusable)} clips:", *map(printable, unusable)]
     if progress: print("\n".join(lines))
     if out is None: return
-    with write_atomically(out/"unusable.txt") as beside: beside.write_text("\n".join(lines) + "\n")
+    place = out/"unusable.txt"
+    if place.exists() and not (place.is_file() and place.read_bytes().startswith(b"left out ")):
+        raise InputError(f"{place}: found a file that an earlier call has not left here, expected none; move it away, or choose another folder")
+    with write_atomically(place) as beside: beside.write_text("\n".join(lines) + "\n")
 
 # %% ../nbs/03_train.ipynb #ca85f38c
 @torch.no_grad()
@@ -721,7 +728,7 @@ def evaluate_checkpoint(
     device = pick_device(device)
     model, info = load_checkpoint(checkpoint, device)
     require_front_end(info.front_end or FrontEnd(n_mels=info.config.n_mels), FrontEnd(), str(checkpoint))
-    if out is not None: require_replaceable(out, MEASURED, "ece_before")
+    if out is not None: require_replaceable(out, MEASURED, {"ap", "ece_before"})
     index, unusable = load_index(data, progress=progress)
     report_unusable(unusable, len(index), None if out is None else Path(out), progress)
     plans = EvaluationPlans(index, batch_size, info.max_frames)
