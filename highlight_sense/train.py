@@ -528,6 +528,9 @@ def train(
         if progress: print(split_line(train_table, val_table, config))
         require_finite(val_table)
         if resumed is None: write_setting(out, setting, train_table, val_table)
+        threads = setting.threads, torch.get_num_threads()
+        if progress and type(threads[0]) is int and threads[0] != threads[1]:
+            print(f"{earlier} was computed by {threads[0]} threads and this is by {threads[1]}: other last digits; OMP_NUM_THREADS={threads[0]} gives the same")
         train_loader, val_loader = make_loaders(train_table, val_table, config, device)
         torch.manual_seed(config.seed)
         model = HighlightCRNN.from_config(model_config)
@@ -557,6 +560,7 @@ class Setting:
     model_config: ModelConfig        # as asked for; a checkpoint to begin with overrules its sizes
     init: Path | None = None         # checkpoint to begin with
     fingerprint: str | None = None   # of the clips of an earlier run, which these must be
+    threads: object = None           # that an earlier run computed with
 
 
 def new_setting(data: str | Path | None, config: TrainConfig, model_config: ModelConfig, init: str | Path | None) -> Setting:
@@ -587,7 +591,7 @@ def earlier_setting(run: Path, data: str | Path | None, asked: TrainConfig, resu
     if changed:
         side = lambda of: ", ".join(f"{name} {getattr(of, name)}" for name in changed)
         raise InputError(f"found {side(asked)}, expected {side(config)}, as the run in {run} has it; leave it out, or begin a new run")
-    return Setting(place, config, model_config, init, fingerprint)
+    return Setting(place, config, model_config, init, fingerprint, record.get("threads"))
 
 
 def load_init(path: Path) -> HighlightCRNN:
