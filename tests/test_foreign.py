@@ -187,3 +187,16 @@ def test_closed_streams(healthy, monkeypatch):
     from highlight_sense.cli import main
     monkeypatch.setattr("sys.stdout", None); monkeypatch.setattr("sys.stderr", None)
     main(["info", str(healthy/"model.pt")])
+
+
+def test_games_for_the_terminal(healthy, tmp_path):
+    "Names of games that would give a terminal orders are shown as text."
+    for number, game in enumerate(("one\x1b]0;owned\x07", "two")):
+        write_clips(tmp_path/str(number), 12, 12)
+        for label in ("Positive", "Negative"):
+            for path in (tmp_path/str(number)/label/"game").glob("*.pt"):
+                place = tmp_path/"clips"/label/game/f"{number}{path.name}"
+                place.parent.mkdir(parents=True, exist_ok=True)
+                path.rename(place)
+    said = told("audit", healthy/"model.pt", tmp_path/"clips", code=3)
+    assert "the model on one" in said and "\x1b" not in said and "\x07" not in said

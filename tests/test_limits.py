@@ -112,6 +112,24 @@ def test_batches_without_numbers(healthy, tmp_path, monkeypatch):
         assert record["epochs"] == 1 and all(value.isfinite().all() for value in record["model"].values())
 
 
+def test_weights_without_numbers(healthy, tmp_path, monkeypatch):
+    "Weights that give no numbers any more are not saved within the epoch, so that the run can be gone on with."
+    from highlight_sense import train as training
+    step = training.train_step
+
+    def spoilt(state, batch, *given):
+        if state.epoch:
+            with torch.no_grad():
+                for weights in state.model.parameters(): weights.fill_(3e38)
+        return step(state, batch, *given)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(training, "train_step", spoilt)
+        assert "in a row" in told("train", healthy/"clips", "-o", tmp_path/"run", *TRAINING[2:], "--epochs", 2, "--save-minutes", 0)
+    told("train", "-o", tmp_path/"run", "--resume", code=0)
+    assert torch.load(tmp_path/"run"/"last.pt", weights_only=True)["epochs"] == 2
+
+
 def test_validation_without_numbers(healthy, tmp_path):
     "Numbers that are none, in a validation clip of a pack: found before anything is computed or written."
     shutil.copytree(healthy/"clips.pack", tmp_path/"clips.pack")
