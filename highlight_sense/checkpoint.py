@@ -128,10 +128,10 @@ def require_facts(info: CheckpointInfo) -> None:
         "version": info.version is None or isinstance(info.version, str)}
     for name, holds in facts.items():
         if not holds: raise ValueError(f"{name} {getattr(info, name)!r}")
-    for key, value in (info.calibration or {}).items():
-        if not (value is None or is_number(value)): raise ValueError(f"{key} {value!r}")
-    for key, value in (*info.metrics.items(), *(info.calibration or {}).items()):
+    calibration = info.calibration or {}
+    for key, value in (*info.metrics.items(), *calibration.items()):
         if not (isinstance(key, str) and (value is None or type(value) in (int, float))): raise ValueError(f"{key} {value!r}")
+    if not all(value is None or is_number(value) for value in calibration.values()): raise ValueError(f"calibration {calibration!r}")
 
 
 def require_shapes(config: ModelConfig, weights: dict[str, torch.Tensor]) -> None:

@@ -6,8 +6,8 @@
 __all__ = ['MOST', 'NOTEBOOK_LENGTHS', 'LONGEST_CLIP_S', 'RECIPES', 'InputError', 'named', 'write_atomically',
            'remove_unfinished', 'hash_file', 'usable_cores', 'ahead', 'on_interrupt', 'require_folder', 'lock',
            'only_writer', 'check_numbers', 'check_range', 'FrontEnd', 'require_front_end', 'clock', 'printable',
-           'shown_url', 'read_json', 'require_replaceable', 'table_cell', 'PrepareConfig', 'ModelConfig', 'TrainConfig',
-           'DetectConfig']
+           'shown_url', 'read_json', 'not_ours', 'require_replaceable', 'table_cell', 'PrepareConfig', 'ModelConfig',
+           'TrainConfig', 'DetectConfig']
 
 # %% ../nbs/00_core.ipynb #95c22c17
 import dataclasses
@@ -250,6 +250,11 @@ def read_json(path: Path) -> object:
     except RecursionError: raise ValueError("lists within lists without end") from None
 
 # %% ../nbs/00_core.ipynb #78a75464
+def not_ours(path: Path) -> InputError:
+    "That a file would have to be replaced which no earlier call has left."
+    return InputError(f"{path}: found a file that an earlier call has not left here, expected none; move it away, or choose another folder")
+
+
 def require_replaceable(
     folder: str | Path,    # which need not exist
     names: Sequence[str],  # of files that will be written, the record first, which is JSON
@@ -262,7 +267,7 @@ def require_replaceable(
     try: ours = signs <= read_json(folder/names[0]).keys()
     except (OSError, ValueError, AttributeError): ours = False
     if ours: return folder
-    raise InputError(f"{folder/there}: found a file that an earlier call has not left here, expected none; move it away, or choose another folder")
+    raise not_ours(folder/there)
 
 # %% ../nbs/00_core.ipynb #e0fcf8a5
 def table_cell(text: str) -> str:

@@ -505,13 +505,12 @@ def open_labels(
         raise InputError(f"{path}: found bytes that are no UTF-8, expected a text table; save it as CSV UTF-8") from None
     if ";" in text.partition("\n")[0]: raise InputError(f"{path}: line 1: found columns between semicolons, expected commas; save the table as CSV with commas")
     rows = csv.DictReader(io.StringIO(text), restval="")
-    try: missing = {"recording", "start_s", "end_s"} - set(rows.fieldnames or ())
-    except csv.Error as error:
-        raise InputError(f"{path}: line 1: found what is no table ({error}), expected recording,start_s,end_s; save it as CSV again") from None
-    if missing:
-        raise InputError(f"{path}: line 1: found the columns {', '.join(rows.fieldnames or ()) or '(none)'}, "
-                         f"expected recording,start_s,end_s; add {' and '.join(sorted(missing))}")
-    try: return [(where := f"{path}: line {rows.line_num}", *read_label(row, where)) for row in rows]
+    try:
+        missing = {"recording", "start_s", "end_s"} - set(rows.fieldnames or ())
+        if missing:
+            raise InputError(f"{path}: line 1: found the columns {', '.join(rows.fieldnames or ()) or '(none)'}, "
+                             f"expected recording,start_s,end_s; add {' and '.join(sorted(missing))}")
+        return [(where := f"{path}: line {rows.line_num}", *read_label(row, where)) for row in rows]
     except csv.Error as error:
         raise InputError(f"{path}: line {rows.line_num}: found what is no table ({error}), expected recording,start_s,end_s; save it as CSV again") from None
 
@@ -733,8 +732,10 @@ def begin_folder(
         raise InputError(f"{out}: found {len(clips)} clips of other recordings, labels or settings, expected an empty folder; choose one, or overwrite them")
     if clips:
         read_note(out)
-        place = out.resolve().parent/f".{out.resolve().name}.part"
-        if place.is_symlink() or (place.exists() and any(place.iterdir()) and not (place/NOTE).is_file()):
+        place = (whole := out.resolve()).with_name(f".{whole.name}.part")
+        if not place.is_symlink(): remove_unfinished(place)  # a note that was being written; folders alone are what is left at the end
+        held = any(path.is_symlink() or not path.is_dir() for path in place.rglob("*"))
+        if place.is_symlink() or (held and not (place/NOTE).is_file()):
             raise InputError(f"{place}: found something that `prepare` has not made, expected room for new clips; move it away")
         if (place/NOTE).is_file() and not is_made_of(place, making): shutil.rmtree(place)  # of other settings
         return begin_folder(place, making, False)

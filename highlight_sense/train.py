@@ -8,10 +8,10 @@ __all__ = ['Loader', 'MOST_BROKEN', 'PRODUCTS', 'LARGEST_NETWORK', 'MEASURED', '
            'TrainState', 'new_tally', 'rate_at', 'start_training', 'train_step', 'count', 'calibrate', 'fit',
            'train_epoch', 'require_numbers', 'describe_epoch', 'epoch_line', 'save_epoch', 'write_history',
            'random_states', 'restore_random', 'save_last', 'require', 'restore_optimizer', 'restore_course', 'restore',
-           'train_and_eval', 'require_new', 'train', 'notices', 'Setting', 'new_setting', 'earlier_setting',
-           'load_init', 'fingerprint_of', 'require_same_clips', 'require_finite', 'write_setting', 'split_line',
-           'report_unusable', 'hear_clip', 'peaks_inside', 'picture_clip', 'save_evaluation', 'evaluate_checkpoint',
-           'free_memory']
+           'train_and_eval', 'require_new', 'train', 'other_threads', 'notices', 'Setting', 'new_setting',
+           'earlier_setting', 'load_init', 'fingerprint_of', 'require_same_clips', 'require_finite', 'write_setting',
+           'split_line', 'report_unusable', 'hear_clip', 'peaks_inside', 'picture_clip', 'save_evaluation',
+           'evaluate_checkpoint', 'free_memory']
 
 # %% ../nbs/03_train.ipynb #6d3bf6a0
 import ctypes
@@ -38,7 +38,7 @@ from tqdm import tqdm
 
 import highlight_sense
 from .checkpoint import BEFORE, is_number, load_checkpoint, save_checkpoint, typed
-from .core import (NOTEBOOK_LENGTHS, FrontEnd, InputError, ModelConfig, TrainConfig, hash_file, only_writer, printable,
+from .core import (NOTEBOOK_LENGTHS, FrontEnd, InputError, ModelConfig, TrainConfig, hash_file, not_ours, only_writer, printable,
                                   read_json, remove_unfinished, require_front_end, require_replaceable, shown_url, table_cell, write_atomically)
 from .data import highlights_of, load_index, load_record, measure_lengths, name_inside, read_clip, split_clips
 from .batches import ClipLoader, EvaluationPlans, TrainingPlans
@@ -494,7 +494,7 @@ def require_new(out: Path) -> None:
     there = next((name for name in PRODUCTS if (out/name).exists()), None)
     if there is None: return
     way = "choose another one, or go on with it by --resume" if (out/"config.json").exists() else "choose another one"
-    raise InputError(f"{out}: found {there}, of an earlier run or somebody's, expected a new folder; {way}")
+    raise InputError(f"{out}: found {there} of an earlier run or of somebody else, expected a new folder; {way}")
 
 # %% ../nbs/03_train.ipynb #f5ff4764
 def train(
@@ -509,12 +509,13 @@ def train(
 ) -> TrainState:
     "Train a model on a clip folder or a pack and leave a run folder behind."
     with only_writer(out) as out:
-        earlier = out if resume and (out/"config.json").exists() else from_run
+        going_on = resume and (out/"config.json").exists()
+        earlier = out if going_on else from_run
         found = f"found --init {init}, expected none: the run in {earlier} has its own beginning"
         if init and earlier: raise InputError(f"{found}; leave it out, or begin a new run")
-        resumed = load_record(out/"last.pt", "what `train` writes") if resume and (out/"last.pt").exists() else None
+        resumed = load_record(out/"last.pt", "what `train` writes") if going_on and (out/"last.pt").exists() else None
         setting = new_setting(data, config, model_config, init) if earlier is None else earlier_setting(Path(earlier), data, config, resumed)
-        if earlier != out: require_new(out)
+        if not going_on: require_new(out)
         remove_unfinished(out)
         config, model_config = setting.config, setting.model_config
         known = None if setting.init is None else load_init(setting.init if resumed is None else out/"last.pt")  # it need not be there any more
@@ -528,9 +529,7 @@ def train(
         if progress: print(split_line(train_table, val_table, config))
         require_finite(val_table)
         if resumed is None: write_setting(out, setting, train_table, val_table)
-        threads = setting.threads, torch.get_num_threads()
-        if progress and type(threads[0]) is int and threads[0] != threads[1]:
-            print(f"{earlier} was computed by {threads[0]} threads and this is by {threads[1]}: other last digits; OMP_NUM_THREADS={threads[0]} gives the same")
+        if progress: print(other_threads(setting.threads), end="")
         train_loader, val_loader = make_loaders(train_table, val_table, config, device)
         torch.manual_seed(config.seed)
         model = HighlightCRNN.from_config(model_config)
@@ -538,18 +537,27 @@ def train(
         state = fit(model, train_loader, val_loader, config, out, progress, resumed)
         save_figure(plot_history(state.history, state.best_epoch), out/"history.png")
         save_evaluation(state.best, load_checkpoint(out/"best.pt")[0], val_table.path, config.max_frames, out)
-        if progress: print(*notices(state, config), sep="\n", end="")
-        if progress and resumed and len(resumed["training"]["history"]) == config.epochs:
-            print(f"{out}: this run had ended before; for more epochs, begin another one with --init {out/'last.pt'}")
+        if progress: print(*notices(state, config, resumed, out), sep="", end="")
         return state
 
 # %% ../nbs/03_train.ipynb #a6f224c9
-def notices(state: TrainState, config: TrainConfig) -> list[str]:
-    "What somebody should know of a training that has ended."
-    precision, clips = state.best.metrics["precision"] or 0.0, state.best.metrics["clips"]
-    if config.least_precision is None or precision >= config.least_precision: return []
-    found = f"the one that was chosen reaches {precision:.2f} on {clips} clips"
-    return [f"no threshold picks validation clips with a precision of {config.least_precision:g}; {found}\n"]
+def other_threads(
+    threads: object,  # that an earlier run computed with, as its file says; none: there is no such run
+) -> str:
+    "A line where this process has another number of threads, or nothing."
+    if type(threads) is not int or threads == torch.get_num_threads(): return ""
+    return f"computed by {threads} threads before and by {torch.get_num_threads()} now: other last digits; OMP_NUM_THREADS={threads} gives the same\n"
+
+
+def notices(state: TrainState, config: TrainConfig, resumed: dict | None, out: Path) -> list[str]:
+    "What somebody should know of a training that has ended, in lines."
+    said, (precision, clips) = [], (state.best.metrics["precision"] or 0.0, state.best.metrics["clips"])
+    if config.least_precision is not None and precision < config.least_precision:
+        found = f"the one that was chosen reaches {precision:.2f} on {clips} clips"
+        said.append(f"no threshold picks validation clips with a precision of {config.least_precision:g}; {found}\n")
+    if resumed and len(resumed["training"]["history"]) == config.epochs:
+        said.append(f"{out}: this run had ended before; for more epochs, begin another one with --init {out/'last.pt'}\n")
+    return said
 
 # %% ../nbs/03_train.ipynb #7bc3a87c
 @dataclass(frozen=True)
@@ -652,8 +660,7 @@ def report_unusable(unusable: list[str], usable: int, out: Path | None, progress
     if progress: print("\n".join(lines))
     if out is None: return
     place = out/"unusable.txt"
-    if place.exists() and not (place.is_file() and place.read_bytes().startswith(b"left out ")):
-        raise InputError(f"{place}: found a file that an earlier call has not left here, expected none; move it away, or choose another folder")
+    if place.exists() and not (place.is_file() and place.read_bytes().startswith(b"left out ")): raise not_ours(place)
     with write_atomically(place) as beside: beside.write_text("\n".join(lines) + "\n")
 
 # %% ../nbs/03_train.ipynb #ca85f38c

@@ -1,6 +1,7 @@
 "What belongs to somebody else stays: no command replaces, removes or follows what it has not made; and what was killed goes on."
 import contextlib
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -94,6 +95,14 @@ def test_a_run_without_settings(healthy, tmp_path):
     assert not (tmp_path/"run"/"config.json").exists()
 
 
+def test_a_run_is_not_repeated_into_itself(healthy, tmp_path):
+    "`--from-run` wants a folder of its own, whatever the path is called by."
+    told("train", healthy/"clips", "-o", tmp_path/"run", *TRAINING, code=0)
+    before = {name: (tmp_path/"run"/name).read_bytes() for name in names(tmp_path/"run")}
+    assert "expected a new folder" in told("train", "-o", tmp_path/"run", "--from-run", tmp_path/"run")
+    assert {name: (tmp_path/"run"/name).read_bytes() for name in names(tmp_path/"run")} == before
+
+
 def test_other_audits(healthy, tmp_path):
     "A record with some of the names that an audit has."
     (tmp_path/"audit.json").write_text('{"findings": "mine"}')
@@ -102,46 +111,51 @@ def test_other_audits(healthy, tmp_path):
 
 
 KILLED = '''
-words, again = json.loads(sys.argv[1])
+words, then, most, origin, root = json.loads(sys.argv[1])
 codes = []
-for n in range(1, 12):
+for n in range(1, most + 1):
     for after in (False, True):
-        place = Path(again["root"])/f"{n}{after}"
-        shutil.copytree(again["origin"], place)
-        fill = lambda words: [word.replace("PLACE", str(place)) for word in words]
-        first = status(start(fill(words), lambda: die_at(n, after)))
-        codes.append([first, *(status(start(fill(each))) for each in again["then"])])
+        places = [Path(root)/f"{n}{after}{call}" for call in range(len(then) + 1)]
+        for place, source, call in zip(places, [origin, *places], [words, *then]):  # each call where the one before it has ended, which is kept
+            shutil.copytree(source, place)
+            codes.append(status(start([word.replace("PLACE", str(place)) for word in call], *[lambda: die_at(n, after)] * (call is words))))
 print(json.dumps(codes))
 '''
 
 
+def kill(words: list, then: list[list], most: int, origin: Path, root: Path) -> list[list[tuple[int, Path]]]:
+    "Kill a command, on copies of a folder, before or after each of its first replacements, and call others then: of each kill, exit codes and folders."
+    codes = launch(KILLED, words, then, most, origin, root)
+    ended = [(codes.pop(0), root/f"{n}{after}{call}") for n in range(1, most + 1) for after in (False, True) for call in range(len(then) + 1)]
+    return [ended[first:first + len(then) + 1] for first in range(0, len(ended), len(then) + 1)]
+
+
 @needs_fork
 def test_killed_while_clips_are_replaced(healthy, tmp_path):
-    "Between two replacements, and then asked for the first clips again: refused, and never taken for those; or asked for the second, which come."
-    told(*prepare(healthy, "stream", tmp_path/"clips"), code=0)
-    (tmp_path/"before").mkdir()
-    (tmp_path/"clips").rename(tmp_path/"before"/"clips")
-    other = [str(word) for word in prepare(healthy, "stream", "PLACE/clips", "--overwrite", "--seed", 9)]
-    same = [str(word) for word in prepare(healthy, "stream", "PLACE/clips")]
-    (tmp_path/"runs").mkdir()
-    codes = launch(KILLED, other, {"root": tmp_path/"runs", "origin": tmp_path/"before", "then": [same]})
-    whole = {name: (tmp_path/"before"/"clips"/name).read_bytes() for name in names(tmp_path/"before"/"clips")}
-    assert [code for code, _ in codes].count(-9) > 10 and {code for _, code in codes} == {0, 2}
-    for (_, code), place in zip(codes, [tmp_path/"runs"/f"{n}{after}" for n in range(1, 12) for after in (False, True)]):
-        if code == 0: assert {name: (place/"clips"/name).read_bytes() for name in names(place/"clips")} == whole, place
+    "Between two replacements, and then asked for the first clips again: refused, and never taken for those; and for the second, which come."
+    contents = lambda place: {name: (place/"clips"/name).read_bytes() for name in names(place/"clips")}
+    words = lambda place, *more: [str(word) for word in prepare(healthy, "stream", place, *more)]
+    again, other = words("PLACE/clips"), words("PLACE/clips", "--overwrite", "--seed", 9)
+    told(*words(tmp_path/"old"/"clips"), code=0)
+    shutil.copytree(tmp_path/"old", tmp_path/"new")
+    told(*words(tmp_path/"new"/"clips", "--overwrite", "--seed", 9), code=0)
+    ended = kill(other, [again, other], 11, tmp_path/"old", tmp_path/"runs")
+    assert [first for (first, _), *_ in ended].count(-9) > 10 and {code for _, (code, _), _ in ended} == {0, 2}
+    for _, (code, place), (last, end) in ended:
+        if code == 0: assert contents(place) == contents(tmp_path/"old"), place
+        assert last == 0 and contents(end) == contents(tmp_path/"new"), end
 
 
 @needs_fork
 def test_killed_while_a_network_is_exported(healthy, tmp_path):
     "Its two files come one after the other; called again, both are there, and nothing else is."
     pytest.importorskip("openvino")
-    (tmp_path/"before").mkdir()
-    told("export", healthy/"model.pt", "-o", tmp_path/"before"/"net.xml", code=0)
-    (tmp_path/"runs").mkdir()
+    (tmp_path/"old").mkdir()
+    told("export", healthy/"model.pt", "-o", tmp_path/"old"/"net.xml", code=0)
     words = ["export", str(healthy/"model.pt"), "-o", "PLACE/net.xml"]
-    codes = launch(KILLED, words, {"root": tmp_path/"runs", "origin": tmp_path/"before", "then": [words]})
-    assert [code for code, _ in codes].count(-9) == 4 and {again for _, again in codes} == {0}, codes
-    for place in (tmp_path/"runs").iterdir(): assert names(place) == {"net.xml", "net.bin"}
+    ended = kill(words, [words], 3, tmp_path/"old", tmp_path/"runs")
+    assert [first for (first, _), _ in ended].count(-9) == 4 and {code for _, (code, _) in ended} == {0}, ended
+    for _, (_, place) in ended: assert names(place) == {"net.xml", "net.bin"}
 
 
 def saved(tensor: torch.Tensor) -> torch.Tensor:
