@@ -135,7 +135,7 @@ def require_ours_or_new(out: Path) -> Path:
         raise InputError(f"{there[0]}: found a file that `export` has not written, expected none; choose another name")
     return out.with_suffix(".bin")
 
-
+# %% ../nbs/03b_engine.ipynb #7cfd3a5e
 def export_checkpoint(
     checkpoint: str | Path,
     out: str | Path,        # a name that ends in .xml; the weights go into a file beside it that ends in .bin

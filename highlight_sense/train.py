@@ -652,7 +652,7 @@ def split_line(train_table: pd.DataFrame, val_table: pd.DataFrame, config: Train
     few = "; so few validation clips that their figures say little" if len(val_table) < 20 else ""
     return ", ".join(sides) + (f"; {longer} are longer than {config.max_duration_s:g} s and are cut" if longer else "") + few
 
-
+# %% ../nbs/03_train.ipynb #4fb6bdfa
 def report_unusable(unusable: list[str], usable: int, out: Path | None, progress: bool) -> None:
     "Count and list the clips that are left out, on the screen and in `unusable.txt`."
     if not unusable: return
