@@ -213,18 +213,19 @@ def run_gru(
     steps: torch.Tensor,   # (B,) how many steps each clip has
 ) -> torch.Tensor:         # (B, T, 2 H), anything behind the end of a clip
     "What `rnn` makes of clips of different lengths."
-    clips, back = torch.arange(len(x), device=x.device)[:, None], reversed_order(steps, x.shape[1])
+    clips, back = torch.arange(len(x), device=x.device), reversed_order(steps, x.shape[1]).T
+    x = x.transpose(0, 1).contiguous()  # (T, B, features)
     for layer in range(rnn.num_layers):
         if layer: x = F.dropout(x, rnn.dropout, rnn.training)
         w_in, w_hidden, b_in, b_hidden = ([getattr(rnn, f"{name}_l{layer}{side}") for side in ("", "_reverse")]
                                           for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"))
         ahead, behind = (F.linear(x, weight, bias) for weight, bias in zip(w_in, b_in))
-        gates = torch.stack([ahead, behind[clips, back]])  # in the precision of products
+        gates = torch.stack([ahead, behind[back, clips]], dim=1)  # in the precision of products
         go = GRUSteps.apply if torch.is_grad_enabled() else GRUSteps.forward
         recurrent = (torch.stack(part).to(gates.dtype) for part in (w_hidden, b_hidden))
-        ahead, behind = go(gates.permute(2, 0, 1, 3).float().contiguous(), *recurrent)[0].permute(1, 2, 0, 3)
-        x = torch.cat([ahead, behind[clips, back]], dim=-1).to(x.dtype)
-    return x
+        ahead, behind = go(gates.float(), *recurrent)[0].to(x.dtype).unbind(1)
+        x = torch.cat([ahead, behind[back, clips]], dim=-1)
+    return x.transpose(0, 1)
 
 # %% ../nbs/02_model.ipynb #178df884
 def downsample_mask(

@@ -8,7 +8,7 @@ __all__ = ['Loader', 'MOST_BROKEN', 'PRODUCTS', 'LARGEST_NETWORK', 'MEASURED', '
            'TrainState', 'new_tally', 'rate_at', 'start_training', 'train_step', 'count', 'calibrate', 'fit',
            'train_epoch', 'require_numbers', 'describe_epoch', 'epoch_line', 'save_epoch', 'write_history',
            'random_states', 'restore_random', 'save_last', 'require', 'restore_optimizer', 'restore_course', 'restore',
-           'train_and_eval', 'require_new', 'train', 'other_threads', 'notices', 'Setting', 'new_setting',
+           'train_and_eval', 'require_new', 'train', 'arithmetic', 'other_digits', 'notices', 'Setting', 'new_setting',
            'earlier_setting', 'load_init', 'fingerprint_of', 'require_same_clips', 'require_finite', 'write_setting',
            'split_line', 'report_unusable', 'hear_clip', 'peaks_inside', 'picture_clip', 'save_evaluation',
            'evaluate_checkpoint', 'free_memory']
@@ -46,7 +46,7 @@ from .dataset_aug import HighlightSenseDataset, make_loader, pad_or_truncate, se
 from .metrics import (best_threshold, clip_metrics, fast_average_precision, fast_roc_auc, fit_calibration, group_interval,
                                      plot_clip_attention, plot_confusion, plot_history, plot_precision_recall, plot_reliability, save_figure,
                                      surely_lower, time_curve, to_probabilities)
-from .model import HighlightCRNN, Replay
+from .model import HighlightCRNN, Replay, kernels_for
 
 # %% ../nbs/03_train.ipynb #7d8ef732
 def pick_device(
@@ -528,8 +528,9 @@ def train(
         train_table, val_table = split_clips(index, config.split, config.val_split, config.seed)
         if progress: print(split_line(train_table, val_table, config))
         require_finite(val_table)
-        if resumed is None: write_setting(out, setting, train_table, val_table)
-        if progress: print(other_threads(setting.threads), end="")
+        computed = arithmetic(device, pick_precision(device, config.precision))
+        if resumed is None: write_setting(out, setting, train_table, val_table, computed)
+        if progress: print(*other_digits(setting.computed, computed), sep="", end="")
         train_loader, val_loader = make_loaders(train_table, val_table, config, device)
         torch.manual_seed(config.seed)
         model = HighlightCRNN.from_config(model_config)
@@ -541,12 +542,23 @@ def train(
         return state
 
 # %% ../nbs/03_train.ipynb #a6f224c9
-def other_threads(
-    threads: object,  # that an earlier run computed with, as its file says; none: there is no such run
-) -> str:
-    "A line where this process has another number of threads, or nothing."
-    if type(threads) is not int or threads == torch.get_num_threads(): return ""
-    return f"computed by {threads} threads before and by {torch.get_num_threads()} now: other last digits; OMP_NUM_THREADS={threads} gives the same\n"
+def arithmetic(device: torch.device, precision: str) -> dict:
+    "What the last digits of a training depend on, beside its settings and versions."
+    values = torch.zeros(1, device=device, dtype={"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision])
+    return {"threads": torch.get_num_threads(), "kernels": kernels_for(values).__name__.rpartition(".")[2]}
+
+
+def other_digits(
+    before: dict,  # what an earlier run computed with, as its file says; empty: there is no such run
+    now: dict,
+) -> list[str]:
+    "Lines about what is different now."
+    threads, kernels, said = before.get("threads"), before.get("kernels"), []
+    if type(threads) is int and threads != now["threads"]:
+        said.append(f"computed by {threads} threads before and by {now['threads']} now: other last digits; OMP_NUM_THREADS={threads} gives the same\n")
+    if isinstance(kernels, str) and kernels != now["kernels"]:
+        said.append(f"computed with {printable(kernels)[:40]} before and with {now['kernels']} now: other last digits\n")
+    return said
 
 
 def notices(state: TrainState, config: TrainConfig, resumed: dict | None, out: Path) -> list[str]:
@@ -568,7 +580,7 @@ class Setting:
     model_config: ModelConfig        # as asked for; a checkpoint to begin with overrules its sizes
     init: Path | None = None         # checkpoint to begin with
     fingerprint: str | None = None   # of the clips of an earlier run, which these must be
-    threads: object = None           # that an earlier run computed with
+    computed: dict = field(default_factory=dict)  # with what an earlier run was, as its file says
 
 
 def new_setting(data: str | Path | None, config: TrainConfig, model_config: ModelConfig, init: str | Path | None) -> Setting:
@@ -599,7 +611,7 @@ def earlier_setting(run: Path, data: str | Path | None, asked: TrainConfig, resu
     if changed:
         side = lambda of: ", ".join(f"{name} {getattr(of, name)}" for name in changed)
         raise InputError(f"found {side(asked)}, expected {side(config)}, as the run in {run} has it; leave it out, or begin a new run")
-    return Setting(place, config, model_config, init, fingerprint, record.get("threads"))
+    return Setting(place, config, model_config, init, fingerprint, record)
 
 
 def load_init(path: Path) -> HighlightCRNN:
@@ -627,7 +639,7 @@ def require_finite(table: pd.DataFrame) -> None:
         if ".pack::" in path: read_clip(path)  # a clip in a file was read for the index
 
 
-def write_setting(out: Path, setting: Setting, train_table: pd.DataFrame, val_table: pd.DataFrame) -> None:
+def write_setting(out: Path, setting: Setting, train_table: pd.DataFrame, val_table: pd.DataFrame, computed: dict) -> None:
     "Write what a run is made of: settings, clips and versions, and the split."
     sides = {"training": train_table, "validation": val_table}
     split = pd.concat([table.assign(side=side) for side, table in sides.items()])
@@ -637,7 +649,7 @@ def write_setting(out: Path, setting: Setting, train_table: pd.DataFrame, val_ta
                   for side, table in sides.items()},
         "init": None if setting.init is None else {"path": str(setting.init.resolve()), "sha256": hash_file(setting.init)},
         "train": dataclasses.asdict(setting.config), "model": dataclasses.asdict(setting.model_config), "front_end": dataclasses.asdict(FrontEnd()),
-        "command": [shown_url(word) for word in sys.argv], "threads": torch.get_num_threads(),
+        "command": [shown_url(word) for word in sys.argv], **computed,
         "versions": {"highlight_sense": highlight_sense.__version__, "torch": torch.__version__, "numpy": np.__version__, "python": platform.python_version()}}
     with write_atomically(out/"config.json") as beside: beside.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     with write_atomically(out/"split.csv") as beside: split.map(lambda cell: table_cell(cell) if isinstance(cell, str) else cell).to_csv(
