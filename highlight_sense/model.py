@@ -40,6 +40,7 @@ class NormPool(torch.autograd.Function):
         count: torch.Tensor | None,         # (B or 1, 1, 1, 1) values of `maps` that both were taken from; none: they are constants
         mask: torch.Tensor | None,          # (B, T), 0 where `maps` is padding
         pool: tuple[int, int],
+        keep: bool = True,                  # the result for the gradient, or compute it again
     ) -> torch.Tensor:                      # (B, C, n_mels // pool[0], T // pool[1])
         "Apply the three steps."
         return kernels_for(maps).norm_pool(maps, weight, bias, mean, variance, mask, pool)
@@ -47,15 +48,16 @@ class NormPool(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx, inputs: tuple, output: torch.Tensor) -> None:
         "Keep what the gradient needs."
-        *tensors, ctx.pool = inputs
+        *tensors, ctx.pool, keep = inputs
         ctx.kernels = kernels_for(inputs[0])
-        ctx.save_for_backward(*tensors, output)
+        ctx.save_for_backward(*tensors, output if keep else None)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         "The gradient of `maps`, `weight` and `bias`."
-        maps, weight, _, mean, variance, count, mask, out = ctx.saved_tensors
+        maps, weight, bias, mean, variance, count, mask, out = ctx.saved_tensors
+        if out is None: out = ctx.kernels.norm_pool(maps, weight, bias, mean, variance, mask, ctx.pool)
         inverse, grad = torch.rsqrt(variance), grad.contiguous(memory_format=torch.channels_last)
         by_offset, by_largest = ctx.kernels.slopes_of(maps, grad, out, ctx.pool)
         by_scale, slope, offset = by_largest - mean * by_offset, None, None
@@ -64,7 +66,7 @@ class NormPool(torch.autograd.Function):
             slope = -weight * inverse ** 3 * of_scale / count
             offset = -weight * inverse * of_mean / count - slope * mean
         by_maps = ctx.kernels.norm_pool_gradient(maps, grad, out, weight * inverse, slope, offset, mask, ctx.pool)
-        return by_maps, (by_scale * inverse).sum(0).to(weight.dtype), by_offset.sum(0).to(weight.dtype), *[None] * 5
+        return by_maps, (by_scale * inverse).sum(0).to(weight.dtype), by_offset.sum(0).to(weight.dtype), *[None] * 6
 
 # %% ../nbs/02_model.ipynb #b0639b28
 TOGETHER = 2  # clips whose feature maps are in memory at a time, where they are not kept
@@ -143,7 +145,7 @@ class ConvBlock(nn.Module):
         weight, bias = (self.norm.weight * sign)[:, None, None], self.norm.bias[:, None, None]
         parts = maps, weight, bias, mean, variance + self.norm.eps, count, mask, self.pool.kernel_size
         if not torch.is_grad_enabled(): return NormPool.forward(*parts)
-        with nullcontext() if keep else made_again(maps, x, kernel): return NormPool.apply(*parts)
+        with nullcontext() if keep else made_again(maps, x, kernel): return NormPool.apply(*parts, keep)
 
 # %% ../nbs/02_model.ipynb #68bac018
 class Attention(nn.Module):
