@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from commands import RATE_HZ, TRAINING, small_model, told, write_clips, write_stream
+from commands import RATE_HZ, TRAINING, VERDICTS, small_model, told, write_clips, write_stream
 
 from highlight_sense.audio import write_recording
 from highlight_sense.core import only_writer
@@ -184,7 +184,7 @@ def test_no_room(healthy, tmp_path, verb):
         if path.suffix == ".pt": torch.load(path, weights_only=True)
     if verb == "demo": return  # which begins in an empty folder, and takes minutes: tests/test_demo.py
     if verb == "train": words += ["--resume"]
-    told(*words, code=3 if verb == "audit" else 0)
+    told(*words, code=VERDICTS if verb == "audit" else 0)
 
 
 RIGHTS = [*((verb, errno.EROFS) for verb in VERBS), ("detect", errno.ENOSPC), ("pack", errno.EACCES), ("publish", errno.EACCES)]
