@@ -238,7 +238,7 @@ def publish(
 
 
 def info(
-    file: argument(Path, "FILE", "Clip, clip folder, pack, checkpoint or recording."),
+    file: argument(Path, "FILE", "Clip, clip folder, pack, checkpoint, run or recording."),
 ) -> None:
     "Say what a file is and what it holds."
     print(table_of(describe(file)))
@@ -252,8 +252,8 @@ def table_of(values: dict[str, object]) -> str:
 
 
 def describe(path: Path) -> dict[str, object]:
-    "What a clip, a clip folder, a pack, a checkpoint or a recording is."
-    if path.is_dir(): return describe_folder(path)
+    "What a clip, a clip folder, a pack, a checkpoint, the run that it is of, or a recording is."
+    if path.is_dir(): return describe_checkpoint(path/"best.pt") if (path/"best.pt").is_file() else describe_folder(path)
     if ".pack::" in str(path): return describe_clip(path)
     if path.suffix != ".pt" and ".zip::" not in str(path): return describe_recording(path)
     from highlight_sense.data import load_record

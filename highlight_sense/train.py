@@ -544,7 +544,7 @@ def train(
 # %% ../nbs/03_train.ipynb #a6f224c9
 def arithmetic(device: torch.device, precision: str) -> dict:
     "What the last digits of a training depend on, beside its settings and versions."
-    values = torch.zeros(1, device=device, dtype={"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision])
+    values = torch.zeros(1, 16, 1, 1, device=device, dtype={"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision])
     return {"threads": torch.get_num_threads(), "kernels": kernels_for(values).__name__.rpartition(".")[2]}
 
 
