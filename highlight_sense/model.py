@@ -49,7 +49,6 @@ class NormPool(torch.autograd.Function):
     def setup_context(ctx, inputs: tuple, output: torch.Tensor) -> None:
         "Keep what the gradient needs."
         *tensors, ctx.pool, keep = inputs
-        ctx.kernels = kernels_for(inputs[0])
         ctx.save_for_backward(*tensors, output if keep else None)
 
     @staticmethod
@@ -57,15 +56,16 @@ class NormPool(torch.autograd.Function):
     def backward(ctx, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         "The gradient of `maps`, `weight` and `bias`."
         maps, weight, bias, mean, variance, count, mask, out = ctx.saved_tensors
-        if out is None: out = ctx.kernels.norm_pool(maps, weight, bias, mean, variance, mask, ctx.pool)
+        kernels = kernels_for(maps)
+        if out is None: out = kernels.norm_pool(maps, weight, bias, mean, variance, mask, ctx.pool)
         inverse, grad = torch.rsqrt(variance), grad.contiguous(memory_format=torch.channels_last)
-        by_offset, by_largest = ctx.kernels.slopes_of(maps, grad, out, ctx.pool)
+        by_offset, by_largest = kernels.slopes_of(maps, grad, out, ctx.pool)
         by_scale, slope, offset = by_largest - mean * by_offset, None, None
         if count is not None:
             of_mean, of_scale = (total.sum(0, keepdim=True) if len(mean) == 1 else total for total in (by_offset, by_scale))
             slope = -weight * inverse ** 3 * of_scale / count
             offset = -weight * inverse * of_mean / count - slope * mean
-        by_maps = ctx.kernels.norm_pool_gradient(maps, grad, out, weight * inverse, slope, offset, mask, ctx.pool)
+        by_maps = kernels.norm_pool_gradient(maps, grad, out, weight * inverse, slope, offset, mask, ctx.pool)
         return by_maps, (by_scale * inverse).sum(0).to(weight.dtype), by_offset.sum(0).to(weight.dtype), *[None] * 6
 
 # %% ../nbs/02_model.ipynb #b0639b28

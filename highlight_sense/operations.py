@@ -117,7 +117,7 @@ def gru_states(
         state = torch.lerp(content, state, gate[..., hidden:], out=following)
     return states, opened, new, part
 
-
+# %% ../nbs/01b_operations.ipynb #e053ca14
 def gru_gradients(
     grad: torch.Tensor,     # (T, D, B, H) of the states
     weight: torch.Tensor,   # (D, 3 H, H)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from commands import TRAINING, VERDICTS, launch, needs_fork, run, small_model, told, write_clips, write_stream
+from commands import TRAINING, launch, needs_fork, run, small_model, told, write_clips, write_stream
 
 PREPARE = ("--negative-s", 1, "--lengths", 43, 65, 1)
 
@@ -212,5 +212,5 @@ def test_games_for_the_terminal(healthy, tmp_path):
                 place = tmp_path/"clips"/label/game/f"{number}{path.name}"
                 place.parent.mkdir(parents=True, exist_ok=True)
                 path.rename(place)
-    said = told("audit", healthy/"model.pt", tmp_path/"clips", code=VERDICTS)
+    said = told("audit", healthy/"model.pt", tmp_path/"clips", "--training", tmp_path/"clips", code=3)
     assert "the model on one" in said and "\x1b" not in said and "\x07" not in said

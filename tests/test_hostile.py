@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from commands import TRAINING, VERDICTS, small_model, told, write_clips, write_stream
+from commands import TRAINING, small_model, told, write_clips, write_stream
 
 from highlight_sense.core import hash_file
 from highlight_sense.data import list_clips, load_index
@@ -109,7 +109,7 @@ def test_names_in_clips(healthy, tmp_path):
         torch.save({**torch.load(path, weights_only=True), "clip_name": name, "game": FORMULA}, path)
     before = set(tmp_path.iterdir())
     said = told("train", tmp_path/"clips", "-o", tmp_path/"run", *TRAINING, code=0)
-    said += told("audit", healthy/"model.pt", tmp_path/"clips", "-o", tmp_path/"audit", code=VERDICTS)
+    said += told("audit", healthy/"model.pt", tmp_path/"clips", "--training", tmp_path/"clips", "-o", tmp_path/"audit", code=3)
     said += told("info", next((tmp_path/"clips").rglob("stream0_part3.pt")), code=0)
     assert "\x1b[2J" not in said and set(tmp_path.iterdir()) - before == {tmp_path/"run", tmp_path/"audit"}
     with open(tmp_path/"run"/"split.csv", newline="") as file: cells = [cell for row in csv.reader(file) for cell in row]
