@@ -29,7 +29,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils.data import DataLoader
 
-from highlight_sense.batches import ClipLoader, ClipReader, TrainingPlans, gather
+from highlight_sense.batches import ClipLoader, ClipReader, TrainingPlans, gather, room_for_clips
 from highlight_sense.checkpoint import BEFORE
 from highlight_sense.core import FrontEnd, ModelConfig, TrainConfig, ahead, hash_file
 from highlight_sense.data import index_clips, open_pack
@@ -138,9 +138,12 @@ def cached_share(folder: Path) -> float:
     return float(np.concatenate(found).mean())
 
 
-def from_disk(run: Callable[[], float], folder: Path) -> Callable[[], float]:
-    "The same, with files that have to be read from the disk again."
-    def with_it() -> float: evict(folder); return run()
+def from_disk(run: Callable[[], float], folder: Path, loaders: list[ClipLoader]) -> Callable[[], float]:
+    "The same, with files that have to be read from the disk again, by loaders that keep clips on a GPU, too: theirs is a first epoch each time."
+    def with_it() -> float:
+        evict(folder)
+        for kept in (loader.kept for loader in loaders if loader.kept): kept.there[:] = False
+        return run()
     return with_it
 
 
@@ -171,8 +174,8 @@ def memory(folder: Path, gigabytes: float, device: torch.device, precision: str)
     print(f", {peak_gib():.2f} after reading all of them", end="", flush=True)
     config = TrainConfig(workers=1)
     run = training(HighlightCRNN, config, make_loaders(table, table, config, device)[0], device, precision, 60)
-    run()
-    print(f", {peak_gib():.2f} after sixty steps of training")
+    for steps in range(60, 301, 60): run(); print(f", {peak_gib():.2f} after {steps} steps of training", end="", flush=True)
+    print()
 
 
 def report(title: str, ways: dict[str, Callable[[], float]], repeats: int, unit: str = "clips/s", warm: int = 1) -> None:
@@ -214,21 +217,26 @@ def main() -> None:
         plans, read, plain = TrainingPlans(packed.label, packed.frames, 32), ClipReader(packed.path), plain_loader(files)
         checked, pinned = make_loaders(files, files, notebook, device)[0], device.type == "cuda"
         side_by_side = lambda plan: gather(plan, read, None, pinned)
+        from_packs = {"from a pack, augmented on the device": ClipLoader(packed, plans, device, 2)}
+        if pinned: from_packs["kept on the device, augmented there"] = ClipLoader(packed, plans, device, 2, room=room_for_clips(device))
+        augmented = lambda loader: reading(lambda: (len(labels) for *_, labels in loader), device)
         readers = {
             "the notebook's loader": system_memory(reading(lambda: (len(labels) for *_, labels in islice(plain, 4)), device)),
             "from a pack, side by side": reading(lambda: (len(side_by_side(plan).plan.clips) for plan in plans), device),
             "from a pack, by two threads": reading(lambda: (len(one.plan.clips) for one in ahead(side_by_side, plans, 4, 2)), device),
-            "from a pack, augmented on the device": reading(lambda: (len(labels) for *_, labels in ClipLoader(packed, plans, device, 2)), device),
+            **{name: augmented(loader) for name, loader in from_packs.items()},
         }
         trainings = {"the notebook's way, fp32": system_memory(training(PlainCRNN, notebook, plain, device, "fp32", chosen.steps)),
                      "--recipe notebook, fp32": training(HighlightCRNN, notebook, checked, device, "fp32", chosen.steps)}
         for each, size in itertools.product(precisions, chosen.batch_size):
             ours, steps = TrainConfig(batch_size=size, workers=2), 16 if each == "fp32" else None
-            trainings[f"default recipe, from a pack, {each}, {size} at a time"] = training(
-                HighlightCRNN, ours, make_loaders(packed, packed, ours, device)[0], device, each, steps)
+            name = f"default recipe, from a pack, {each}, {size} at a time"
+            from_packs[name] = make_loaders(packed, packed, ours, device)[0]
+            trainings[name] = training(HighlightCRNN, ours, from_packs[name], device, each, steps)
         for where in ("in memory", "on the disk")[:1 + chosen.cold]:
             if where == "on the disk":
-                readers, trainings = ({name: from_disk(run, Path(folder)) for name, run in ways.items()} for ways in (readers, trainings))
+                loaders = [*from_packs.values()]
+                readers, trainings = ({name: from_disk(run, Path(folder), loaders) for name, run in ways.items()} for ways in (readers, trainings))
                 evict(Path(folder)); print(f"\n{cached_share(Path(folder)):.1%} of the files are in memory when a way begins")
             report(f"reading batches, one process, files {where}", readers, chosen.repeats)
             if not chosen.reading: report(f"training, files {where}", trainings, chosen.repeats, warm=4 if pinned and where == "in memory" else 1)

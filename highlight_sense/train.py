@@ -41,7 +41,7 @@ from .checkpoint import BEFORE, is_number, load_checkpoint, save_checkpoint, typ
 from .core import (NOTEBOOK_LENGTHS, FrontEnd, InputError, ModelConfig, TrainConfig, hash_file, not_ours, only_writer, printable,
                                   read_json, remove_unfinished, require_front_end, require_replaceable, shown_url, table_cell, write_atomically)
 from .data import highlights_of, load_index, load_record, measure_lengths, name_inside, read_clip, split_clips
-from .batches import ClipLoader, EvaluationPlans, TrainingPlans
+from .batches import ClipLoader, EvaluationPlans, TrainingPlans, room_for_clips
 from .dataset_aug import HighlightSenseDataset, make_loader, pad_or_truncate, seed_of, set_epoch
 from .metrics import (best_threshold, clip_metrics, fast_average_precision, fast_roc_auc, fit_calibration, group_interval,
                                      plot_clip_attention, plot_confusion, plot_history, plot_precision_recall, plot_reliability, save_figure,
@@ -172,8 +172,8 @@ def make_loaders(
     config = config.settled()
     if config.recipe == "default":
         plans = TrainingPlans(train_table.label, train_table.frames, config.batch_size, config.max_frames, config.seed, config.mixup)
-        return (ClipLoader(train_table, plans, device, config.workers),
-                ClipLoader(val_table, EvaluationPlans(val_table, config.batch_size, config.max_frames), device, config.workers))
+        loader = lambda table, plans: ClipLoader(table, plans, device, config.workers, room=room_for_clips(torch.device(device)))
+        return loader(train_table, plans), loader(val_table, EvaluationPlans(val_table, config.batch_size, config.max_frames))
     lengths = NOTEBOOK_LENGTHS if config.lengths == "notebook" else measure_lengths(train_table[train_table.label == 1].frames)
     train_set = HighlightSenseDataset(train_table.path, train_table.label, config.max_frames, True, config.seed, lengths)
     val_set = HighlightSenseDataset(val_table.path, val_table.label, config.max_frames, False)
