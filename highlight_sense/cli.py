@@ -6,8 +6,8 @@
 __all__ = ['Checkpoint', 'Clips', 'DATA_SET', 'VERBS', 'NUMBERS', 'LONGEST_LINE', 'argument', 'option', 'flag', 'demo', 'fetch',
            'prepare', 'pack', 'train', 'same_or_not', 'evaluate', 'in_words', 'audit', 'export', 'detect', 'publish',
            'info', 'table_of', 'describe', 'words_of', 'describe_clip', 'describe_folder', 'describe_pack',
-           'describe_checkpoint', 'describe_recording', 'deferred', 'parse', 'interrupts_wait', 'stop', 'way_on',
-           'main']
+           'describe_checkpoint', 'describe_exported', 'describe_recording', 'deferred', 'parse', 'interrupts_wait',
+           'stop', 'way_on', 'main']
 
 # %% ../nbs/07_cli.ipynb #c92f34da
 import contextlib
@@ -238,7 +238,7 @@ def publish(
 
 
 def info(
-    file: argument(Path, "FILE", "Clip, clip folder, pack, checkpoint, run or recording."),
+    file: argument(Path, "FILE", "Clip, clip folder, pack, checkpoint, run, exported network or recording."),
 ) -> None:
     "Say what a file is and what it holds."
     print(table_of(describe(file)))
@@ -252,9 +252,10 @@ def table_of(values: dict[str, object]) -> str:
 
 
 def describe(path: Path) -> dict[str, object]:
-    "What a clip, a clip folder, a pack, a checkpoint, the run that it is of, or a recording is."
+    "What a clip, a clip folder, a pack, a checkpoint, the run that it is of, an exported network or a recording is."
     if path.is_dir(): return describe_checkpoint(path/"best.pt") if (path/"best.pt").is_file() else describe_folder(path)
     if ".pack::" in str(path): return describe_clip(path)
+    if path.suffix == ".xml" and path.is_file(): return describe_exported(path)
     if path.suffix != ".pt" and ".zip::" not in str(path): return describe_recording(path)
     from highlight_sense.data import load_record
     record = load_record(path, "a clip or a checkpoint")
@@ -312,6 +313,22 @@ def describe_checkpoint(path: Path) -> dict[str, object]:
     words = lambda part: words_of(asdict(part)) if part else "not told"
     return {"kind": "checkpoint", "parameters": sum(p.numel() for p in model.parameters()), **rest,
             "model": words(known.config), "front end": words(known.front_end), **metrics}
+
+
+def describe_exported(path: Path) -> dict[str, object]:
+    "What somebody has to know who wants to use an exported network."
+    import html
+    import json
+    with open(path, "rb") as file:
+        file.seek(max(0, path.stat().st_size - 2**16))  # it is said at the end
+        told = re.search('<highlight_sense value="([^"]*)"', file.read().decode(errors="replace"))
+    try: told = dict(json.loads(html.unescape(told[1])))
+    except (TypeError, ValueError, RecursionError):
+        raise InputError(f"{path}: found no network that `export` has written, expected one; choose another file") from None
+    weights = path.with_suffix(".bin")
+    size = f"{weights.stat().st_size / 1e6:.1f} MB" if weights.is_file() else "not there, and needed"
+    words = lambda value: words_of(value) if isinstance(value, dict) else "not told" if value is None else value
+    return {"kind": "network for OpenVINO", weights.name: size, **{name.replace("_", " "): words(value) for name, value in told.items()}}
 
 
 def describe_recording(path: Path) -> dict[str, object]:

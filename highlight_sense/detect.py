@@ -80,6 +80,7 @@ def plan_windows(config: DetectConfig, info: CheckpointInfo, front_end: FrontEnd
         expected = f"expected at most the {window_s:g} s of a window, since what lies between two is not heard"
         raise InputError(f"stride: found {stride_s:g} s, {expected}; choose less")
     size, stride = min(front_end.frames(window_s), info.max_frames) // step * step, stride_s * front_end.sample_rate / front_end.hop_length
+    if config.stride is None: stride = max(stride, step)
     if size < step or stride < step:
         found = f"found windows of {window_s:g} s every {stride_s:.2f} s"
         raise InputError(f"{found}, expected at least {front_end.seconds(step):.2f} s for both; choose more")
