@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from .checkpoint import CheckpointInfo, load_checkpoint
-from .core import InputError, remove_unfinished, usable_cores, write_atomically
+from .core import InputError, ahead, remove_unfinished, usable_cores, write_atomically
 from .model import HighlightCRNN, relative_level
 
 # %% ../nbs/03b_engine.ipynb #4a2728bf
@@ -112,9 +112,9 @@ class OpenVINOEngine:
         if specs.shape[3] % self.shrink: raise ValueError(f"found windows of {specs.shape[3]} frames, expected whole steps of {self.shrink}")
         look, follow = (compiled.create_infer_request() for compiled in (self.look, self.follow))  # of its own: threads may come at the same time
         features = np.empty((len(specs), specs.shape[3] // self.shrink, self.features), np.float32)
-        for part, out in zip(specs.split(IN_CACHE), np.split(features, range(IN_CACHE, len(specs), IN_CACHE))):
-            level = relative_level(part) if self.level_free else part
-            out[:] = look.infer([level.contiguous().numpy()], share_inputs=True, share_outputs=True)[0]
+        levels = ahead(lambda part: (relative_level(part) if self.level_free else part).contiguous().numpy(), specs.split(IN_CACHE), 2)
+        for level, out in zip(levels, np.split(features, range(IN_CACHE, len(specs), IN_CACHE))):
+            out[:] = look.infer([level], share_inputs=True, share_outputs=True)[0]
         found = follow.infer([features], share_inputs=True)
         return tuple(found[number] for number in range(3))
 
