@@ -25,7 +25,7 @@ import librosa
 import numpy as np
 import torch
 
-from .core import FrontEnd, InputError, write_atomically
+from .core import FrontEnd, InputError, ahead, write_atomically
 
 # %% ../nbs/00a_audio.ipynb #3ee9bc14
 @lru_cache(maxsize=8)
@@ -474,15 +474,22 @@ def stream_log_mel(
 ) -> Iterator[torch.Tensor]:             # (channels, n_mels, frames) float32 each, on the CPU
     "Log-mel of a waveform that comes in blocks; joined, it is `log_mel` of the joined blocks."
     hop, half = front_end.hop_length, (front_end.n_fft + 1) // 2
-    first = done = 0  # the frame in whose middle the kept samples begin; frames given out
-    kept = None
-    for block in blocks:
-        kept = torch.as_tensor(block) if kept is None else torch.cat([kept, torch.as_tensor(block)], dim=-1)
-        ready = (first * hop + kept.shape[-1] - half) // hop + 1
-        if ready <= done: continue
-        yield log_mel(kept.to(device), front_end)[..., done - first:ready - first].cpu()
-        done, begin = ready, max(0, ready - math.ceil(half / hop))
-        kept, first = kept[..., (begin - first) * hop:], begin
-    if kept is None: return
-    rest = log_mel(kept.to(device), front_end)[..., done - first:].cpu()
-    if rest.shape[-1]: yield rest
+
+    def stretches() -> Iterator[tuple[torch.Tensor, slice]]:
+        "Samples, and which of their frames are new."
+        first = done = 0  # the frame in whose middle the kept samples begin; frames given out
+        kept = None
+        for block in blocks:
+            kept = torch.as_tensor(block) if kept is None else torch.cat([kept, torch.as_tensor(block)], dim=-1)
+            ready = (first * hop + kept.shape[-1] - half) // hop + 1
+            if ready <= done: continue
+            yield kept, slice(done - first, ready - first)
+            done, begin = ready, max(0, ready - math.ceil(half / hop))
+            kept, first = kept[..., (begin - first) * hop:], begin
+        if kept is not None: yield kept, slice(done - first, None)
+
+    def compute(stretch: tuple[torch.Tensor, slice]) -> torch.Tensor:
+        samples, new = stretch
+        return log_mel(samples.to(device), front_end)[..., new].cpu()
+
+    yield from (mel for mel in ahead(compute, stretches(), 2) if mel.shape[-1])  # while the next blocks are being decoded

@@ -327,8 +327,9 @@ def describe_exported(path: Path) -> dict[str, object]:
         raise InputError(f"{path}: found no network that `export` has written, expected one; choose another file") from None
     weights = path.with_suffix(".bin")
     size = f"{weights.stat().st_size / 1e6:.1f} MB" if weights.is_file() else "not there, and needed"
-    words = lambda value: words_of(value) if isinstance(value, dict) else "not told" if value is None else value
-    return {"kind": "network for OpenVINO", weights.name: size, **{name.replace("_", " "): words(value) for name, value in told.items()}}
+    words = {name.replace("_", " "): words_of(value) if isinstance(value, dict) else ", ".join(map(str, value)) if isinstance(value, list) else value
+             for name, value in told.items() if value is not None}
+    return {"kind": "network for OpenVINO", weights.name: size, **words}
 
 
 def describe_recording(path: Path) -> dict[str, object]:
