@@ -29,7 +29,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils.data import DataLoader
 
-from highlight_sense.batches import ClipLoader, ClipReader, TrainingPlans, gather, room_for_clips
+from highlight_sense.batches import ClipLoader, ClipReader, KeptClips, TrainingPlans, gather, room_for_clips
 from highlight_sense.checkpoint import BEFORE
 from highlight_sense.core import FrontEnd, ModelConfig, TrainConfig, ahead, hash_file
 from highlight_sense.data import index_clips, open_pack
@@ -217,12 +217,16 @@ def main() -> None:
         plans, read, plain = TrainingPlans(packed.label, packed.frames, 32), ClipReader(packed.path), plain_loader(files)
         checked, pinned = make_loaders(files, files, notebook, device)[0], device.type == "cuda"
         side_by_side = lambda plan: gather(plan, read, None, pinned)
+        kept = KeptClips(packed, read, torch.device("cpu"))
+        kept.there[:] = True  # only where they would lie is asked for
         from_packs = {"from a pack, augmented on the device": ClipLoader(packed, plans, device, 2)}
         if pinned: from_packs["kept on the device, augmented there"] = ClipLoader(packed, plans, device, 2, room=room_for_clips(device))
         augmented = lambda loader: reading(lambda: (len(labels) for *_, labels in loader), device)
         readers = {
             "the notebook's loader": system_memory(reading(lambda: (len(labels) for *_, labels in islice(plain, 4)), device)),
             "from a pack, side by side": reading(lambda: (len(side_by_side(plan).plan.clips) for plan in plans), device),
+            "planned, nothing read": reading(lambda: (len(plan.clips) for plan in plans), device),
+            "positions, for clips that a GPU has kept": reading(lambda: (len(gather(plan, kept.positions).masks) for plan in plans), device),
             "from a pack, by two threads": reading(lambda: (len(one.plan.clips) for one in ahead(side_by_side, plans, 4, 2)), device),
             **{name: augmented(loader) for name, loader in from_packs.items()},
         }

@@ -472,7 +472,7 @@ def stream_log_mel(
     front_end: FrontEnd = FrontEnd(),
     device: str | torch.device = "cpu",  # to compute on
 ) -> Iterator[torch.Tensor]:             # (channels, n_mels, frames) float32 each, on the CPU
-    "Log-mel of a waveform that comes in blocks; joined, it is `log_mel` of the joined blocks."
+    "Log-mel of a waveform that comes in blocks, which must not be changed afterwards; joined, it is `log_mel` of the joined blocks."
     hop, half = front_end.hop_length, (front_end.n_fft + 1) // 2
 
     def stretches() -> Iterator[tuple[torch.Tensor, slice]]:

@@ -193,8 +193,8 @@ class ClipReader:
 
 # %% ../nbs/01a_batches.ipynb #6ce8b8df
 def rounded(frames: int) -> int:
-    "The length of a batch for clips of so many frames: up to the next of eight lengths in an octave, above 1024 frames to the next multiple of 128."
-    step = min(128, 2 ** max(0, frames.bit_length() - 4))
+    "The length of a batch for clips of so many frames: the next multiple of 16, of 32 from 256 frames on, of 64 from 512 and of 128 from 1024 on."
+    step = min(128, max(16, 2 ** (frames.bit_length() - 4)))
     return -(-frames // step) * step
 
 
@@ -309,7 +309,7 @@ class KeptClips:
 
 
 def room_for_clips(device: torch.device) -> int:
-    "Bytes of a device's memory that clips may stay in: half of what is free on a GPU, none where a processor computes, whose system keeps files anyway."
+    "Bytes of a device's memory that clips may stay in: half of what is free on a card of CUDA, none elsewhere."
     if device.type != "cuda": return 0
     free, _ = torch.cuda.mem_get_info(device)
     return (free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)) // 2
@@ -330,7 +330,7 @@ class ClipLoader:
         check_loading(1, workers)
         self.read, self.labels, self.plans, self.device = ClipReader(index.path), torch.tensor(index.label.to_numpy()), plans, torch.device(device)
         self.workers, self.padded_to, self.change, self.done = workers, padded_to, change, 0
-        self.kept = KeptClips(index, self.read, self.device) if KeptClips.bytes_of(index) <= room else None
+        self.kept = KeptClips(index, self.read, self.device) if room and KeptClips.bytes_of(index) <= room else None
 
     def set_epoch(self, epoch: int, done: int = 0) -> None:
         "Choose the epoch, and with it the random numbers; `done`: how many of its batches are not wanted again."
@@ -348,7 +348,7 @@ class ClipLoader:
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
         plans = islice(self.plans, self.done, None)
         for missing, gathered in ahead(self.fetch, plans, 2 * self.workers, self.workers) if self.workers else map(self.fetch, plans):
-            if self.kept: gathered = self.kept.look_up(missing, gathered)
+            if self.kept is not None: gathered = self.kept.look_up(missing, gathered)
             plan = gathered.plan
             specs, masks = lay_out(gathered, self.device)
             specs, labels = augment(specs, masks, self.labels[plan.clips].to(self.device, non_blocking=True), plan)

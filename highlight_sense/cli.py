@@ -322,7 +322,7 @@ def describe_exported(path: Path) -> dict[str, object]:
     with open(path, "rb") as file:
         file.seek(max(0, path.stat().st_size - 2**16))  # it is said at the end
         told = re.search('<highlight_sense value="([^"]*)"', file.read().decode(errors="replace"))
-    try: told = dict(json.loads(html.unescape(told[1])))
+    try: told = dict(**json.loads(html.unescape(told[1])))
     except (TypeError, ValueError, RecursionError):
         raise InputError(f"{path}: found no network that `export` has written, expected one; choose another file") from None
     weights = path.with_suffix(".bin")

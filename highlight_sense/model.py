@@ -248,12 +248,12 @@ def relative_level(
     mask: torch.Tensor | None = None,   # (B, T), 1 where there is sound, 0 where there is padding
     front_end: FrontEnd = FrontEnd(),
 ) -> torch.Tensor:                      # the same shape: 0 for silence, about 14 for the mean power; 0 in the padding
-    "Each track relative to its mean power in the clip; the position of its volume knob changes nothing."
+    "Each track relative to its mean power in the clip; the position of its volume knob changes nothing. It has no gradient by `x`."
     if mask is not None: x = x.masked_fill(mask[:, None, None] == 0, -torch.inf)  # no power at all
     count = x.shape[2] * (x.shape[3] if mask is None else mask.sum(1)[:, None, None, None])
     highest = x.amax((2, 3), keepdim=True)
     floor = front_end.log_floor * torch.exp(-highest)  # powers are relative to the highest one
-    power = (x - highest).exp_().sub_(1.02 * floor).clamp_(min=0)  # half precision lifts silence by up to 1 %; all in one place, which stays in the cache
+    power = (x - highest).exp_().sub_(1.02 * floor).clamp_(min=0)  # half precision lifts silence by up to 1 %; all in one place, for the cache
     return power.mul_(10 ** (RANGE_DB / 10) / (power.sum((2, 3), keepdim=True) / count + floor)).add_(1).log_()
 
 # %% ../nbs/02_model.ipynb #1e9e1984
