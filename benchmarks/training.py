@@ -217,8 +217,7 @@ def main() -> None:
         plans, read, plain = TrainingPlans(packed.label, packed.frames, 32), ClipReader(packed.path), plain_loader(files)
         checked, pinned = make_loaders(files, files, notebook, device)[0], device.type == "cuda"
         side_by_side = lambda plan: gather(plan, read, None, pinned)
-        kept = KeptClips(packed, read, torch.device("cpu"))
-        kept.there[:] = True  # only where they would lie is asked for
+        kept = KeptClips(packed, read, torch.device("cpu"))  # only where clips would lie is asked for
         from_packs = {"from a pack, augmented on the device": ClipLoader(packed, plans, device, 2)}
         if pinned: from_packs["kept on the device, augmented there"] = ClipLoader(packed, plans, device, 2, room=room_for_clips(device))
         augmented = lambda loader: reading(lambda: (len(labels) for *_, labels in loader), device)

@@ -307,7 +307,7 @@ class KeptClips:
             return self.store.index_select(0, at.flatten()).unflatten(0, at.shape)
         return replace(gathered, frames=values(gathered.frames), fading=values(gathered.fading))
 
-
+# %% ../nbs/01a_batches.ipynb #769bcc3e
 def room_for_clips(device: torch.device) -> int:
     "Bytes of a device's memory that clips may stay in: half of what is free on a card of CUDA, none elsewhere."
     if device.type != "cuda": return 0

@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['Checkpoint', 'Clips', 'DATA_SET', 'VERBS', 'NUMBERS', 'LONGEST_LINE', 'argument', 'option', 'flag', 'demo', 'fetch',
            'prepare', 'pack', 'train', 'same_or_not', 'evaluate', 'in_words', 'audit', 'export', 'detect', 'publish',
-           'info', 'table_of', 'describe', 'words_of', 'describe_clip', 'describe_folder', 'describe_pack',
-           'describe_checkpoint', 'describe_exported', 'describe_recording', 'deferred', 'parse', 'interrupts_wait',
-           'stop', 'way_on', 'main']
+           'info', 'table_of', 'words_of', 'a_line_each', 'describe', 'describe_clip', 'describe_folder',
+           'describe_pack', 'describe_checkpoint', 'describe_exported', 'describe_recording', 'deferred', 'parse',
+           'interrupts_wait', 'stop', 'way_on', 'main']
 
 # %% ../nbs/07_cli.ipynb #c92f34da
 import contextlib
@@ -251,6 +251,17 @@ def table_of(values: dict[str, object]) -> str:
     return "\n".join(printable(f"{name:{width}}  {value:.4g}" if isinstance(value, float) else f"{name:{width}}  {value}") for name, value in values.items())
 
 
+def words_of(values: dict[str, object]) -> str:
+    "All values in one line."
+    return ", ".join(f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in values.items())
+
+
+def a_line_each(values: dict[str, object]) -> dict[str, object]:
+    "The same, with a line for what a value is made of."
+    words = lambda value: words_of(value) if isinstance(value, dict) else ", ".join(map(str, value)) if isinstance(value, list) else value
+    return {name: words(value) for name, value in values.items()}
+
+# %% ../nbs/07_cli.ipynb #2c2b6fb6
 def describe(path: Path) -> dict[str, object]:
     "What a clip, a clip folder, a pack, a checkpoint, the run that it is of, an exported network or a recording is."
     if path.is_dir(): return describe_checkpoint(path/"best.pt") if (path/"best.pt").is_file() else describe_folder(path)
@@ -260,11 +271,6 @@ def describe(path: Path) -> dict[str, object]:
     from highlight_sense.data import load_record
     record = load_record(path, "a clip or a checkpoint")
     return describe_clip(path) if isinstance(record, dict) and "tensor" in record else describe_checkpoint(path)
-
-
-def words_of(values: dict[str, object]) -> str:
-    "All values in one line."
-    return ", ".join(f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in values.items())
 
 
 def describe_clip(path: Path) -> dict[str, object]:
@@ -285,7 +291,7 @@ def describe_folder(path: Path) -> dict[str, object]:
     return {**kind, "positive": int(index.label.sum()), "negative": int((index.label == 0).sum()),
             "games": ", ".join(sorted(index.game.unique())), "recordings": index.group.nunique(), "hours": round(hours, 2), "unusable": len(unusable)}
 
-# %% ../nbs/07_cli.ipynb #2c2b6fb6
+# %% ../nbs/07_cli.ipynb #5c1ce5b6
 def describe_pack(path: Path) -> dict[str, object]:
     "A pack's size and front end, once every clip in it was found to be whole."
     from dataclasses import asdict
@@ -309,27 +315,18 @@ def describe_checkpoint(path: Path) -> dict[str, object]:
     metrics = {name.replace("_", " ") if "loss" in name or name == "threshold" else f"validation {name}": value
                for name, value in known.metrics.items() if name != "threshold"}
     told = {name: value for name, value in asdict(known).items() if name not in ("metrics", "config", "front_end")}
-    rest = {name: words_of(value) if isinstance(value, dict) else value for name, value in told.items()}
     words = lambda part: words_of(asdict(part)) if part else "not told"
-    return {"kind": "checkpoint", "parameters": sum(p.numel() for p in model.parameters()), **rest,
+    return {"kind": "checkpoint", "parameters": sum(p.numel() for p in model.parameters()), **a_line_each(told),
             "model": words(known.config), "front end": words(known.front_end), **metrics}
 
-
+# %% ../nbs/07_cli.ipynb #4075c3f3
 def describe_exported(path: Path) -> dict[str, object]:
-    "What somebody has to know who wants to use an exported network."
-    import html
-    import json
-    with open(path, "rb") as file:
-        file.seek(max(0, path.stat().st_size - 2**16))  # it is said at the end
-        told = re.search('<highlight_sense value="([^"]*)"', file.read().decode(errors="replace"))
-    try: told = dict(**json.loads(html.unescape(told[1])))
-    except (TypeError, ValueError, RecursionError):
-        raise InputError(f"{path}: found no network that `export` has written, expected one; choose another file") from None
+    "What `export` has told about a network, and how much room its weights take."
+    from highlight_sense.engine import read_description
     weights = path.with_suffix(".bin")
     size = f"{weights.stat().st_size / 1e6:.1f} MB" if weights.is_file() else "not there, and needed"
-    words = {name.replace("_", " "): words_of(value) if isinstance(value, dict) else ", ".join(map(str, value)) if isinstance(value, list) else value
-             for name, value in told.items() if value is not None}
-    return {"kind": "network for OpenVINO", weights.name: size, **words}
+    told = {name.replace("_", " "): value for name, value in read_description(path).items() if value is not None}
+    return {"kind": "network for OpenVINO", weights.name: size, **a_line_each(told)}
 
 
 def describe_recording(path: Path) -> dict[str, object]:

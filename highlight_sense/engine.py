@@ -4,12 +4,15 @@
 
 # %% auto #0
 __all__ = ['IN_CACHE', 'Convolutions', 'Recurrence', 'WholeWindows', 'import_openvino', 'to_openvino', 'whole_windows',
-           'OpenVINOEngine', 'describe_network', 'require_ours_or_new', 'export_checkpoint']
+           'OpenVINOEngine', 'describe_network', 'described', 'read_description', 'require_ours_or_new',
+           'export_checkpoint']
 
 # %% ../nbs/03b_engine.ipynb #286c6cec
 import copy
+import html
 import json
 import os
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -126,12 +129,27 @@ def describe_network(info: CheckpointInfo) -> dict:
             "threshold": info.threshold, "temperature": info.scaling[0], "offset": info.scaling[1]}
 
 
+def described(path: Path) -> str | None:
+    "What `export` has written into a file about the network, as JSON; none where it has written nothing."
+    with open(path, "rb") as file:
+        file.seek(max(0, path.stat().st_size - 2**16))  # it stands at the end
+        found = re.search('<highlight_sense value="([^"]*)', file.read().decode(errors="replace"))
+    return html.unescape(found[1]) if found else None
+
+
+def read_description(path: Path) -> dict:
+    "What `describe_network` has told about an exported network, or `InputError`."
+    try: return dict(**json.loads(described(path)))
+    except (TypeError, ValueError, RecursionError):
+        raise InputError(f"{path}: found no network that `export` has written, expected one; choose another file") from None
+
+
 def require_ours_or_new(out: Path) -> Path:
     "The name of the weights beside `out`; `InputError` where the files that would be replaced are not those of an earlier export."
     if out.suffix != ".xml": raise InputError(f"{out}: found a name without .xml, expected one that ends in it; add it")
     there = [path for path in (out, out.with_suffix(".bin")) if path.exists()]
     places = [out] if out.exists() else out.parent.glob(".unfinished-*.xml")  # what is left where an export was killed between its two files
-    if there and not any(place.is_file() and b"<highlight_sense " in place.read_bytes() for place in places):
+    if there and not any(place.is_file() and described(place) is not None for place in places):
         raise InputError(f"{there[0]}: found a file that `export` has not written, expected none; choose another name")
     return out.with_suffix(".bin")
 

@@ -87,7 +87,7 @@ def made_again(
         with torch.no_grad(): return F.conv2d(x, kernel, padding=1).contiguous(memory_format=torch.channels_last)
     return saved_tensors_hooks(lambda part: None if part.data_ptr() == place else part.detach(), make)
 
-
+# %% ../nbs/02_model.ipynb #77010a50
 class ConvBlock(nn.Module):
     "Convolution 3x3, norm, ReLU, max-pool: (B, inc, n_mels, T) to (B, outc, n_mels // pool[0], T // pool[1])."
     def __init__(

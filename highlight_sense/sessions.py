@@ -742,7 +742,7 @@ def begin_folder(
     with write_atomically(note) as beside: beside.write_text(making, encoding="utf-8")
     return out
 
-
+# %% ../nbs/00b_sessions.ipynb #470f0a5c
 def replace_clips(out: Path, place: Path) -> None:
     "Put the clips of a new folder in the place of those that the earlier note speaks of; nothing else is touched. Until it is done, the note speaks of both."
     new = {clip: out/clip.relative_to(place) for clip in clips_in(place)}
