@@ -29,11 +29,14 @@ import torch
 
 from highlight_sense import train as training
 from highlight_sense.batches import ClipLoader, EvaluationPlans
-from highlight_sense.checkpoint import BEFORE, CheckpointInfo
-from highlight_sense.core import ModelConfig, TrainConfig
-from highlight_sense.data import index_clips, load_record, split_clips
+from highlight_sense.checkpoint import NOTEBOOK_FLAGS, CheckpointInfo
+from highlight_sense.config import ModelConfig, TrainConfig
+from highlight_sense.data import index_clips, split_clips
+from highlight_sense.records import load_record
 from highlight_sense.model import HighlightCRNN
-from highlight_sense.train import Evaluation, TrainState, calibrate, fit, judge, make_loaders, peaks_inside, pick_device, pick_precision, predict
+from highlight_sense.device import pick_device, pick_precision
+from highlight_sense.evaluate import peaks_inside
+from highlight_sense.train import Evaluation, TrainState, calibrate, fit, judge, make_loaders, predict
 
 
 def draw_recordings(index: pd.DataFrame, positives: int | None, seed: int) -> pd.DataFrame:
@@ -96,7 +99,7 @@ def run(recipe: str, change: str | None, seed: int, positives: int | None, epoch
     size = 32 if recipe == "notebook" else None
     config = TrainConfig(recipe=recipe, seed=seed, epochs=epochs, batch_size=size, save_minutes=1e6, device=str(device), precision=precision).settled()
     if change == "no-mixup": config = replace(config, mixup=0.0)
-    model_config = ModelConfig(**BEFORE) if recipe == "notebook" else ModelConfig()
+    model_config = ModelConfig(**NOTEBOOK_FLAGS) if recipe == "notebook" else ModelConfig()
     precision = pick_precision(device, precision)
     train_table, val_table = split_clips(draw_recordings(sides[0], positives, seed), "group", config.val_split, seed)
     train_loader, val_loader = make_loaders(train_table, val_table, config, device)

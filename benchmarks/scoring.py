@@ -23,19 +23,21 @@ sys.path.insert(0, str(Path(__file__).parent))
 from training import PlainCRNN, report, system_memory
 
 from highlight_sense.checkpoint import BEFORE, CheckpointInfo
-from highlight_sense.core import DetectConfig, FrontEnd, ModelConfig, usable_cores
+from highlight_sense.config import DetectConfig, FrontEnd, ModelConfig
+from highlight_sense.process import usable_cores
 from highlight_sense.dataset_aug import pad_or_truncate
 from highlight_sense.detect import Detector, plan_windows, score_mels, score_windows
 from highlight_sense.engine import OpenVINOEngine, WholeWindows
 from highlight_sense.model import HighlightCRNN
-from highlight_sense.train import has_fast_bf16, keep_memory, pick_device, pick_precision
+from highlight_sense.device import has_fast_bf16, pick_device, pick_precision
+from highlight_sense.process import keep_memory
 
 
 class ONNXEngine:
     "The network in ONNX Runtime, on the processor, in single precision; to be compared with `OpenVINOEngine`."
     def __init__(self, network: HighlightCRNN, precision: str = "fp32"):
         import onnxruntime
-        self.precision, file, names = precision, io.BytesIO(), ["logits", "attention", "evidence"]
+        self.precision, file, names = precision, io.BytesIO(), ["logits", "attention", "step_logits"]
         with warnings.catch_warnings():  # that this exporter is the old one: the new one has written GRUs that compute something else
             warnings.simplefilter("ignore")
             torch.onnx.export(WholeWindows(network).eval(), (torch.zeros(1, 2, network.config.n_mels, 4 * network.shrink),), file, dynamo=False,
@@ -44,7 +46,7 @@ class ONNXEngine:
         options.intra_op_num_threads = usable_cores()
         self.session = onnxruntime.InferenceSession(file.getvalue(), options, providers=["CPUExecutionProvider"])
 
-    def __call__(self, specs: torch.Tensor) -> tuple[np.ndarray, ...]:  # logits (B, 1), attention and evidence (B, steps)
+    def __call__(self, specs: torch.Tensor) -> tuple[np.ndarray, ...]:  # logits (B, 1), attention and step_logits (B, steps)
         "Score windows, (B, 2, n_mels, T), of whole steps."
         return tuple(self.session.run(None, {"log_mels": specs.contiguous().numpy()}))
 

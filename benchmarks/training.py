@@ -31,17 +31,22 @@ from torch.utils.data import DataLoader
 
 from highlight_sense.batches import ClipLoader, ClipReader, KeptClips, TrainingPlans, gather, room_for_clips
 from highlight_sense.checkpoint import BEFORE
-from highlight_sense.core import FrontEnd, ModelConfig, TrainConfig, ahead, hash_file
-from highlight_sense.data import index_clips, open_pack
+from highlight_sense.config import FrontEnd, ModelConfig, TrainConfig
+from highlight_sense.files import hash_file
+from highlight_sense.process import prefetch
+from highlight_sense.data import index_clips
+from highlight_sense.pack import open_pack
 from highlight_sense.dataset_aug import BalancedSampler, HighlightSenseDataset, sample_frame_count, set_epoch
 from highlight_sense.model import HighlightCRNN, downsample_mask
-from highlight_sense.pack import HEAD, pack_clips, write_head
-from highlight_sense.train import Loader, keep_memory, make_loaders, pick_device, pick_precision, start_training, train_step
+from highlight_sense.packing import HEAD, pack_clips, write_head
+from highlight_sense.device import pick_device, pick_precision
+from highlight_sense.process import keep_memory
+from highlight_sense.train import Loader, make_loaders, start_training, train_step
 
 
 class PlainCRNN(HighlightCRNN):
     "The notebook's network as the notebook computes it: one module after the other."
-    def follow(self, x: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def encode(self, x: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         for block in self.cnn: x = block.pool(F.relu(block.norm(block.conv(x))))
         states, _ = self.rnn(x.permute(0, 3, 1, 2).flatten(2))
         return states, downsample_mask(mask.to(x.device), self.shrink, states.shape[1])
@@ -226,7 +231,7 @@ def main() -> None:
             "from a pack, side by side": reading(lambda: (len(side_by_side(plan).plan.clips) for plan in plans), device),
             "planned, nothing read": reading(lambda: (len(plan.clips) for plan in plans), device),
             "positions, for clips that a GPU has kept": reading(lambda: (len(gather(plan, kept.positions).masks) for plan in plans), device),
-            "from a pack, by two threads": reading(lambda: (len(one.plan.clips) for one in ahead(side_by_side, plans, 4, 2)), device),
+            "from a pack, by two threads": reading(lambda: (len(one.plan.clips) for one in prefetch(side_by_side, plans, 4, 2)), device),
             **{name: augmented(loader) for name, loader in from_packs.items()},
         }
         trainings = {"the notebook's way, fp32": system_memory(training(PlainCRNN, notebook, plain, device, "fp32", chosen.steps)),

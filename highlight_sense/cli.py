@@ -9,7 +9,7 @@ __all__ = ['Checkpoint', 'Clips', 'DATA_SET', 'VERBS', 'NUMBERS', 'LONGEST_LINE'
            'describe_pack', 'describe_checkpoint', 'describe_exported', 'describe_recording', 'deferred', 'parse',
            'interrupts_wait', 'stop', 'way_on', 'main']
 
-# %% ../nbs/07_cli.ipynb #c92f34da
+# %% ../nbs/07_cli.ipynb #fd02bfa2
 import contextlib
 import errno
 import functools
@@ -26,7 +26,10 @@ from typing import Annotated, Literal, NoReturn
 import tyro
 
 import highlight_sense
-from .core import DetectConfig, FrontEnd, InputError, PrepareConfig, TrainConfig, hash_file, on_interrupt, printable, shown_url
+from .config import DetectConfig, FrontEnd, PrepareConfig, TrainConfig
+from .files import InputError, hash_file
+from .process import on_interrupt
+from .text import printable, shown_url
 
 
 
@@ -34,12 +37,12 @@ def argument(kind: type, metavar: str, help: str) -> object:
     "The type of a positional argument."
     return tyro.conf.Positional[Annotated[kind, tyro.conf.arg(metavar=metavar, help=help)]]
 
-
+# %% ../nbs/07_cli.ipynb #d7f32132
 def option(kind: type, help: str, *aliases: str) -> object:
     "The type of an option."
     return Annotated[kind, tyro.conf.arg(help=help, aliases=aliases or None)]
 
-
+# %% ../nbs/07_cli.ipynb #2e0cefff
 def flag(help: str) -> object:
     "The type of an option that is there or not."
     return Annotated[bool, tyro.conf.FlagCreatePairsOff, tyro.conf.arg(help=help)]
@@ -48,7 +51,7 @@ def flag(help: str) -> object:
 Checkpoint = argument(Path, "CHECKPOINT", "Model file: ours, the Colab notebook's, or the published weights.")
 Clips = argument(Path, "CLIPS", "Clip folder with Positive/ and Negative/, as `fetch` or `prepare` leave it, or a pack.")
 
-# %% ../nbs/07_cli.ipynb #70f296da
+# %% ../nbs/07_cli.ipynb #b3674e31
 def demo(
     out: option(Path, "New folder for everything that the demo makes.", "-o") = Path("highlight-sense-demo"),
     seed: option(int, "Of the sessions and of the training.") = 0,
@@ -57,7 +60,7 @@ def demo(
     from highlight_sense.demo import DemoConfig, run_demo
     print(run_demo(out, DemoConfig(seed=seed)))
 
-
+# %% ../nbs/07_cli.ipynb #f9778b8a
 DATA_SET = "aadityahh/dataset-highlight-sense"
 
 
@@ -72,10 +75,10 @@ def fetch(
         from highlight_sense.download import WEIGHTS_NOTICE, fetch_weights
         print(f"{fetch_weights(out)}\n{WEIGHTS_NOTICE}")
         return
-    from highlight_sense.data import fetch_dataset
+    from highlight_sense.kaggle import fetch_dataset
     print(fetch_dataset(source))
 
-# %% ../nbs/07_cli.ipynb #33976b7f
+# %% ../nbs/07_cli.ipynb #57679f2e
 def prepare(
     recordings: argument(tuple[Path, ...], "RECORDING", "Media files with two audio tracks, or folders of them."),
     labels: option(Path, "CSV file with the columns recording, start_s, end_s."),
@@ -89,13 +92,13 @@ def prepare(
     config: tyro.conf.OmitArgPrefixes[PrepareConfig] = PrepareConfig(),
 ) -> None:
     "Cut recordings with labelled highlights into a clip folder to train on."
-    from highlight_sense import sessions
-    table = sessions.prepare(recordings, labels, out, config, game=game, mic=mic, game_track=game_track, separate=separate,
+    from highlight_sense import prepare as preparing
+    table = preparing.prepare(recordings, labels, out, config, game=game, mic=mic, game_track=game_track, separate=separate,
                              workers=workers, overwrite=overwrite)
     print(table.map(lambda cell: printable(cell) if isinstance(cell, str) else cell).to_string(index=False))
     print(f"{table.positives.sum()} positive and {table.negatives.sum()} negative clips in {out}")
 
-# %% ../nbs/07_cli.ipynb #9b6fd4ee
+# %% ../nbs/07_cli.ipynb #c920b49b
 def pack(
     clips: argument(str, "CLIPS", "Clip folder, also one with zip archives, or a Kaggle data set as owner/name."),
     out: option(Path, "New pack; its name ends in .pack.", "-o"),
@@ -104,12 +107,12 @@ def pack(
     threads: option(int, "That read clips.") = 4,
 ) -> None:
     "Put many clips into one pack: half the room, and training reads it as fast as memory can be copied. A pack that was not finished is gone on with."
-    from highlight_sense.pack import pack_clips
+    from highlight_sense.packing import pack_clips
     packed, unusable = pack_clips(clips, out, consume, threads)
     if unusable: print(f"left out {len(unusable)} unusable clips, listed in {out/'unusable.txt'}")
     print(f"{len(packed.rows)} clips, {packed.mels.nbytes / 1e9:.2f} GB, in {out}")
 
-
+# %% ../nbs/07_cli.ipynb #ad0719d1
 def train(
     clips: argument(Path | None, "CLIPS", "Clip folder or pack; none: that of the run that is gone on with or repeated.") = None,
     *,
@@ -120,12 +123,12 @@ def train(
     config: tyro.conf.OmitArgPrefixes[TrainConfig] = TrainConfig(),
 ) -> None:
     "Train a model on a clip folder or a pack; leaves best.pt, last.pt, figures and pictures in the run folder."
-    from highlight_sense import train as training
+    from highlight_sense import run as training
     best = training.train(clips, out, config, init=init, resume=resume, from_run=from_run).best.metrics
     print(f"{out}: best.pt has AP {best['ap']:.4f}, ROC-AUC {best['roc_auc']:.4f}, F1 {best['f1']:.4f} on {best['clips']} validation clips")
     if from_run: print(same_or_not(out/"best.pt", from_run/"best.pt"))
 
-
+# %% ../nbs/07_cli.ipynb #d51b4513
 def same_or_not(path: Path, other: Path) -> str:
     "Whether a training has given the same file again."
     if not other.exists(): return f"{other} is not there to compare with"
@@ -133,7 +136,7 @@ def same_or_not(path: Path, other: Path) -> str:
     if digests[0] == digests[1]: return f"{path} and {other} are the same file, SHA-256 {digests[0]}"
     return f"{path} and {other} differ: SHA-256 {' and '.join(digests)}"
 
-# %% ../nbs/07_cli.ipynb #27b35a94
+# %% ../nbs/07_cli.ipynb #030fc31b
 def evaluate(
     checkpoint: Checkpoint,
     data: argument(tuple[Path, ...], "DATA", "Clip folder or pack; or, with --labels, recordings and folders of them."),
@@ -153,17 +156,17 @@ def evaluate(
     from json import dumps
     config = DetectConfig(threshold=threshold, batch_size=batch_size, device=device, precision=precision, engine=engine)
     if labels is None:
-        from highlight_sense.train import evaluate_checkpoint
+        from highlight_sense.evaluate import evaluate_checkpoint
         if len(data) != 1: raise InputError(f"found {len(data)} folders, expected one clip folder; give --labels to evaluate recordings")
         if engine != "torch": raise InputError(f"engine: found {engine} for clips, expected torch; leave it out, or give --labels to evaluate recordings")
         size = 32 if batch_size is None else batch_size
         metrics = evaluate_checkpoint(checkpoint, data[0], threshold, size, workers, device, precision, out, progress=not json).metrics
     else:
-        from highlight_sense.detect import evaluate_recordings
+        from highlight_sense.recordings import evaluate_recordings
         metrics = evaluate_recordings(checkpoint, data, labels, config, out, mic=mic, game=game, progress=not json)
     print(dumps(metrics) if json else f"{table_of(metrics)}\n{in_words(metrics)}")
 
-
+# %% ../nbs/07_cli.ipynb #aa5a6a43
 def in_words(metrics: dict) -> str:
     "What an evaluation comes to, in a sentence or two."
     if "tp" in metrics:
@@ -173,7 +176,7 @@ def in_words(metrics: dict) -> str:
     said = f"of {metrics['labels']} labelled highlights {hits} are found; of {metrics['found']} that were found {metrics['found'] - hits} are false alarms"
     return said if best is None else f"{said}; --threshold {best:.4g} would have the best F1 here, {metrics['best_f1_iou30']:.2f}"
 
-# %% ../nbs/07_cli.ipynb #0464c85b
+# %% ../nbs/07_cli.ipynb #227dad02
 def audit(
     checkpoint: Checkpoint,
     clips: Clips,
@@ -194,7 +197,7 @@ def audit(
     print(dumps(result.record()) if json else "\n".join(map(printable, str(result).splitlines())))
     if not result.passed: sys.exit(3)
 
-# %% ../nbs/07_cli.ipynb #50098901
+# %% ../nbs/07_cli.ipynb #a781f560
 def export(
     checkpoint: Checkpoint,
     out: option(Path, "New file; its name ends in .xml, and one that ends in .bin comes beside it.", "-o"),
@@ -203,7 +206,7 @@ def export(
     from highlight_sense.engine import export_checkpoint
     print("wrote", *export_checkpoint(checkpoint, out))
 
-
+# %% ../nbs/07_cli.ipynb #7bd9102c
 def detect(
     checkpoint: Checkpoint,
     recordings: argument(tuple[str, ...], "RECORDING", "Media files, folders, http addresses; none where --mic and --game are files.") = (),
@@ -216,11 +219,11 @@ def detect(
     config: tyro.conf.OmitArgPrefixes[DetectConfig] = DetectConfig(),
 ) -> None:
     "Find the highlights of recordings: scores.csv, highlights.json and highlights.csv for each."
-    from highlight_sense import detect as detection
+    from highlight_sense import recordings as detection
     detection.detect(checkpoint, recordings, out, config, mic=mic, game=game, separate=separate, force=force)
     print(f"next: highlight-sense publish {out}")
 
-# %% ../nbs/07_cli.ipynb #fa9c5f10
+# %% ../nbs/07_cli.ipynb #9aa53834
 def publish(
     out: argument(Path, "OUT", "Folder that `detect` wrote."),
     clips: flag("Cut a clip for each highlight: all tracks, without encoding again, from key frame to key frame.") = False,
@@ -236,68 +239,69 @@ def publish(
     wanted = {"clips": clips or exact, "timelines": timeline, "chapters": chapters, "report": report}
     publishing.publish(out, [kind for kind, asked in wanted.items() if asked] or publishing.KINDS, exact, recordings, force)
 
-
+# %% ../nbs/07_cli.ipynb #729a0807
 def info(
     file: argument(Path, "FILE", "Clip, clip folder, pack, checkpoint, run, exported network or recording."),
 ) -> None:
     "Say what a file is and what it holds."
     print(table_of(describe(file)))
 
-# %% ../nbs/07_cli.ipynb #5a4dceea
+# %% ../nbs/07_cli.ipynb #e230023a
 def table_of(values: dict[str, object]) -> str:
     "One line for each value."
     values = {str(name): value for name, value in values.items()}
     width = max(map(len, values))
     return "\n".join(printable(f"{name:{width}}  {value:.4g}" if isinstance(value, float) else f"{name:{width}}  {value}") for name, value in values.items())
 
-
+# %% ../nbs/07_cli.ipynb #13e0a586
 def words_of(values: dict[str, object]) -> str:
     "All values in one line."
     return ", ".join(f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in values.items())
 
-
+# %% ../nbs/07_cli.ipynb #48036242
 def a_line_each(values: dict[str, object]) -> dict[str, object]:
     "The same, with a line for what a value is made of."
     words = lambda value: words_of(value) if isinstance(value, dict) else ", ".join(map(str, value)) if isinstance(value, list) else value
     return {name: words(value) for name, value in values.items()}
 
-# %% ../nbs/07_cli.ipynb #2c2b6fb6
+# %% ../nbs/07_cli.ipynb #2415b17a
 def describe(path: Path) -> dict[str, object]:
     "What a clip, a clip folder, a pack, a checkpoint, the run that it is of, an exported network or a recording is."
     if path.is_dir(): return describe_checkpoint(path/"best.pt") if (path/"best.pt").is_file() else describe_folder(path)
     if ".pack::" in str(path): return describe_clip(path)
     if path.suffix == ".xml" and path.is_file(): return describe_exported(path)
     if path.suffix != ".pt" and ".zip::" not in str(path): return describe_recording(path)
-    from highlight_sense.data import load_record
+    from highlight_sense.records import load_record
     record = load_record(path, "a clip or a checkpoint")
     return describe_clip(path) if isinstance(record, dict) and "tensor" in record else describe_checkpoint(path)
 
-
+# %% ../nbs/07_cli.ipynb #53f655c6
 def describe_clip(path: Path) -> dict[str, object]:
     "A clip's length, type and labels."
-    from highlight_sense.data import read_clip
+    from highlight_sense.clip_files import read_clip
     record = read_clip(path)
     tensor = record.pop("tensor")
     values = f"{tensor.dtype}, {tensor.min():.2f} to {tensor.max():.2f}"
     return {"kind": "clip", "frames": tensor.shape[2], "seconds": round(FrontEnd().seconds(tensor.shape[2]), 2), "values": values, **record}
 
-
+# %% ../nbs/07_cli.ipynb #54d47619
 def describe_folder(path: Path) -> dict[str, object]:
     "How many clips of which class and game a folder or a pack holds; of a pack also whether it is as it was written."
-    from highlight_sense.data import is_pack, load_index
+    from highlight_sense.data import load_index
+    from highlight_sense.pack import is_pack
     kind = describe_pack(path) if is_pack(path) else {"kind": "clip folder"}
     index, unusable = load_index(path, progress=True)
     hours = FrontEnd().seconds(int(index.frames.sum())) / 3600
     return {**kind, "positive": int(index.label.sum()), "negative": int((index.label == 0).sum()),
             "games": ", ".join(sorted(index.game.unique())), "recordings": index.group.nunique(), "hours": round(hours, 2), "unusable": len(unusable)}
 
-# %% ../nbs/07_cli.ipynb #5c1ce5b6
+# %% ../nbs/07_cli.ipynb #ec4ebca1
 def describe_pack(path: Path) -> dict[str, object]:
     "A pack's size and front end, once every clip in it was found to be whole."
     from dataclasses import asdict
 
-    from highlight_sense.data import open_pack
-    from highlight_sense.pack import damaged_clips
+    from highlight_sense.pack import open_pack
+    from highlight_sense.packing import damaged_clips
     pack = open_pack(path)
     damaged = damaged_clips(pack, progress=True)
     if damaged:
@@ -305,7 +309,7 @@ def describe_pack(path: Path) -> dict[str, object]:
     return {"kind": "pack", "gigabytes": round(pack.mels.nbytes / 1e9, 3), "checksums": f"all {len(pack.rows)} are right",
             "front end": words_of(asdict(pack.front_end))}
 
-
+# %% ../nbs/07_cli.ipynb #b3530565
 def describe_checkpoint(path: Path) -> dict[str, object]:
     "A model's size and all that its file tells about it."
     from dataclasses import asdict
@@ -319,7 +323,7 @@ def describe_checkpoint(path: Path) -> dict[str, object]:
     return {"kind": "checkpoint", "parameters": sum(p.numel() for p in model.parameters()), **a_line_each(told),
             "model": words(known.config), "front end": words(known.front_end), **metrics}
 
-# %% ../nbs/07_cli.ipynb #4075c3f3
+# %% ../nbs/07_cli.ipynb #edc701b2
 def describe_exported(path: Path) -> dict[str, object]:
     "What `export` has told about a network, and how much room its weights take."
     from highlight_sense.engine import read_description
@@ -328,10 +332,10 @@ def describe_exported(path: Path) -> dict[str, object]:
     told = {name.replace("_", " "): value for name, value in read_description(path).items() if value is not None}
     return {"kind": "network for OpenVINO", weights.name: size, **a_line_each(told)}
 
-
+# %% ../nbs/07_cli.ipynb #447f2d52
 def describe_recording(path: Path) -> dict[str, object]:
     "A recording's length, picture and audio tracks."
-    from highlight_sense.audio import probe
+    from highlight_sense.media import probe
     media = probe(path)
     words = lambda track: f"{track.title or 'no title'}: {track.codec}, {track.rate_hz} Hz, {track.channels} channels, starts at {track.start_s:.3f} s"
     video = {"video": f"{media.video.codec}, {media.video.width}x{media.video.height}, {media.video.rate} frames/s"} if media.video else {}
@@ -339,7 +343,7 @@ def describe_recording(path: Path) -> dict[str, object]:
         raise InputError(f"{path}: found no audio track, expected a clip, a clip folder, a pack, a checkpoint or a recording; choose one of those")
     return {"kind": "recording", "seconds": round(media.duration_s, 3), **video, **{f"audio {track.number}": words(track) for track in media.tracks}}
 
-# %% ../nbs/07_cli.ipynb #01d5fac9
+# %% ../nbs/07_cli.ipynb #f56fa6a6
 VERBS: dict[str, Callable] = {verb.__name__: verb for verb in (demo, fetch, prepare, pack, train, evaluate, audit, export, detect, publish, info)}
 
 
@@ -349,7 +353,7 @@ def deferred(verb: Callable) -> Callable:
     def collect(*positional, **named): return functools.partial(verb, *positional, **named)
     return collect
 
-
+# %% ../nbs/07_cli.ipynb #da8ffbfe
 NUMBERS = {"INT": "a whole number", "FLOAT": "a number, with a point and not a comma"}
 
 
@@ -372,7 +376,7 @@ def parse(arguments: list[str] | None) -> Callable[[], None]:
         if wrong: stop(f"{wrong[1]}: found {wrong[2]!r}, expected {NUMBERS[wrong[3]]}; give another value", 2)
         stop(re.sub(r"^(\w+ \w+) (?=\1)", "", words), 2)  # the box's title may be said again in it
 
-# %% ../nbs/07_cli.ipynb #49402c9e
+# %% ../nbs/07_cli.ipynb #1e60c652
 @contextlib.contextmanager
 def interrupts_wait() -> Iterator[None]:
     "Ctrl-C is heard at the end of the block."
@@ -380,7 +384,7 @@ def interrupts_wait() -> Iterator[None]:
     with on_interrupt(lambda *given: came.append(given)): yield
     if came: raise KeyboardInterrupt
 
-# %% ../nbs/07_cli.ipynb #d4c223e1
+# %% ../nbs/07_cli.ipynb #acd4a746
 LONGEST_LINE = 2000  # signs of a message; a name in it can have a million
 
 
@@ -391,7 +395,7 @@ def stop(message: str, code: int) -> NoReturn:
     print(f"highlight-sense: {line}", file=sys.stderr)
     sys.exit(code)
 
-
+# %% ../nbs/07_cli.ipynb #b0f7ecba
 def way_on(
     verb: functools.partial | None,  # that was stopped, with its arguments; none: stopped before it was known
 ) -> str:
@@ -400,7 +404,7 @@ def way_on(
     if name == "train": return f"`highlight-sense train -o {shlex.quote(str(verb.keywords['out']))} --resume` goes on"
     return "a demo in another folder (-o) begins anew" if name == "demo" else "the same command goes on"
 
-# %% ../nbs/07_cli.ipynb #ce096af4
+# %% ../nbs/07_cli.ipynb #22864438
 def main(
     arguments: list[str] | None = None,  # none: those of the process
 ) -> None:

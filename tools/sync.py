@@ -22,7 +22,6 @@ INDEX = NBS/REPO["readme_nb"]
 BADGE = re.compile(r"^(\[badge\]|\[!\[.*\]\(.*\))$", re.MULTILINE)  # the placeholder, or a badge that stands there
 CLONE = re.compile(r"git clone \S+ && cd [\w.-]+")
 INSTALL = "#| hide\n# install"                                      # how an install cell begins
-TABLE = "<!-- notebooks -->"                                        # how the cell with the table of notebooks begins
 RELATIVE = re.compile(r"\]\((?!\w+:|#)([^)]+)\)")                   # a link to a file of this repository
 
 INSTALL_CELL = f"""{INSTALL} the package when on Colab; anywhere else it is there already
@@ -34,7 +33,16 @@ if "google.colab" in sys.modules:
     subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", source], check=True)"""
 
 
-def numbered() -> list[Path]: return sorted(NBS.glob("[0-9]*.ipynb"))
+def course() -> list[Path]: return sorted(NBS.glob("[0-9]*.ipynb"))
+
+
+def machinery() -> list[Path]: return sorted((NBS/"machinery").glob("*.ipynb"))
+
+
+def numbered() -> list[Path]: return [*course(), *machinery()]
+
+
+TABLES = {"<!-- course -->": course, "<!-- machinery -->": machinery}  # how a cell with a table of notebooks begins
 
 
 def read(path: Path) -> dict:  # a notebook, every source as one string
@@ -55,17 +63,17 @@ def badge(path: Path) -> str:
         tests = f"{REPO['git_url']}/actions/workflows/test.yaml"
         return f"[![Tests]({tests}/badge.svg?branch={REPO['branch']})]({tests})"
     colab = "https://colab.research.google.com"
-    place = f"{REPO['user']}/{REPO['repo']}/blob/{REPO['branch']}/{REPO['nbs_path']}/{path.name}"
+    place = f"{REPO['user']}/{REPO['repo']}/blob/{REPO['branch']}/{path.relative_to(ROOT).as_posix()}"
     return f"[![Open in Colab]({colab}/assets/colab-badge.svg)]({colab}/github/{place})"
 
 
-def table() -> str:
+def table(mark: str) -> str:
     "One row for each notebook: its name, the line under its title, its badge."
-    rows = [TABLE, "", "| notebook | what you learn there | |", "|---|---|---|"]
-    for path in numbered():
+    rows = [mark, "", "| notebook | what it is about | |", "|---|---|---|"]
+    for path in TABLES[mark]():
         line = re.search(r"^> (.+)$", title_cell(path, read(path))["source"], re.MULTILINE)
         if not line: raise SystemExit(f"{path.name}: found no line that begins with '> ' under the title; write one, the table quotes it")
-        rows.append(f"| [{path.stem}]({path.name}) | {line[1]} | {badge(path)} |")
+        rows.append(f"| [{path.stem}]({path.relative_to(NBS).as_posix()}) | {line[1]} | {badge(path)} |")
     return "\n".join(rows)
 
 
@@ -85,7 +93,8 @@ def synced(path: Path) -> dict:
         raise SystemExit(f"{path.name}: found no cell that begins with {INSTALL!r}; add one below the title")
     for cell in notebook["cells"]:
         if cell["source"].startswith(INSTALL): cell["source"] = INSTALL_CELL
-        if cell["source"].startswith(TABLE): cell["source"] = table()
+        for mark in TABLES:
+            if cell["source"].startswith(mark): cell["source"] = table(mark)
         cell["source"] = CLONE.sub(f"git clone {REPO['git_url']} && cd {REPO['repo']}", cell["source"])
     return notebook
 

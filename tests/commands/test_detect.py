@@ -1,0 +1,629 @@
+"Real recordings of every kind through `highlight-sense detect`: what recorders write, what goes wrong, and a process that is killed anywhere."
+import contextlib
+import errno
+import json
+import os
+import re
+import shutil
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from importlib.util import find_spec
+from pathlib import Path
+
+import av
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from running import launch, needs_fork, run
+from scipy.signal import resample_poly
+
+from highlight_sense import tracks
+from highlight_sense.audio import log_mel
+from highlight_sense.media import read_audio, write_recording
+from highlight_sense.checkpoint import save_checkpoint
+from highlight_sense.config import ModelConfig
+from highlight_sense.model import HighlightCRNN
+
+RATE_HZ, SECONDS = 22_050, 32
+WINDOWS = 8    # of 15 s
+PRODUCTS = ("scores.csv", "highlights.csv", "highlights.json")
+CLOSE = 0.25  # of two logits: the same sound, resampled or coded well; with voice and game exchanged they differ by more than three times that
+
+
+def sound(number: int, seconds: int = SECONDS) -> np.ndarray:
+    "(samples,): noise that is louder and softer by the second, and calls in it."
+    rng, n = np.random.default_rng(number), seconds * RATE_HZ
+    level = np.repeat(0.1 * rng.uniform(0.2, 1, seconds) ** 2, RATE_HZ)
+    width = 6 + 6 * number
+    samples = np.convolve(rng.normal(size=n) * level, np.ones(width) / width ** 0.5, "same")
+    call = 0.2 * np.sin(2 * np.pi * (300 + 700 * number) * np.arange(2 * RATE_HZ) / RATE_HZ)
+    for at in rng.integers(2 * RATE_HZ, n - 2 * RATE_HZ, 6): samples[at:at + len(call)] += call
+    return samples.astype(np.float32)
+
+
+VOICE, GAME = sound(0), sound(1)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Path:
+    "A folder for recordings, checkpoints and the files found in them."
+    return tmp_path_factory.mktemp("detect")
+
+
+@pytest.fixture(scope="module")
+def checkpoint(place) -> Path:
+    "A small random network whose normalisation knows the sound, and whose classifier is loud: its logits tell one sound from another."
+    torch.manual_seed(0)
+    model = HighlightCRNN.from_config(ModelConfig(cnn_channels=(4, 4, 8, 8), rnn_hidden=8, rnn_layers=1, att_dim=4))
+    for layer in model.modules():
+        if isinstance(layer, torch.nn.BatchNorm2d): layer.momentum = 1.0
+    with torch.no_grad():
+        model.train()(log_mel(torch.from_numpy(np.stack([VOICE, GAME])))[None])
+        for weights in model.classifier.parameters(): weights.mul_(5)
+    save_checkpoint(place/"best.pt", model.eval(), epochs=1, threshold=0.9)
+    return place/"best.pt"
+
+
+def call(*arguments: object) -> tuple[int, str, str]:
+    "What the command line answers: exit code, output, and what it complains about, without progress bars."
+    code, out, err = run(*arguments)
+    return code, out, complaint_of(err)
+
+
+def complaint_of(errors: str) -> str:
+    "What remains of the error stream on a terminal: all but progress bars."
+    return "\n".join(line for line in re.split(r"[\r\n]+", errors) if line.strip() and not re.search(r"\[\d+:\d\d[,<]", line))
+
+
+def refused(*arguments: object) -> str:
+    "The one line with which bad input is turned down."
+    code, _, complaint = call(*arguments)
+    assert code == 2 and "\n" not in complaint and complaint.startswith("highlight-sense: "), (code, complaint)
+    return complaint.removeprefix("highlight-sense: ")
+
+
+def detect(checkpoint: Path, *arguments: object, out: Path, window_s: float = 15) -> str:
+    "Output of a `detect` that does what it should; in single precision, so that logits can be compared on any processor."
+    settings = "--device", "cpu", "--precision", "fp32", "--window", window_s
+    code, printed, complaint = call("detect", checkpoint, *arguments, "-o", out, *settings)
+    assert (code, complaint) == (0, ""), complaint
+    return printed
+
+
+def logits_of(folder: Path) -> np.ndarray:
+    "(windows,) of the one recording in a folder."
+    path, = folder.glob("*/scores.csv")
+    table = pd.read_csv(path)
+    return table[table.kind == "window"].logit.to_numpy()
+
+
+@pytest.fixture(scope="module")
+def score(checkpoint, place) -> Callable[..., np.ndarray]:
+    "Detects into a new folder; the logits."
+    numbers = iter(range(1000))
+
+    def run(*arguments: object) -> np.ndarray:
+        detect(checkpoint, *arguments, out=(out := place/f"scored{next(numbers)}"))
+        return logits_of(out)
+
+    return run
+
+
+# Recordings as recorders write them
+
+@dataclass(frozen=True)
+class Sound:
+    "A track to record."
+    samples: np.ndarray
+    title: str | None = None
+    rate_hz: int = 48_000
+    layout: str = "stereo"     # each channel says the same
+    late_s: int = 0            # what comes before is not there
+    gap_s: tuple[int, int] = (0, 0)  # not there either
+
+    def at_rate(self) -> np.ndarray:
+        "(samples,) at its own rate."
+        return resample_poly(self.samples, self.rate_hz // 150, RATE_HZ // 150) if self.rate_hz != RATE_HZ else self.samples
+
+    def silenced(self) -> np.ndarray:
+        "(samples,) at `RATE_HZ`, with silence where nothing is recorded."
+        second = np.arange(len(self.samples)) // RATE_HZ
+        return np.where((second < self.late_s) | ((second >= self.gap_s[0]) & (second < self.gap_s[1])), 0, self.samples).astype(np.float32)
+
+
+def record(path: Path, sounds: Sequence[Sound], codec: str = "flac", options: dict[str, str] | None = None, picture: bool = False) -> Path:
+    "Encode tracks, and a picture where one is wanted, side by side."
+    with av.open(str(path), "w", options=options or {}) as container:
+        streams = [container.add_stream(codec, rate=one.rate_hz, layout=one.layout) for one in sounds]
+        for stream, one in zip(streams, sounds):
+            if codec == "aac": stream.bit_rate = 256_000
+            if one.title: stream.metadata.update({"title": one.title, "handler_name": one.title})
+        if picture:
+            image = container.add_stream("libx264", rate=10, options={"bf": "0", "g": "20", "preset": "ultrafast"})
+            image.width, image.height, image.pix_fmt = 64, 48, "yuv420p"
+        waves = [one.at_rate() for one in sounds]
+        for second in range(SECONDS):
+            for number in range(10 * second, 10 * second + 10) if picture else ():
+                frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), number % 256, np.uint8))
+                frame.pts, frame.time_base = number, Fraction(1, 10)
+                container.mux(image.encode(frame))
+            for stream, one, wave in zip(streams, sounds, waves):
+                if second < one.late_s or one.gap_s[0] <= second < one.gap_s[1]: continue
+                part = wave[second * one.rate_hz:(second + 1) * one.rate_hz]
+                frame = av.AudioFrame.from_ndarray(to_samples(part, stream.format.name, stream.layout.nb_channels), stream.format.name, one.layout)
+                frame.sample_rate, frame.pts, frame.time_base = one.rate_hz, second * one.rate_hz, Fraction(1, one.rate_hz)
+                container.mux(stream.encode(frame))
+        for stream in [*streams, *([image] if picture else [])]: container.mux(stream.encode(None))
+    return path
+
+
+def to_samples(wave: np.ndarray, kind: str, channels: int) -> np.ndarray:
+    "A waveform on every channel, as an encoder takes it."
+    many = np.tile(np.clip(wave, -1, 1).astype(np.float32), (channels, 1))
+    if kind == "fltp": return many
+    assert kind == "s16"
+    return np.round(many.T.reshape(1, -1) * 32767).astype(np.int16)
+
+
+def remux(source: Path, path: Path, options: dict[str, str] | None = None, only_track: int | None = None) -> Path:
+    "The same packets in another container."
+    with av.open(str(source)) as old, av.open(str(path), "w", options=options or {}) as new:
+        keep = [*old.streams.video, *(old.streams.audio if only_track is None else [old.streams.audio[only_track]])]
+        copies = {stream.index: new.add_stream_from_template(stream) for stream in keep}
+        for packet in old.demux(keep):
+            if packet.dts is None: continue
+            packet.stream = copies[packet.stream_index]
+            new.mux(packet)
+    return path
+
+
+@pytest.fixture(scope="module")
+def plain(place) -> Path:
+    "The recording that every other one is compared with: nothing resampled, nothing lost."
+    write_recording(place/"plain.mkv", {"Mic": VOICE, "Game": GAME}, RATE_HZ)
+    return place/"plain.mkv"
+
+
+@pytest.fixture(scope="module")
+def expected(plain, score) -> np.ndarray:
+    "Its logits."
+    return score(plain)
+
+
+@pytest.fixture(scope="module")
+def obs(place) -> Path:
+    "As OBS writes: a picture and two AAC tracks."
+    return record(place/"obs.mkv", [Sound(VOICE, "Mic", layout="mono"), Sound(GAME, "Game", layout="mono")], "aac", picture=True)
+
+
+def picture_start_s(path: Path) -> float:
+    "When the first frame is shown, of a recording whose picture and sound begin together."
+    with av.open(str(path)) as container:
+        return float(min(packet.pts * packet.time_base for packet in container.demux(video=0) if packet.pts is not None)
+                     - Fraction(max(0, container.start_time), av.time_base))
+
+
+def assert_same(found: np.ndarray, expected: np.ndarray, tolerance: float = CLOSE) -> None:
+    "As many windows, and the same logits."
+    assert len(found) == len(expected)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance)
+
+
+def test_the_network_listens(expected, place, score):
+    "What the other tests rely on: windows differ, and so do voice and game exchanged, one silent, or one late, by far more than `CLOSE`."
+    assert len(expected) == WINDOWS and np.ptp(expected) > 2 * CLOSE
+    late = np.concatenate([np.zeros(RATE_HZ, np.float32), GAME[:-RATE_HZ]])
+    for name, pair in {"swapped": (GAME, VOICE), "no_voice": (0 * VOICE, GAME), "no_game": (VOICE, 0 * GAME), "late": (VOICE, late)}.items():
+        write_recording(place/f"{name}.mkv", {"Mic": pair[0], "Game": pair[1]}, RATE_HZ)
+        assert np.abs(score(place/f"{name}.mkv") - expected).max() > (2 if name == "late" else 3) * CLOSE, name
+
+
+@pytest.mark.parametrize(("ending", "options"), [
+    ("mkv", None), ("mp4", {"movflags": "faststart"}), ("mp4", {"movflags": "frag_keyframe+empty_moov"}), ("mp4", {"movflags": "hybrid_fragmented"}),
+    ("mov", None), ("ts", None), ("ts", {"output_ts_offset": "1.4"}), ("flv", None)],
+    ids=lambda value: value if isinstance(value, str) else "+".join((value or {"": "plain"}).values()))
+def test_containers(ending, options, obs, place, score, expected):
+    "The container makes no difference, but for the instant by which some show picture and sound later; AAC makes hardly any."
+    path = remux(obs, place/f"box{'_'.join(re.findall('[a-z]+', str(options)))}.{ending}", options)
+    shown_later = np.zeros(round(picture_start_s(path) * RATE_HZ), np.float32)
+    assert len(shown_later) < 0.03 * RATE_HZ
+    write_recording(place/"later.mkv", {"Mic": np.concatenate([shown_later, VOICE]), "Game": np.concatenate([shown_later, GAME])}, RATE_HZ)
+    found, same = score(path), score(place/"later.mkv")
+    assert_same(found[:WINDOWS], same[:WINDOWS])
+    assert len(found) - len(expected) in (0, 1)  # the padding of the last packet
+
+
+def test_two_tracks_in_flv_are_published(obs, place, checkpoint):
+    "Both are in each clip."
+    detect(checkpoint, remux(obs, place/"two.flv"), "--top", 2, "--max-length", 5, out=place/"two")
+    assert call("publish", place/"two", "--clips", "--timeline", "--report")[0] == 0
+    clips = list((place/"two"/"two"/"clips").iterdir())
+    assert len(clips) == 2 and all(np.abs(read_audio(clip, (0, 1))).mean(axis=1).min() > 1e-3 for clip in clips)
+
+
+def test_half_of_a_transport_stream(obs, place, checkpoint):
+    "Is a shorter recording, since it says nowhere how long it was to be; how long it is, is printed."
+    (place/"half.ts").write_bytes((whole := remux(obs, place/"full.ts").read_bytes())[:len(whole) * 6 // 10])
+    printed = detect(checkpoint, place/"half.ts", out=place/"half")
+    assert re.search(r"half\.ts: \d+ highlights? in 0:(1[789]|2\d),", printed) and 2 <= len(logits_of(place/"half")) < WINDOWS
+
+
+def test_flv_with_one_track(obs, place, score, checkpoint):
+    "A mix: it has to be said what to do with it."
+    flv = remux(obs, place/"stream.flv", only_track=1)
+    choices = refused("detect", checkpoint, flv, "-o", place/"flv")
+    assert all(way in choices for way in ("--separate demucs", "--separate none", "--mic", "OBS"))
+    assert not list((place/"flv").rglob("*.*"))
+    later = np.concatenate([np.zeros(round(picture_start_s(flv) * RATE_HZ), np.float32), read_audio(obs, (1,))[0]])
+    write_recording(place/"mix.mkv", {"Mic": later, "Game": later}, RATE_HZ)
+    assert_same(score(flv, "--separate", "none")[1:], score(place/"mix.mkv")[1:])  # the encoder's run-up, before the first sound, is not quite silent
+    assert "worse" in detect(checkpoint, flv, "--separate", "none", out=place/"flv")
+
+
+SOUNDS = {
+    "44.1 kHz, mono": [Sound(VOICE, "Mic", 44_100, "mono"), Sound(GAME, "Game", 44_100, "mono")],
+    "different rates and layouts": [Sound(VOICE, "Mic", 48_000, "mono"), Sound(GAME, "Game", 44_100, "5.1")],
+    "late": [Sound(VOICE, "Mic"), Sound(GAME, "Game", late_s=1)],
+    "later than a block": [Sound(VOICE, "Mic", late_s=12), Sound(GAME, "Game")],
+    "gap": [Sound(VOICE, "Mic", gap_s=(15, 17)), Sound(GAME, "Game")],
+    "shorter": [Sound(VOICE, "Mic"), Sound(GAME, "Game", gap_s=(21, SECONDS))],
+}
+
+
+@pytest.mark.parametrize("case", SOUNDS)
+def test_tracks_of_all_kinds(case, place, score):
+    "What is not recorded is silence, at the time that a player shows."
+    sounds, name = SOUNDS[case], re.sub(r"\W", "_", case)
+    write_recording(place/f"ref_{name}.mkv", dict(zip(("Mic", "Game"), (one.silenced() for one in sounds))), RATE_HZ)
+    assert_same(score(record(place/f"{name}.mkv", sounds)), score(place/f"ref_{name}.mkv"))
+
+
+def test_tracks_are_picked(place, score, checkpoint, expected):
+    "By number, by title, by a guess that is printed, from two files."
+    three = record(place/"three.mkv", [Sound(GAME, "Alpha", RATE_HZ, "mono"), Sound(0 * GAME, "Beta", RATE_HZ, "mono"), Sound(VOICE, "Gamma", RATE_HZ, "mono")])
+    for voice, game in (("a:2", "a:0"), ("gamma", "Alpha"), ("2", "alp")): assert_same(score(three, "--mic", voice, "--game", game), expected, 0.01)
+    assert "voice: three.mkv a:1 'Beta'" in detect(checkpoint, three, out=place/"guess") and np.abs(logits_of(place/"guess") - expected).max() > 3 * CLOSE
+    write_recording(place/"mic.mka", {"Track": VOICE}, RATE_HZ)
+    write_recording(place/"game.mka", {"Track": GAME}, RATE_HZ)
+    assert_same(score("--mic", place/"mic.mka", "--game", place/"game.mka"), expected, 0.01)
+    assert_same(score(three, "--mic", place/"mic.mka", "--game", "Alpha"), expected, 0.01)
+
+
+def test_silence(place, score):
+    "Finite scores, all alike."
+    write_recording(place/"silence.mkv", {"Mic": 0 * VOICE, "Game": 0 * GAME}, RATE_HZ)
+    found = score(place/"silence.mkv")
+    assert np.isfinite(found).all() and np.ptp(found) < 1e-3 and len(found) == WINDOWS
+
+
+def test_weights_as_published(plain, place):
+    "They have no threshold: the best ten, or fewer where there are no more."
+    golden = torch.load(Path(__file__).parents[1]/"data"/"tiny_crnn.pt", weights_only=True)
+    for dialect in ("published", "notebook"):
+        torch.save(golden[dialect], place/f"{dialect}.pt")
+        printed = detect(place/f"{dialect}.pt", plain, "--max-length", 4, "--merge", 0, out=place/dialect)
+        assert "no threshold in this checkpoint: the best 10" in printed and "no calibration" in printed
+        record = json.loads((place/dialect/"plain"/"highlights.json").read_text())
+        assert (record["settings"]["top"], record["settings"]["threshold"], record["checkpoint"]["dialect"]) == (10, None, dialect)
+        table = pd.read_csv(place/dialect/"plain"/"highlights.csv")
+        assert 1 <= len(table) <= 10 and len(table) == len(record["highlights"]) and table.probability.is_monotonic_decreasing
+    assert logits_of(place/"published") == pytest.approx(logits_of(place/"notebook"), abs=1e-5)
+
+
+# Many at once
+
+@pytest.fixture(scope="module")
+def folder_of_many(place, obs, plain) -> Path:
+    "Two good recordings, and what a folder may hold besides."
+    many = place/"many"
+    (many/"deeper").mkdir(parents=True)
+    shutil.copy(plain, many/"first.mkv")
+    shutil.copy(obs, many/"deeper"/"second.mkv")
+    whole = remux(obs, place/"whole.mp4").read_bytes()
+    (many/"torn.mp4").write_bytes(whole[:len(whole) // 2])                     # its index is at the end
+    (many/"cut.mkv").write_bytes(obs.read_bytes()[:obs.stat().st_size * 2 // 3])  # its length is at the beginning
+    remux(obs, many/"locked.mp4", {"encryption_scheme": "cenc-aes-ctr", "encryption_key": "00112233445566778899aabbccddeeff",
+                                   "encryption_kid": "0123456789abcdef0123456789abcdef"})
+    write_recording(many/"short.mkv", {"Mic": VOICE[:RATE_HZ], "Game": GAME[:RATE_HZ]}, RATE_HZ)
+    with av.open(str(many/"mute.mkv"), "w") as container:
+        stream = container.add_stream("libx264", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for number in range(20): container.mux(stream.encode(av.VideoFrame.from_ndarray(np.full((48, 64, 3), number, np.uint8))))
+        container.mux(stream.encode(None))
+    return many
+
+
+def test_a_folder_with_bad_ones(folder_of_many, checkpoint, place):
+    "Each bad one is named and the others go on; a second call scores nothing again, and another threshold chooses anew."
+    command = ["detect", checkpoint, folder_of_many, "-o", place/"batch", "--window", 15, "--device", "cpu"]
+    code, printed, complaint = call(*command)
+    assert code == 2 and "\n" not in complaint and "5 of 7 recordings failed" in complaint
+    failed = [line for line in printed.splitlines() if line.startswith("failed: ")]
+    for name, reason in {"torn": "cut off", "cut": "cut off", "locked": "encrypted", "short": "shorter --window", "mute": "no audio track"}.items():
+        line, = (line for line in failed if f"{name}.m" in line)
+        assert reason in line, line
+    assert len(failed) == 5
+    good = {path.parent.name for path in (place/"batch").rglob("highlights.json")}
+    assert good == {"first", "second"} and {path.parent.name for path in (place/"batch").rglob("scores.csv")} == good
+    times = [(path, path.stat().st_mtime_ns) for path in (place/"batch").rglob("*.*")]
+    assert call(*command)[0] == 2 and times == [(path, path.stat().st_mtime_ns) for path in (place/"batch").rglob("*.*")]
+    assert call(*command, "--threshold", 0)[0] == 2
+    changed = {path.name for path, time in times if path.stat().st_mtime_ns != time}
+    assert changed == {"highlights.json", "highlights.csv", "manifest.json"}
+
+
+def test_all_that_failed_is_printed(brief, place, tmp_path):
+    "Also what was not there before anything began."
+    command = [*brief[0][:2], tmp_path/"nope1.mkv", tmp_path/"nope2.mkv", *brief[0][2:], tmp_path/"out"]
+    code, printed, complaint = call(*command)
+    assert code == 2 and "2 of 3 recordings failed" in complaint and (tmp_path/"out"/"brief"/"highlights.json").exists()
+    assert [line.partition(":")[2].split("nope")[1][0] for line in printed.splitlines() if line.startswith("failed: ")] == ["1", "2"]
+
+
+def test_another_recording_of_that_name(brief, place, tmp_path):
+    "Does not take the place of the first, unless it is told to; the first is known again where it was moved to."
+    for folder in ("A", "B"): (tmp_path/folder).mkdir()
+    shutil.copy(place/"brief.mkv", tmp_path/"A"/"brief.mkv")
+    write_recording(tmp_path/"B"/"brief.mkv", {"Mic": GAME[:20 * RATE_HZ], "Game": VOICE[:20 * RATE_HZ]}, RATE_HZ)
+    command = lambda folder: [*brief[0][:2], tmp_path/folder/"brief.mkv", *brief[0][3:], tmp_path/"out"]
+    assert call(*command("A"))[0] == 0
+    first = products_in(tmp_path/"out")
+    message = refused(*command("B"))
+    assert all(str(tmp_path/folder/"brief.mkv") in message for folder in "AB") and "--force" in message and products_in(tmp_path/"out") == first
+    (tmp_path/"C").mkdir()
+    (tmp_path/"A"/"brief.mkv").rename(tmp_path/"C"/"brief.mkv")
+    assert call(*command("C"))[0] == 0 and products_in(tmp_path/"out")["scores.csv"] == first["scores.csv"]
+    assert call(*command("B"), "--force")[0] == 0 and products_in(tmp_path/"out")["scores.csv"] != first["scores.csv"]
+
+
+def test_results_among_the_recordings(brief, place, tmp_path):
+    "Clips of an earlier run are no recordings; what a person has put into folders of the same place is."
+    shutil.copy(place/"brief.mkv", tmp_path/"a.mkv")
+    command = [*brief[0][:2], tmp_path, *brief[0][3:], tmp_path]
+    assert call(*command)[0] == 0 and call("publish", tmp_path, "--clips")[0] == 0
+    (tmp_path/"day1").mkdir()
+    shutil.copy(place/"brief.mkv", tmp_path/"day1"/"b.mkv")
+    code, printed, _ = call(*command)
+    assert code == 0 and f"skipped: {tmp_path/'a'}: 3 media files" in printed
+    assert {path.parent.name for path in tmp_path.rglob("highlights.json")} == {"a", "b"}
+
+
+# What ends a run
+
+@pytest.fixture(scope="module")
+def brief(place, checkpoint) -> tuple[list[str], dict[str, bytes]]:
+    "A command for a short recording, without the output folder, and what it leaves when nothing goes wrong."
+    write_recording(place/"brief.mkv", {"Mic": VOICE[:20 * RATE_HZ], "Game": GAME[:20 * RATE_HZ]}, RATE_HZ)
+    command = [str(part) for part in ("detect", checkpoint, place/"brief.mkv", "--window", 8, "--top", 3, "--max-length", 4, "--device", "cpu", "-o")]
+    assert call(*command, place/"unharmed")[0] == 0
+    return command, products_in(place/"unharmed")
+
+
+def products_in(out: Path) -> dict[str, bytes]:
+    "The products of the short recording."
+    return {name: (out/"brief"/name).read_bytes() for name in PRODUCTS}
+
+
+@pytest.fixture(scope="module")
+def ended(brief, place, times) -> dict[str, list[int]]:
+    "How runs of the short recording ended that were killed or found no room; their output is in folders of these names and numbers."
+    moments = np.random.default_rng(3).uniform(0.05, 0.95, times * 6).round(3).tolist()
+    return launch('''
+import resource
+import torch
+import highlight_sense.detect
+from highlight_sense.audio import log_mel
+log_mel(torch.zeros(22050))  # takes seconds the first time
+command, out, moments, limits = json.loads(sys.argv[1])
+def tighten(limit):
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+run = lambda name, n, *prepare: start(command + [f"{out}/{name}{n}"], *prepare)
+began = time.monotonic()
+ended = {"whole": [status(run("whole", 0))], "moment": [], "file": [], "limit": []}
+whole_s = time.monotonic() - began
+for n, moment in enumerate(moments): ended["moment"].append(kill_after(run("moment", n), moment * whole_s))
+while 0 not in ended["file"]:
+    n = len(ended["file"])
+    ended["file"].append(status(run("file", n, lambda: die_at(n + 1))))
+ended["limit"] = [status(run("limit", limit, lambda: tighten(limit))) for limit in limits]
+print(json.dumps(ended))
+''', brief[0], place/"ended", moments, LIMITS_BYTES, timeout_s=times * 600)
+
+
+LIMITS_BYTES = [2000, 100]
+
+
+@pytest.mark.long
+@needs_fork
+@pytest.mark.parametrize("how", ["moment", "file"])
+def test_killed_at_any_moment(how, brief, ended, place):
+    "By `kill -9`, six times by chance and once before each file takes its place: called again, all is as if nothing had happened."
+    command, unharmed = brief
+    assert ended["whole"] == [0] and products_in(place/"ended"/"whole0") == unharmed
+    assert ended[how].count(-9) >= 3 and set(ended[how]) <= {-9, 0}
+    if how == "file": assert len(ended[how]) > 6 and ended[how].index(0) == len(ended[how]) - 1
+    for n in range(len(ended[how])):
+        out = place/"ended"/f"{how}{n}"
+        assert call(*command, out)[0] == 0
+        assert products_in(out) == unharmed, out.name
+        assert {path.name for path in (out/"brief").iterdir()} == {*PRODUCTS, "manifest.json"}, out.name
+
+
+@needs_fork
+def test_file_too_large(brief, ended, place):
+    "As on a disk that holds only files up to some size: no traceback, and nothing half written."
+    command, unharmed = brief
+    assert ended["limit"] == [2] * len(LIMITS_BYTES)
+    for limit in LIMITS_BYTES:
+        out = place/"ended"/f"limit{limit}"
+        assert not [path for path in out.rglob("*") if path.name in PRODUCTS or ".part" in path.name]
+        assert call(*command, out)[0] == 0 and products_in(out) == unharmed
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS])
+def test_disk_full_at_any_file(number, brief, place, tmp_path, monkeypatch):
+    "One line; what was there stays whole; and when there is room again, the run goes on."
+    command, unharmed = brief
+    sync, left = os.fsync, [0]
+
+    def fails(handle: int) -> None:
+        left[0] -= 1
+        if left[0] == 0: raise OSError(number, os.strerror(number))
+        sync(handle)
+
+    monkeypatch.setattr(os, "fsync", fails)
+    fewer = [*command[:-1], "--top", "1", "-o"]
+    for n in range(1, 100):
+        left[0] = n if number == errno.ENOSPC else 2 * n
+        out = tmp_path/str(n)
+        shutil.copytree(place/"unharmed", out)
+        code, _, complaint = call(*fewer, out)
+        if not code: break
+        assert code == 2 and complaint.startswith(f"highlight-sense: {out/'brief'}") and "\n" not in complaint and os.strerror(number) in complaint
+        found = products_in(out)
+        assert found["scores.csv"] == unharmed["scores.csv"] and json.loads(found["highlights.json"])
+        assert not list(out.rglob("*.part*"))
+        if n % 3 == 1: assert call(*command, out)[0] == 0 and products_in(out) == unharmed
+    assert n > 2 and len(pd.read_csv(out/"brief"/"highlights.csv")) == 1
+
+
+# Bad usage
+
+@pytest.mark.parametrize(("arguments", "words"), [
+    (["{place}/many/mute.mkv"], "no audio track"),
+    (["{place}/plain.mkv", "--mic", "a:7"], "a:1 (Game)"),
+    (["{place}/plain.mkv", "--game", "Discord"], "a:1 (Game)"),
+    (["{place}/plain.mkv", "--mic", "a:0", "--game", "a:0"], "--separate none"),
+    (["{place}/plain.mkv", "--separate", "none"], "name it"),
+    (["{place}/plain.mkv", "--separate", "magic"], "magic"),
+    (["{place}/plain.mkv", "--window", "61"], "60.0 s"),
+    (["{place}/plain.mkv", "--window", "40"], "shorter --window"),
+    (["{place}/plain.mkv", "--window", "0.1"], "at least"),
+    (["{place}/plain.mkv", "--window", "5", "--stride", "6"], "at most the 5 s of a window"),
+    (["{place}/plain.mkv", "{place}/obs.mkv", "--mic", "{place}/mic.mka", "--game", "{place}/mic.mka"], "2 recordings"),
+    (["{place}/plain.mkv", "--threshold", "2"], "between 0 and 1"),
+    (["{place}/plain.mkv", "--top", "0"], "above 0"),
+    (["{place}/plain.mkv", "--min-length", "9", "--max-length", "5"], "at most"),
+    (["{place}/plain.mkv", "--top", "many"], "many"),
+    (["{place}/nothing.mkv"], "found nothing there"),
+    (["{place}/best.pt"], "media"),
+    ([], "--mic and --game"),
+    (["--mic", "{place}/mic.mka"], "--mic and --game"),
+    (["{place}/empty"], "no media file"),
+    (["ftp://example.org/stream.mkv"], "found nothing there"),
+], ids=lambda value: " ".join(value).replace("{place}/", "") if isinstance(value, list) else "")
+def test_bad_usage(arguments, words, checkpoint, plain, folder_of_many, place, tmp_path):
+    "One line that says what to do, and nothing is written."
+    (place/"empty").mkdir(exist_ok=True)
+    if not (place/"mic.mka").exists(): write_recording(place/"mic.mka", {"Track": VOICE}, RATE_HZ)
+    message = refused("detect", checkpoint, *(argument.format(place=place) for argument in arguments), "-o", tmp_path/"out", "--device", "cpu")
+    assert words in message, message
+    assert not [path for path in (tmp_path/"out").rglob("*") if path.is_file()]
+
+
+def test_bad_checkpoint_or_folder(checkpoint, plain, place, tmp_path):
+    "The recording as a checkpoint, a file as the output folder, several recordings of one name."
+    assert "checkpoint" in refused("detect", plain, plain, "-o", tmp_path/"out")
+    (tmp_path/"file").write_text("mine")
+    assert "found a file" in refused("detect", checkpoint, plain, "-o", tmp_path/"file") and (tmp_path/"file").read_text() == "mine"
+    (tmp_path/"other").mkdir()
+    shutil.copy(plain, tmp_path/"other"/"plain.mkv")
+    assert "2 recordings of that name" in refused("detect", checkpoint, plain, tmp_path/"other", "-o", tmp_path/"out")
+
+
+@pytest.mark.parametrize("name", [*PRODUCTS, "manifest.json"])
+def test_files_that_are_not_ours(name, brief, place, tmp_path):
+    "They stay as they are, and nothing is put beside them, of whatever name they are; `--force` replaces those in the way, and no others."
+    command, unharmed = brief
+    (tmp_path/"brief").mkdir()
+    (tmp_path/"brief"/"notes.txt").write_text("my notes")
+    assert all(word in refused(*command, tmp_path) for word in ("notes.txt", "--force", str(tmp_path/"brief")))
+    (tmp_path/"brief"/name).write_text("mine")
+    assert "--force" in refused(*command, tmp_path)
+    assert {path.name: path.read_text() for path in (tmp_path/"brief").iterdir()} == {name: "mine", "notes.txt": "my notes"}
+    assert call(*command, tmp_path, "--force")[0] == 0 and products_in(tmp_path) == unharmed
+    assert (tmp_path/"brief"/"notes.txt").read_text() == "my notes"
+    (tmp_path/"brief"/"highlights.csv").write_text("edited by hand")
+    assert "changed" in refused(*command, tmp_path, "--threshold", 0) and (tmp_path/"brief"/"highlights.csv").read_text() == "edited by hand"
+
+
+# From the web, and out of a mix
+
+class Quiet(SimpleHTTPRequestHandler):
+    "Serves a folder and remembers what was asked for."
+    asked: list[str]
+
+    def log_message(self, *_) -> None: pass
+
+    def do_GET(self) -> None:
+        self.asked.append(self.path)
+        with contextlib.suppress(ConnectionError): super().do_GET()  # who only wants to know what there is hangs up early
+
+
+@pytest.fixture
+def web(place, monkeypatch) -> Iterator[tuple[str, list[str]]]:
+    "The address of a server for the folder of recordings, and the paths that it was asked for."
+    for name in ("NO_PROXY", "no_proxy"): monkeypatch.setenv(name, "127.0.0.1")
+    handler = type("Handler", (Quiet,), {"asked": []})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(handler, directory=str(place)))
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_address[1]}", handler.asked
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.skipif(find_spec("yt_dlp") is None, reason='yt-dlp is not installed: pip install "yt-dlp[default]"')
+def test_address(web, plain, checkpoint, place, expected):
+    "Downloaded once, into the output folder; a bad one among several is reported, and the others go on."
+    url, asked = web
+    detect(checkpoint, f"{url}/plain.mkv", out=place/"web")
+    downloaded, = (place/"web"/"downloads").iterdir()
+    assert downloaded.read_bytes() == plain.read_bytes() and "/plain.mkv" in asked
+    assert_same(logits_of(place/"web"), expected, 0)
+    times, asked[:] = [path.stat().st_mtime_ns for path in sorted((place/"web").rglob("*"))], []
+    detect(checkpoint, f"{url}/plain.mkv", out=place/"web")
+    assert not asked and times == [path.stat().st_mtime_ns for path in sorted((place/"web").rglob("*"))]
+    code, _, complaint = call("detect", checkpoint, f"{url}/missing.mkv", plain, "-o", place/"web2", "--window", 15, "--device", "cpu")
+    assert code == 2 and "1 of 2 recordings failed" in complaint and (place/"web2"/"plain"/"highlights.json").exists()
+    assert "404" in refused("detect", checkpoint, f"{url}/missing.mkv", "-o", place/"web3")
+
+
+def test_demucs_is_missing(checkpoint, place, monkeypatch):
+    "One line that tells what to install."
+    write_recording(place/"mixed.mkv", {"Stream": VOICE[:12 * RATE_HZ] + GAME[:12 * RATE_HZ]}, RATE_HZ)
+    for name in ("demucs", "demucs.pretrained"): monkeypatch.setitem(sys.modules, name, None)
+    message = refused("detect", checkpoint, place/"mixed.mkv", "--separate", "demucs", "-o", place/"no_demucs")
+    assert "pip install demucs" in message
+    assert not [path for path in (place/"no_demucs").rglob("*") if path.name in PRODUCTS or ".part" in path.name]
+
+
+def test_demucs_takes_a_mix_apart(checkpoint, place, monkeypatch):
+    "With a random network of the same class: the two parts are written once, add up to the mix, and are what is scored; the mix is what is cut."
+    htdemucs = pytest.importorskip("demucs.htdemucs")
+    torch.manual_seed(0)
+    network = htdemucs.HTDemucs(["drums", "bass", "other", "vocals"], channels=8, depth=3, t_layers=1, t_heads=2, bottom_channels=16, segment=2, nfft=1024)
+    monkeypatch.setattr(tracks, "load_separator", lambda: network)
+    write_recording(place/"mixed.mkv", {"Stream": 0.5 * (VOICE[:12 * RATE_HZ] + GAME[:12 * RATE_HZ])}, RATE_HZ)
+    command = [place/"mixed.mkv", "--separate", "demucs", "--top", 2]
+    assert "separated by Demucs" in detect(checkpoint, *command, out=place/"apart", window_s=8)
+    folder = place/"apart"/"mixed"
+    parts = tracks.read_pair(tracks.separated_pair(folder/"separated.mka"), 44_100)
+    whole = tracks.read_pair(tracks.choose_pair(place/"mixed.mkv", separate="none"), 44_100)
+    voice, game = np.concatenate(list(parts), axis=1)
+    mix = np.concatenate(list(whole), axis=1)[0]
+    np.testing.assert_allclose(voice + game, mix[:len(voice)], atol=2e-3)
+    assert np.abs(voice).mean() > 1e-4 and abs(len(voice) - len(mix)) < 44
+    record = json.loads((folder/"highlights.json").read_text())
+    assert [Path(path).name for path in record["recording"]["files"]] == ["mixed.mkv"] and Path(record["game"]["path"]).name == "separated.mka"
+    times = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+    monkeypatch.setattr(tracks, "load_separator", lambda: pytest.fail("separated again"))
+    detect(checkpoint, *command, out=place/"apart", window_s=8)
+    assert times == {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+    assert call("publish", place/"apart", "--clips", "--report")[0] == 0 and len(list((folder/"clips").iterdir())) == len(record["highlights"]) > 0

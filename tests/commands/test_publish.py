@@ -1,0 +1,403 @@
+"From a recording with a picture to everything that is published of it; and the report in a real browser."
+import base64
+import io
+import json
+import os
+import shutil
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from importlib.util import find_spec
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+from running import run
+from PIL import Image
+
+from highlight_sense.checkpoint import save_checkpoint
+from highlight_sense.config import ModelConfig
+from highlight_sense.model import HighlightCRNN
+
+SECONDS, FPS, RATE_HZ, GROUP_S = 60, Fraction(30_000, 1001), 48_000, 2.002
+PHONE, DESKTOP = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
+EVERYTHING = ("--clips", "--timeline", "--chapters", "--report")
+
+
+def record(path: Path) -> Path:
+    "As OBS writes: 29.97 frames per second with B-frames, a key frame every 2 s, two titled AAC tracks with noise that comes and goes."
+    rng, columns = np.random.default_rng(0), np.arange(320)
+    with av.open(str(path), "w") as container:
+        image = container.add_stream("libx264", rate=FPS, options={"g": "60", "bf": "2", "preset": "ultrafast", "sc_threshold": "0", "crf": "30"})
+        image.width, image.height, image.pix_fmt = 320, 180, "yuv420p"
+        sounds = [container.add_stream("aac", rate=RATE_HZ, layout="stereo") for _ in range(2)]
+        for stream, title in zip(sounds, ("Mic/Aux", "Desktop Audio")): stream.metadata["title"] = title
+        for second in range(SECONDS):
+            for number in range(*(int(np.ceil(at * FPS)) for at in (second, second + 1))):
+                picture = np.zeros((180, 320, 3), np.uint8)
+                picture[:, :, 0], picture[:, :, 1] = (columns + 4 * number) % 256, 4 * second % 256
+                frame = av.VideoFrame.from_ndarray(picture)
+                frame.pts, frame.time_base = number, 1 / FPS
+                container.mux(image.encode(frame))
+            for stream, level in zip(sounds, rng.uniform(0.01, 0.3, 2)):
+                frame = av.AudioFrame.from_ndarray((level * rng.normal(size=(2, RATE_HZ))).clip(-1, 1).astype(np.float32), "fltp", "stereo")
+                frame.sample_rate, frame.pts, frame.time_base = RATE_HZ, second * RATE_HZ, Fraction(1, RATE_HZ)
+                container.mux(stream.encode(frame))
+        for stream in (image, *sounds): container.mux(stream.encode(None))
+    return path
+
+
+def call(*arguments: object) -> tuple[int, str, str]:
+    "What the command line answers: exit code, output, and the last line on the error stream."
+    code, out, err = run(*arguments)
+    assert "Traceback" not in err
+    return code, out, (err.splitlines() or [""])[-1]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Path:
+    "A folder with a recording, a random network, and three highlights in `out/`, not yet published."
+    place = tmp_path_factory.mktemp("publish")
+    torch.manual_seed(0)
+    model = HighlightCRNN.from_config(ModelConfig(cnn_channels=(4, 4, 8, 8), rnn_hidden=8, rnn_layers=1, att_dim=4))
+    save_checkpoint(place/"best.pt", model, epochs=1, threshold=0.9)
+    record(place/"my stream.mkv")
+    command = ["detect", place/"best.pt", place/"my stream.mkv", "-o", place/"out", "--top", 3, "--max-length", 8, "--device", "cpu"]
+    code, printed, complaint = call(*command)
+    assert code == 0 and "3 highlights" in printed, complaint
+    return place
+
+
+@pytest.fixture
+def detected(place, tmp_path) -> Path:
+    "A copy of the folder with the highlights."
+    return Path(shutil.copytree(place/"out", tmp_path/"out"))/"my stream"
+
+
+@pytest.fixture(scope="module")
+def published(place, tmp_path_factory) -> Path:
+    "A copy of it with everything."
+    out = Path(shutil.copytree(place/"out", tmp_path_factory.mktemp("published")/"out"))
+    code, printed, complaint = call("publish", out, *EVERYTHING)
+    assert code == 0 and "3 clips" in printed and "report.html" in printed, complaint
+    return out/"my stream"
+
+
+def highlights_in(folder: Path) -> list[dict]:
+    return json.loads((folder/"highlights.json").read_text())["highlights"]
+
+
+def names_in(folder: Path) -> set[str]:
+    "All files but those that `detect` wrote."
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()} - {
+        "highlights.json", "highlights.csv", "scores.csv", "manifest.json"}
+
+
+def seconds_of(path: Path) -> tuple[float, list[float]]:
+    "Decodes a clip: how long its picture lasts, and each of its tracks."
+    sounds = {}
+    with av.open(str(path)) as container:
+        frames = sum(1 for _ in container.decode(video=0))
+        titles = [stream.metadata.get("title") or stream.metadata.get("name") for stream in container.streams.audio]
+        for number in range(len(titles)):
+            container.seek(0)
+            sounds[number] = sum(frame.samples for frame in container.decode(audio=number)) / RATE_HZ
+    assert titles == ["Mic/Aux", "Desktop Audio"]
+    return float(frames / FPS), list(sounds.values())
+
+
+def test_everything_is_there(published):
+    "And no file besides: three clips, timelines, chapters, a page."
+    names = names_in(published)
+    assert len([name for name in names if name.startswith("clips/") and name.endswith(".mkv")]) == 3
+    assert {name for name in names if not name.startswith("clips/")} == {
+        "report.html", *(f"timelines/my stream.{ending}" for ending in ("otio", "edl", "xml", "fcpxml")),
+        *(f"chapters/my stream.chapters.{ending}" for ending in ("txt", "vtt", "ffmeta"))}
+    for ending in ("xml", "fcpxml"): assert ElementTree.parse(published/"timelines"/f"my stream.{ending}").getroot().tag in ("xmeml", "fcpxml")
+    edits = (published/"timelines"/"my stream.edl").read_text()
+    cues = (published/"chapters"/"my stream.chapters.vtt").read_text()
+    assert cues.startswith("WEBVTT") and sum(f"Highlight {rank}" in cues for rank in (1, 2, 3)) == 3 and "my stream.mkv" in edits
+
+
+def test_clips_play(published):
+    "Named by rank and time, all tracks, from at most a key frame early to at most one late."
+    for one, path in zip(highlights_in(published), sorted((published/"clips").iterdir())):
+        start_s = one["clip_start_s"]
+        assert path.stem == f"{one['rank']:02}_00h{int(start_s) // 60:02}m{int(start_s) % 60:02}s"
+        wanted_s = one["clip_end_s"] - start_s
+        picture_s, sounds_s = seconds_of(path)
+        assert wanted_s - 0.1 < picture_s < wanted_s + 2 * GROUP_S + 0.1
+        assert all(abs(sound_s - picture_s) < 0.2 for sound_s in sounds_s)
+
+
+def test_again(published):
+    "A second call writes nothing; a third, after something was lost, writes that."
+    times = {path: path.stat().st_mtime_ns for path in published.rglob("*")}
+    assert call("publish", published.parent, *EVERYTHING)[0] == 0
+    assert call("publish", published)[0] == 0  # the folder of one recording, and everything by custom
+    assert {path: path.stat().st_mtime_ns for path in published.rglob("*")} == times
+    lost = sorted((published/"clips").iterdir())[1]
+    content = lost.read_bytes()
+    lost.unlink()
+    assert call("publish", published.parent, "--clips")[0] == 0 and lost.read_bytes() == content
+    changed = {path for path, time in times.items() if path.stat().st_mtime_ns != time and path.is_file()}
+    assert changed == {lost, published/"manifest.json"}
+
+
+def test_exact(detected):
+    "To the frame, instead of the copies that were there; a report that showed those shows these."
+    assert call("publish", detected, "--clips", "--report")[0] == 0
+    before = {path.name: path.stat().st_size for path in (detected/"clips").iterdir()}
+    assert call("publish", detected, "--exact")[0] == 0
+    assert {path.stem for path in (detected/"clips").iterdir()} == {Path(name).stem for name in before}
+    assert names_in(detected) == {"report.html", *(f"clips/{path.name}" for path in (detected/"clips").iterdir())}
+    page = (detected/"report.html").read_text()
+    assert all(path.name in page for path in (detected/"clips").iterdir()) and not any(name in page for name in before)
+    for one, path in zip(highlights_in(detected), sorted((detected/"clips").iterdir())):
+        picture_s, sounds_s = seconds_of(path)
+        wanted_s = one["clip_end_s"] - one["clip_start_s"]
+        assert abs(picture_s - wanted_s) < 2 / FPS and all(abs(sound_s - picture_s) < 0.06 for sound_s in sounds_s)
+
+
+@pytest.mark.parametrize(("choice", "folders"), [
+    ("--timeline", {"timelines"}), ("--chapters", {"chapters"}), ("--report", {"report.html"}), ("--clips", {"clips"})])
+def test_one_kind(choice, folders, detected):
+    "Only what was asked for."
+    assert call("publish", detected.parent, choice)[0] == 0
+    assert {name.partition("/")[0] for name in names_in(detected)} == folders
+
+
+def test_what_is_not_ours_stays(detected, place):
+    "A report of the user's own, a recording that was moved or exchanged: one line each; `--force` and `--recordings` help."
+    (detected/"report.html").write_text("mine")
+    code, _, complaint = call("publish", detected, "--report")
+    assert code == 2 and "--force" in complaint and (detected/"report.html").read_text() == "mine"
+    assert call("publish", detected, "--report", "--force")[0] == 0 and (detected/"report.html").read_text() != "mine"
+    source, attic = place/"my stream.mkv", place/"attic"
+    attic.mkdir()
+    try:
+        source.rename(attic/source.name)
+        code, _, complaint = call("publish", detected, "--chapters")
+        assert code == 2 and "--recordings" in complaint and not (detected/"chapters").exists()
+        assert call("publish", detected, "--chapters", "--recordings", attic)[0] == 0 and (detected/"chapters").exists()
+        source.write_bytes((attic/source.name).read_bytes()[:-1000])
+        code, _, complaint = call("publish", detected, "--timeline")
+        assert code == 2 and "another file" in complaint and not (detected/"timelines").exists()
+    finally: (attic/source.name).replace(source)
+    attic.rmdir()
+    code, _, complaint = call("publish", place/"nowhere")
+    assert code == 2 and "highlight-sense detect" in complaint
+
+
+# In a browser
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[object]:
+    "A headless Chromium; a machine that tests every change has to have one."
+    found = next((place for name in ("chromium", "chromium-browser", "google-chrome") if (place := shutil.which(name))), None)
+    if find_spec("playwright") is None: found = None
+    if found is None:
+        assert not os.environ.get("CI"), "found no Chromium or no Python package playwright"
+        pytest.skip("needs Chromium and the Python package playwright")
+    from playwright.sync_api import sync_playwright
+    with sync_playwright() as play:
+        chromium = play.chromium.launch(executable_path=found, args=["--no-sandbox", "--autoplay-policy=no-user-gesture-required"])
+        yield chromium
+        chromium.close()
+
+
+class Visit:
+    "A page in the browser, with all that it asked for and complained about."
+    def __init__(self, browser: object, path: Path, size: dict[str, int], scale: int = 1, scheme: str = "light"):
+        self.requests, self.complaints = [], []
+        self.context = browser.new_context(viewport=size, device_scale_factor=scale, color_scheme=scheme)
+        self.page = self.context.new_page()
+        self.page.on("request", lambda request: self.requests.append(request.url))
+        self.page.on("console", lambda message: self.complaints.append(message.text))
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.goto(path.as_uri(), wait_until="load")
+
+    def ask(self, script: str) -> object:
+        return self.page.evaluate(script)
+
+
+@pytest.fixture
+def visit(browser, published) -> Iterator[Callable[..., Visit]]:
+    "Opens the report."
+    visits = []
+    yield lambda *arguments: visits.append(Visit(browser, published/"report.html", *arguments)) or visits[-1]
+    for one in visits: one.context.close()
+
+
+def colours(path: Path) -> int:
+    "How many different colours a picture has."
+    with Image.open(path) as picture: return len(picture.convert("RGB").getcolors(2 ** 24))
+
+
+@pytest.mark.parametrize(("size", "scale", "scheme"), [(PHONE, 2, "light"), (DESKTOP, 1, "light"), (DESKTOP, 1, "dark")], ids=["phone", "desktop", "dark"])
+def test_it_looks_right(size, scale, scheme, visit, published, tmp_path):
+    "Fits the screen, shows everything, asks nobody for anything and has nothing to complain about."
+    seen = visit(size, scale, scheme)
+    assert seen.ask("document.documentElement.scrollWidth <= innerWidth")
+    outside = '''[...document.querySelectorAll("body *")].filter(one => { const box = one.getBoundingClientRect();
+                 return box.width && (box.right > innerWidth + 1 || box.left < -1) }).map(one => one.outerHTML.slice(0, 80))'''
+    assert seen.ask(outside) == []
+    broken = '''[...document.querySelectorAll(".ticks span, .y, .pins a")].filter(one => {
+                const range = document.createRange(); range.selectNodeContents(one);
+                return range.getClientRects().length > one.textContent.split(" ").length }).map(one => one.textContent)'''
+    assert seen.ask(broken) == []  # no word over two lines
+    assert seen.ask('[...document.images].every(one => one.complete && one.naturalWidth > 100)') and seen.ask("document.images.length") == 6
+    assert seen.ask('document.querySelectorAll("article").length') == len(highlights_in(published)) == 3
+    seen.page.screenshot(path=tmp_path/"page.png", full_page=True)
+    with Image.open(tmp_path/"page.png") as picture:
+        assert picture.width == scale * size["width"] and picture.height > 1.2 * scale * size["height"]
+        brightness = np.asarray(picture.convert("L"))[-8:, :8].mean()
+    assert colours(tmp_path/"page.png") > 1000 and (brightness < 60) == (scheme == "dark")
+    assert {url.partition(":")[0] for url in seen.requests} <= {"file", "data"}
+    assert [url for url in seen.requests if url.startswith("file:")] == [(published/"report.html").as_uri()]
+    assert seen.complaints == []
+
+
+def test_clips_in_the_report_play(visit, published):
+    "Picture and sound of each clip, as long as the clip; the picture moves and the sound is not silence."
+    seen = visit(DESKTOP)
+    seen.page.wait_for_function('[...document.querySelectorAll("video")].every(one => one.readyState >= 1)', timeout=20_000)
+    clips = seen.ask('[...document.querySelectorAll("video")].map(one => [one.duration, one.videoWidth, one.videoHeight])')
+    for (duration_s, width, height), one in zip(clips, highlights_in(published), strict=True):
+        assert abs(duration_s - (one["clip_end_s"] - one["clip_start_s"])) < 0.2 and width > 100 and abs(width / height - 16 / 9) < 0.05
+    for number in range(len(clips)):
+        heard = seen.page.evaluate('''async number => { const video = document.querySelectorAll("video")[number];
+            await video.play(); while (video.currentTime < 0.5) await new Promise(next => setTimeout(next, 50)); video.pause();
+            return [video.currentTime, video.webkitAudioDecodedByteCount, video.getVideoPlaybackQuality().totalVideoFrames] }''', number)
+        assert heard[0] >= 0.5 and heard[1] > 1000 and heard[2] > 4
+
+
+def test_players_show_something_before_they_play(visit, published, tmp_path):
+    "Each has a still of its highlight, small, which is one of the frames that the recording has there."
+    seen = visit(DESKTOP)
+    posters = seen.ask('[...document.querySelectorAll("video")].map(one => one.poster)')
+    for poster, one in zip(posters, highlights_in(published), strict=True):
+        content = base64.b64decode(poster.removeprefix("data:image/jpeg;base64,"))
+        assert len(content) < 40_000
+        with Image.open(io.BytesIO(content)) as picture: shade = np.asarray(picture.convert("RGB"))[:, :, 1].mean()
+        assert abs(shade - 4 * (one["start_s"] + one["end_s"]) / 2) < 8  # the recording gets greener by 4 every second
+
+
+def test_near_misses_can_be_heard_and_found(visit, published):
+    "Ten seconds of sound at most, a small part of the page, which play; and the curve leads to them."
+    seen = visit(PHONE)
+    near = json.loads((published/"highlights.json").read_text())["near_misses"]
+    seen.page.wait_for_function('[...document.querySelectorAll("audio")].every(one => one.readyState >= 1)', timeout=20_000)
+    lasts = seen.ask('[...document.querySelectorAll(".misses audio")].map(one => [one.duration, one.src.length])')
+    for (duration_s, size), one in zip(lasts, near, strict=True):
+        assert abs(duration_s - min(10, one["clip_end_s"] - one["clip_start_s"])) < 0.2 and size < 80_000
+    heard = seen.ask('''(async () => { const audio = document.querySelector(".misses audio");
+        await audio.play(); while (audio.currentTime < 0.5) await new Promise(next => setTimeout(next, 50)); audio.pause();
+        return audio.webkitAudioDecodedByteCount })()''')
+    assert heard > 500
+    seen.page.evaluate("scrollTo(0, 0)")
+    seen.page.locator('.plot svg a[href="#m1"]').click(force=True)
+    seen.page.wait_for_timeout(100)
+    assert seen.page.url.endswith("#m1") and 0 <= seen.ask('document.getElementById("m1").getBoundingClientRect().top') < PHONE["height"] - 50
+
+
+def test_the_picture_holds_clip_and_window(visit, published):
+    "Where things lie in a card is where they lie in the recording, to a hundredth of the width."
+    places = visit(DESKTOP).ask('''[...document.querySelectorAll("article")].map(card => [".mark", ".row .pick", ".row .clip", ".row .window"].map(name => {
+        const box = card.querySelector(name).getBoundingClientRect(), whole = card.querySelector(".field").getBoundingClientRect();
+        return [(box.left - whole.left) / whole.width, (box.right - whole.left) / whole.width] }))''')
+    for found, one in zip(places, highlights_in(published), strict=True):
+        window = one["window"]
+        first_s, last_s = min(window["start_s"], one["clip_start_s"]), max(window["end_s"], one["clip_end_s"])
+        times_s = [(one["start_s"], one["end_s"])] * 2 + [(one["clip_start_s"], one["clip_end_s"]), (window["start_s"], window["end_s"])]
+        np.testing.assert_allclose(found, (np.array(times_s) - first_s) / (last_s - first_s), atol=0.01)
+
+
+def test_what_the_threshold_is_held_against(detected, browser):
+    "The line across a moment is above the threshold's where the moment was chosen, and below it where it was not."
+    record = json.loads((detected/"highlights.json").read_text())
+    chances = [one["probability"] for one in record["highlights"] + record["near_misses"]]
+    record["settings"]["threshold"] = threshold = (chances[2] + chances[3]) / 2
+    (detected/"highlights.json").write_text(json.dumps(record))
+    assert call("publish", detected, "--report")[0] == 0
+    seen = Visit(browser, detected/"report.html", DESKTOP)
+    height = '''name => [...document.querySelectorAll(name)].map(line => {
+        const [own, plot] = [line, document.querySelector(".plot svg")].map(one => one.getBoundingClientRect());
+        return (plot.bottom - (own.top + own.bottom) / 2) / plot.height })'''
+    line, = seen.page.evaluate(height, ".plot .threshold")
+    caps = seen.page.evaluate(height, ".plot .cap")
+    assert abs(line - threshold) < 0.01 and sorted(caps) == pytest.approx(sorted(chances), abs=0.01)
+    labels = seen.ask('[...document.querySelectorAll(".plot .y")].map(one => one.textContent)')
+    seen.context.close()
+    assert labels == ["0", "0.5", "1"] and sum(cap > line for cap in caps) == len(record["highlights"])
+
+
+HOSTILE = ('"\'><img src=http://example.com/x onerror=alert(1)><script>alert(2)</script>" onload="alert(3)" {{ 7 * 7 }} javascript:alert(4) '
+           '&lt;b&gt; \u202e\udcff')
+
+
+def test_names_are_only_names(detected, browser, tmp_path):
+    "Of recordings, tracks and checkpoints, whatever is in them: they are shown, and nothing else happens."
+    record = json.loads((detected/"highlights.json").read_text())
+    record["recording"]["name"] = record["voice"]["title"] = record["game"]["title"] = record["tracks"] = record["version"] = HOSTILE
+    record["checkpoint"]["path"] = HOSTILE.replace("/", "")
+    (detected/"highlights.json").write_text(json.dumps(record))
+    assert call("publish", detected, "--clips", "--report")[0] == 0
+    seen, dialogs = Visit(browser, detected/"report.html", PHONE), []
+    seen.page.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
+    seen.page.reload(wait_until="load")
+    seen.page.mouse.move(200, 200)
+    seen.page.wait_for_timeout(300)
+    shown = HOSTILE.replace("\udcff", "\\udcff")
+    assert seen.ask("document.querySelector('h1').textContent") == shown and seen.page.title() == " ".join(f"Highlights of {shown}".split())
+    assert seen.ask("document.querySelector('.heard b').textContent") == f"voice: {shown}"
+    assert seen.ask("document.querySelector('.heard img').alt") == f"Log-mel spectrogram, voice: {shown}"
+    assert seen.ask('document.querySelectorAll("script, [onload], [onerror]").length') == 0 and seen.ask("document.images.length") == 6
+    assert seen.ask("document.documentElement.scrollWidth <= innerWidth")
+    assert dialogs == seen.complaints == [] and {url.partition(":")[0] for url in seen.requests} <= {"file", "data"}
+    seen.context.close()
+
+
+def test_two_files_and_a_mix(place, tmp_path):
+    "Two files: one set of timelines, and the page names them. A mix: the page says so, and compares nothing."
+    with av.open(str(place/"my stream.mkv")) as source:
+        for number, name in enumerate(("mic.mka", "game.mka")):
+            with av.open(str(tmp_path/name), "w") as container:
+                copy = container.add_stream_from_template(source.streams.audio[number])
+                if number == 0: copy.metadata["title"] = "Mic/Aux"
+                source.seek(0)
+                for packet in source.demux(audio=number):
+                    if packet.dts is None: continue
+                    packet.stream = copy
+                    container.mux(packet)
+    choice = ("--top", 2, "--max-length", 8, "--device", "cpu", "-o", tmp_path/"out")
+    assert call("detect", place/"best.pt", "--mic", tmp_path/"mic.mka", "--game", tmp_path/"game.mka", *choice)[0] == 0
+    assert call("publish", tmp_path/"out"/"game", "--timeline", "--report")[0] == 0
+    assert sorted(path.name for path in (tmp_path/"out"/"game"/"timelines").iterdir()) == [f"game.{ending}" for ending in ("edl", "fcpxml", "otio", "xml")]
+    page = (tmp_path/"out"/"game"/"report.html").read_text()
+    assert "mic.mka, Mic/Aux (a:0)" in page and "game.mka (a:0)" in page and "as asked for" in page and "one mix" not in page
+    assert call("detect", place/"best.pt", tmp_path/"mic.mka", "--separate", "none", *choice)[0] == 0
+    assert call("publish", tmp_path/"out"/"mic", "--report")[0] == 0
+    page = (tmp_path/"out"/"mic"/"report.html").read_text()
+    assert "scores are worse than with two tracks" in page and "without the" not in page and page.count("<img ") == 2 and page.count("mix: Mic/Aux") == 4
+
+
+def test_a_highlight_leads_to_its_card(visit):
+    "From the curve over the recording to the card."
+    for size in (DESKTOP, PHONE):
+        seen = visit(size)
+        for rank, place in ((3, "nav"), (1, "svg"), (2, "nav"), (3, "svg")):
+            seen.page.evaluate("scrollTo(0, 0)")
+            seen.page.locator(f'.plot {place} a[href="#h{rank}"]').click()
+            seen.page.wait_for_timeout(100)
+            top = seen.page.evaluate("rank => document.getElementById('h' + rank).getBoundingClientRect().top", rank)
+            assert seen.page.url.endswith(f"#h{rank}") and -2 <= top < size["height"] - 50
+        assert seen.complaints == []
+
+
+def test_links_lead_to_the_clips(visit, published):
+    "Beside the page, in the folder that it is published in."
+    links = visit(DESKTOP).ask('[...document.querySelectorAll("article header a")].map(one => decodeURI(one.href))')
+    assert sorted(Path(link.removeprefix("file://")) for link in links) == sorted((published/"clips").iterdir())

@@ -1,0 +1,142 @@
+"A training that is killed at any moment and gone on with ends as if nothing had happened."
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from running import launch, needs_fork, small_model, told
+
+from highlight_sense import train as training
+from highlight_sense.checkpoint import load_checkpoint
+from highlight_sense.config import ModelConfig, TrainConfig
+from highlight_sense.packing import pack_clips
+from highlight_sense.run import train
+
+RUNS, EXACT = 10, ("best.pt", "metrics.jsonl", "metrics.csv", "split.csv")
+
+SCRIPT = '''
+import torch
+from highlight_sense.config import ModelConfig, TrainConfig
+from highlight_sense.run import train
+
+clips, out, moments = json.loads(sys.argv[1])
+small = ModelConfig(cnn_channels=(4, 4, 8, 8), rnn_hidden=8, rnn_layers=2, att_dim=8)
+config = TrainConfig(epochs=3, batch_size=4, workers=1, val_split=0.3, max_duration_s=4, save_minutes=0, device="cpu", precision="fp32")
+torch.set_num_threads(1)
+begin = lambda name, *prepare: start(lambda: train(clips, Path(out)/name, config, small, progress=False, resume=True), *prepare)
+
+status(begin("warm"))
+began = time.monotonic()
+ended = {"unharmed": [status(begin("unharmed"))], "moment": [], "file": []}
+whole_s = time.monotonic() - began
+for n, moment in enumerate(moments):
+    name = f"moment{n}"
+    for part in (moment, 0.5 * moment):  # what goes on is killed too
+        ended["moment"].append(kill_while_it_runs(lambda: begin(name), Path(out)/name, part * whole_s))
+    assert status(begin(name)) == 0
+for n in (1, 2, 3, 6, 9, 10, 11, 12, 17, 20):
+    ended["file"].append(status(begin(f"file{n}", lambda: die_at(n, bool(n % 2)))))
+    assert status(begin(f"file{n}")) == 0
+print(json.dumps(ended))
+'''
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory) -> Path:
+    "Noise; in positives it is louder for a while."
+    root, rng = tmp_path_factory.mktemp("train")/"clips", np.random.default_rng(0)
+    for number in range(24):
+        mel = rng.normal(-8, 2, (2, 80, int(rng.integers(60, 160)))).astype(np.float32)
+        if number % 2: mel[:, :40, 20:40] += 4
+        place = root/("Positive" if number % 2 else "Negative")/"game"/f"stream{number // 4}_part{number % 4}.pt"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        torch.save({"tensor": torch.from_numpy(mel)}, place)
+    return root
+
+
+@pytest.mark.long
+@needs_fork
+def test_killed_at_any_moment(clips, tmp_path, times):
+    "By `kill -9`, in steps, validations and writes, twice in each run, and before and after files take their places: the results are the same to the last bit."
+    moments = np.random.default_rng(7).uniform(0.05, 0.95, times * RUNS).round(3).tolist()
+    how = launch(SCRIPT, clips, tmp_path, moments, timeout_s=times * 600)
+    assert how["unharmed"] == [0] and how["moment"].count(-9) == 2 * len(moments) and how["file"].count(-9) >= 8
+    weights = lambda name: torch.cat([value.flatten().double() for value in load_checkpoint(tmp_path/name/"last.pt")[0].state_dict().values()])
+    expected, runs = weights("unharmed"), sorted(path.name for path in tmp_path.iterdir() if path.name.startswith(("moment", "file")))
+    assert len(runs) == len(moments) + len(how["file"])
+    for name in runs:
+        assert weights(name).equal(expected), name
+        for file in EXACT: assert (tmp_path/name/file).read_bytes() == (tmp_path/"unharmed"/file).read_bytes(), (name, file)
+        assert not [path for path in (tmp_path/name).iterdir() if ".part" in path.name], name
+
+
+def begun_with(clips: Path, tmp_path: Path) -> dict[str, tuple[Path, TrainConfig, dict]]:
+    "Ways to train, each with its clips, settings and what else `train` is given."
+    plain = TrainConfig(epochs=2, batch_size=4, workers=1, val_split=0.3, max_duration_s=4, save_minutes=0, device="cpu", precision="fp32")
+    begin, packed = {"init": small_model(tmp_path/"model.pt")}, pack_clips(clips, tmp_path/"clips.pack", progress=False)[0].path
+    return {"from other weights": (clips, plain, begin), "frozen at first": (clips, replace(plain, frozen_epochs=1), begin),
+            "the notebook's": (clips, replace(plain, recipe="notebook", workers=2), {}), "nothing read ahead": (clips, replace(plain, workers=0), {}),
+            "two threads": (clips, replace(plain, workers=2), {}), "from a pack": (packed, plain, {}),
+            "half precision": (clips, replace(plain, precision="fp16"), {})}
+
+
+@pytest.mark.parametrize("way", ["from other weights", "frozen at first", "the notebook's", "nothing read ahead", "two threads", "from a pack",
+                                 "half precision"])
+def test_stopped_whatever_the_way(clips, tmp_path, monkeypatch, way):
+    "Every way to train is gone on with as if nothing had happened, wherever in an epoch it was stopped."
+    data, config, more = begun_with(clips, tmp_path)[way]
+    small = ModelConfig(cnn_channels=(4, 4, 8, 8), rnn_hidden=8, att_dim=8)
+    def go(name: str) -> None:
+        begun = (tmp_path/name/"config.json").exists()
+        train(data, tmp_path/name, config, small, progress=False, resume=begun, **({} if begun else more))
+    go("unharmed")
+    step = training.train_step
+    for most in (2, 5):
+        left = iter(range(most))
+        def stop_after(*given, left=left):
+            if next(left, None) is None: raise RuntimeError("the machine disappears")
+            return step(*given)
+        monkeypatch.setattr(training, "train_step", stop_after)
+        with pytest.raises(RuntimeError, match="disappears"): go("stopped")
+    monkeypatch.setattr(training, "train_step", step)
+    go("stopped")
+    states = [load_checkpoint(tmp_path/name/"last.pt")[0].state_dict() for name in ("unharmed", "stopped")]
+    assert all(value.equal(states[1][name]) for name, value in states[0].items())
+    for file in EXACT: assert (tmp_path/"stopped"/file).read_bytes() == (tmp_path/"unharmed"/file).read_bytes(), file
+    assert json.loads((tmp_path/"unharmed"/"config.json").read_text())["versions"]["torch"] == torch.__version__
+
+
+def test_other_contents(clips, tmp_path):
+    "A run goes on with the clips that it was begun with, in files or packed; not with others under their names."
+    place = tmp_path/"clips"
+    shutil.copytree(clips, place)
+    settings = ("--epochs", 1, "--batch-size", 8, "--max-duration-s", 4, "--device", "cpu", "--val-split", 0.3)
+    told("train", place, "-o", tmp_path/"run", *settings, code=0)
+    pack_clips(place, tmp_path/"clips.pack", progress=False)
+    told("train", tmp_path/"clips.pack", "-o", tmp_path/"again", "--from-run", tmp_path/"run", code=0)
+    path = next(place.rglob("*.pt"))
+    torch.save({"tensor": torch.load(path)["tensor"] + 0.1}, path)
+    for words in (("-o", tmp_path/"run", "--resume"), ("-o", tmp_path/"other", "--from-run", tmp_path/"run")):
+        assert "other clips" in told("train", *words)
+
+
+def test_interrupt_tells_how_to_go_on(clips, tmp_path):
+    "Ctrl-C: one line, exit code 130; the same command with --resume ends the run, and --from-run repeats it."
+    call = lambda *arguments: [sys.executable, "-c", "from highlight_sense.cli import main; main()", "train", *map(str, arguments)]
+    settings = ["--epochs", 2, "--batch-size", 8, "--max-duration-s", 4, "--device", "cpu", "--precision", "fp32", "--val-split", 0.3]
+    first = ("import os, signal\nimport highlight_sense.train as training\nfrom highlight_sense.cli import main\nstep = training.train_step\n"
+             "def interrupted(*given):\n    os.kill(os.getpid(), signal.SIGINT)\n    return step(*given)\ntraining.train_step = interrupted\nmain()")
+    run = lambda command: subprocess.run(command, text=True, capture_output=True, timeout=300)
+    stopped = run([sys.executable, "-c", first, "train", *map(str, (clips, "-o", tmp_path/"run", *settings))])
+    assert stopped.returncode == 130 and f"train -o {tmp_path/'run'} --resume` goes on" in stopped.stderr.splitlines()[-1] and "Traceback" not in stopped.stderr
+    resumed, again = run(call("-o", tmp_path/"run", "--resume")), run(call("-o", tmp_path/"again", "--from-run", tmp_path/"run"))
+    assert (resumed.returncode, again.returncode) == (0, 0), resumed.stderr + again.stderr
+    assert "the same file" in again.stdout and (tmp_path/"run"/"best.pt").read_bytes() == (tmp_path/"again"/"best.pt").read_bytes()
+    other = run(call("-o", tmp_path/"run", "--resume", "--epochs", 5))
+    assert other.returncode == 2 and "found epochs 5, expected epochs 2" in other.stderr
+    assert load_checkpoint(tmp_path/"run"/"last.pt")[1].epochs == 2 != TrainConfig().epochs

@@ -1,0 +1,25 @@
+"The package as a user gets it: built, installed elsewhere, without the checkout."
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_wheel_holds_every_module(tmp_path):
+    "Every exported module is in the wheel, and the command answers from there."
+    source = tmp_path/"source"  # a build leaves traces in the folder that it builds
+    shutil.copytree(ROOT/"highlight_sense", source/"highlight_sense", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("setup.py", "settings.ini", "README.md", "LICENSE", "MANIFEST.in"): shutil.copy(ROOT/name, source)
+    quiet = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    subprocess.run([*quiet, "wheel", "--no-deps", "--wheel-dir", tmp_path, source], check=True, cwd=tmp_path)
+    wheel, = tmp_path.glob("*.whl")
+    subprocess.run([*quiet, "install", "--no-deps", "--target", tmp_path/"site", wheel], check=True)
+    modules = {path.name for path in (tmp_path/"site"/"highlight_sense").glob("*.py")}
+    assert modules == {path.name for path in (ROOT/"highlight_sense").glob("*.py")}
+    ask = "import highlight_sense.cli as cli; print(cli.__file__); cli.main(['--help'])"
+    ended = subprocess.run([sys.executable, "-c", ask], env={**os.environ, "PYTHONPATH": str(tmp_path/"site")}, cwd=tmp_path, text=True, capture_output=True)
+    assert ended.returncode == 0, ended.stderr
+    assert str(tmp_path/"site") in ended.stdout and "train" in ended.stdout

@@ -1,0 +1,216 @@
+"What belongs to somebody else stays: no command replaces, removes or follows what it has not made; and what was killed goes on."
+import contextlib
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from running import TRAINING, launch, needs_fork, run, small_model, told, write_clips, write_stream
+
+PREPARE = ("--negative-s", 1, "--lengths", 43, 65, 1)
+
+
+@pytest.fixture(scope="module")
+def healthy(tmp_path_factory) -> Path:
+    "Clips, two recordings with labels, a checkpoint."
+    place = tmp_path_factory.mktemp("foreign")
+    write_clips(place/"clips", 12, 12)
+    for name in ("stream", "other"): write_stream(place/f"{name}.mka")
+    for name in ("stream", "other"): (place/f"{name}.csv").write_text(f"recording,start_s,end_s\n{name},1,2\n{name},5,6\n")
+    small_model(place/"model.pt")
+    return place
+
+
+def prepare(healthy: Path, name: str, out: object, *more: object) -> tuple:
+    "The words that cut a recording into clips."
+    return ("prepare", healthy/f"{name}.mka", "--labels", healthy/f"{name}.csv", "-o", out, *PREPARE, *more)
+
+
+def names(place: Path) -> set[str]:
+    "The files of a folder."
+    return {path.relative_to(place).as_posix() for path in place.rglob("*") if path.is_file()}
+
+
+def test_other_clips_stay(healthy, tmp_path):
+    "Clips that `prepare` has not made, in a folder whose clips it replaces; also in the folder that one stands in."
+    told(*prepare(healthy, "stream", tmp_path/"clips"), code=0)
+    own = tmp_path/"clips"/"Positive"/"mine"/"own_part1.pt"
+    own.parent.mkdir()
+    own.write_bytes(b"mine")
+    with contextlib.chdir(tmp_path/"clips"): told(*prepare(healthy, "other", ".", "--overwrite"), code=0)
+    left = names(tmp_path/"clips")
+    assert own.read_bytes() == b"mine" and {name for name in left if "stream" in name} == set() and any("other_part" in name for name in left)
+
+
+@pytest.mark.parametrize("linked", [True, False])
+def test_a_name_that_is_taken(healthy, tmp_path, linked):
+    "The place beside a clip folder, where new clips are made, belongs to somebody else, or leads elsewhere."
+    told(*prepare(healthy, "stream", tmp_path/"clips"), code=0)
+    place = tmp_path/"thesis" if linked else tmp_path/".clips.part"
+    place.mkdir()
+    (place/"thesis.txt").write_text("mine")
+    if linked: (tmp_path/".clips.part").symlink_to(place)
+    before = names(tmp_path/"clips")
+    assert ".clips.part" in told(*prepare(healthy, "other", tmp_path/"clips", "--overwrite"))
+    assert names(place) == {"thesis.txt"} and names(tmp_path/"clips") == before
+
+
+def test_links_are_not_followed(healthy, tmp_path):
+    "Out of a clip folder, and out of a folder of detections."
+    told(*prepare(healthy, "stream", tmp_path/"elsewhere"), code=0)
+    told(*prepare(healthy, "stream", tmp_path/"clips"), code=0)
+    (tmp_path/"clips"/"Negative").rename(tmp_path/"away")
+    (tmp_path/"clips"/"Negative").symlink_to(tmp_path/"elsewhere"/"Negative")
+    before = names(tmp_path/"elsewhere")
+    assert "a link" in told(*prepare(healthy, "other", tmp_path/"clips", "--overwrite"))
+    assert names(tmp_path/"elsewhere") == before
+    told("detect", healthy/"model.pt", healthy/"stream.mka", "-o", tmp_path/"found", "--top", 2, code=0)
+    (tmp_path/"links").mkdir()
+    (tmp_path/"links"/"stream").symlink_to(tmp_path/"found"/"stream")
+    before = names(tmp_path/"found")
+    assert "a link" in told("publish", tmp_path/"links", "--chapters")
+    assert names(tmp_path/"found") == before
+
+
+@pytest.mark.parametrize("name", ["best.pt", "metrics.csv", "history.png", "unusable.txt", ".download.part", ".holidays.part.mkv"])
+def test_a_folder_with_other_files(healthy, tmp_path, name):
+    "`train --resume` where there is no run, and `evaluate`, with a clip that has to be left out: refused, or done beside the file."
+    write_clips(tmp_path/"clips", 12, 12)
+    (tmp_path/"clips"/"Positive"/"game"/"broken_part1.pt").write_bytes(b"no clip")
+    for words in (("train", tmp_path/"clips", "--resume", *TRAINING), ("evaluate", healthy/"model.pt", tmp_path/"clips", "--workers", 0)):
+        out = tmp_path/words[0]
+        out.mkdir()
+        (out/name).write_text("mine")
+        code, _, said = run(*words, "-o", out)
+        assert (out/name).read_text() == "mine", said
+        assert code == (2 if name == "unusable.txt" or (words[0] == "train" and "part" not in name) else 0), said
+
+
+def test_a_run_without_settings(healthy, tmp_path):
+    "A run folder whose `config.json` is gone is not gone on with under others."
+    told("train", healthy/"clips", "-o", tmp_path/"run", *TRAINING, code=0)
+    (tmp_path/"run"/"config.json").unlink()
+    assert "expected a new folder" in told("train", healthy/"clips", "-o", tmp_path/"run", "--resume", *TRAINING, "--seed", 5)
+    assert not (tmp_path/"run"/"config.json").exists()
+
+
+def test_a_run_is_not_repeated_into_itself(healthy, tmp_path):
+    "`--from-run` wants a folder of its own, whatever the path is called by."
+    told("train", healthy/"clips", "-o", tmp_path/"run", *TRAINING, code=0)
+    before = {name: (tmp_path/"run"/name).read_bytes() for name in names(tmp_path/"run")}
+    assert "expected a new folder" in told("train", "-o", tmp_path/"run", "--from-run", tmp_path/"run")
+    assert {name: (tmp_path/"run"/name).read_bytes() for name in names(tmp_path/"run")} == before
+
+
+def test_other_audits(healthy, tmp_path):
+    "A record with some of the names that an audit has."
+    (tmp_path/"audit.json").write_text('{"findings": "mine"}')
+    assert "audit.json" in told("audit", healthy/"model.pt", healthy/"clips", "-o", tmp_path)
+    assert (tmp_path/"audit.json").read_text() == '{"findings": "mine"}'
+
+
+KILLED = '''
+words, then, most, origin, root = json.loads(sys.argv[1])
+codes = []
+for n in range(1, most + 1):
+    for after in (False, True):
+        places = [Path(root)/f"{n}{after}{call}" for call in range(len(then) + 1)]
+        for place, source, call in zip(places, [origin, *places], [words, *then]):  # each call where the one before it has ended, which is kept
+            shutil.copytree(source, place)
+            codes.append(status(start([word.replace("PLACE", str(place)) for word in call], *[lambda: die_at(n, after)] * (call is words))))
+print(json.dumps(codes))
+'''
+
+
+def kill(words: list, then: list[list], most: int, origin: Path, root: Path) -> list[list[tuple[int, Path]]]:
+    "Kill a command, on copies of a folder, before or after each of its first replacements, and call others then: of each kill, exit codes and folders."
+    codes = launch(KILLED, words, then, most, origin, root)
+    ended = [(codes.pop(0), root/f"{n}{after}{call}") for n in range(1, most + 1) for after in (False, True) for call in range(len(then) + 1)]
+    return [ended[first:first + len(then) + 1] for first in range(0, len(ended), len(then) + 1)]
+
+
+@needs_fork
+def test_killed_while_clips_are_replaced(healthy, tmp_path):
+    "Between two replacements, and then asked for the first clips again: refused, and never taken for those; and for the second, which come."
+    contents = lambda place: {name: (place/"clips"/name).read_bytes() for name in names(place/"clips")}
+    words = lambda place, *more: [str(word) for word in prepare(healthy, "stream", place, *more)]
+    again, other = words("PLACE/clips"), words("PLACE/clips", "--overwrite", "--seed", 9)
+    told(*words(tmp_path/"old"/"clips"), code=0)
+    shutil.copytree(tmp_path/"old", tmp_path/"new")
+    told(*words(tmp_path/"new"/"clips", "--overwrite", "--seed", 9), code=0)
+    ended = kill(other, [again, other], 11, tmp_path/"old", tmp_path/"runs")
+    assert [first for (first, _), *_ in ended].count(-9) > 10 and {code for _, (code, _), _ in ended} == {0, 2}
+    for _, (code, place), (last, end) in ended:
+        if code == 0: assert contents(place) == contents(tmp_path/"old"), place
+        assert last == 0 and contents(end) == contents(tmp_path/"new"), end
+
+
+@needs_fork
+def test_killed_while_a_network_is_exported(healthy, tmp_path):
+    "Its two files come one after the other; called again, both are there, and nothing else is."
+    pytest.importorskip("openvino")
+    (tmp_path/"old").mkdir()
+    told("export", healthy/"model.pt", "-o", tmp_path/"old"/"net.xml", code=0)
+    words = ["export", str(healthy/"model.pt"), "-o", "PLACE/net.xml"]
+    ended = kill(words, [words], 3, tmp_path/"old", tmp_path/"runs")
+    assert [first for (first, _), _ in ended].count(-9) == 4 and {code for _, (code, _) in ended} == {0}, ended
+    for _, (_, place) in ended: assert names(place) == {"net.xml", "net.bin"}
+
+
+def saved(tensor: torch.Tensor) -> torch.Tensor:
+    "A view that negates."
+    return torch.complex(tensor, tensor).conj().imag
+
+
+@pytest.mark.parametrize("kind", [torch.nn.Parameter, saved, lambda tensor: tensor.clone().requires_grad_()])
+def test_odd_tensors(healthy, tmp_path, kind):
+    "Clips that PyTorch can save and NumPy does not take as they are."
+    write_clips(tmp_path/"clips", 12, 12)
+    for path in sorted((tmp_path/"clips").rglob("*.pt"))[:3]: torch.save({"tensor": kind(torch.load(path)["tensor"])}, path)
+    told("info", tmp_path/"clips", code=0)
+    told("pack", tmp_path/"clips", "-o", tmp_path/"clips.pack", code=0)
+    told("evaluate", healthy/"model.pt", tmp_path/"clips", "--workers", 0, code=0)
+
+
+@pytest.mark.parametrize("lengths", [(43, 65, "inf"), (43, 65, 1e308, 43, 65, 1e308), (43, 99999999999999999999, 1)])
+def test_lengths_without_end(healthy, tmp_path, lengths):
+    "Numbers that no length or share could be."
+    told("prepare", healthy/"stream.mka", "--labels", healthy/"stream.csv", "-o", tmp_path/"new", "--lengths", *lengths)
+    told(*prepare(healthy, "stream", tmp_path/"new", "--quiet-s", "1e-310"))
+
+
+def test_odd_tables(healthy, tmp_path):
+    "A table whose head is longer than a reader takes; a list of files with a name that is none; numbers of a calibration that are none."
+    (tmp_path/"labels.csv").write_text("recording," + "x" * 200_000 + ",start_s,end_s\n")
+    told("prepare", healthy/"stream.mka", "--labels", tmp_path/"labels.csv", "-o", tmp_path/"new")
+    told("detect", healthy/"model.pt", healthy/"stream.mka", "-o", tmp_path/"found", "--top", 2, code=0)
+    manifest = tmp_path/"found"/"stream"/"manifest.json"
+    record = json.loads(manifest.read_text())
+    for name in ("", "."):
+        manifest.write_text(json.dumps(record | {"files": record["files"] | {name: {"made_from": "", "sha256": None}}, "shown": {"clips": "x"}}))
+        told("detect", healthy/"model.pt", healthy/"stream.mka", "-o", tmp_path/"found", "--top", 2)
+    record = torch.load(healthy/"model.pt", weights_only=True)
+    record["calibration"] = {"temperature": 1.0, "offset": 0.0, "x": float("nan")}
+    torch.save(record, tmp_path/"model.pt")
+    told("info", tmp_path/"model.pt")
+
+
+def test_closed_streams(healthy, monkeypatch):
+    "A process whose output nobody wants."
+    from highlight_sense.cli import main
+    monkeypatch.setattr("sys.stdout", None); monkeypatch.setattr("sys.stderr", None)
+    main(["info", str(healthy/"model.pt")])
+
+
+def test_games_for_the_terminal(healthy, tmp_path):
+    "Names of games that would give a terminal orders are shown as text."
+    for number, game in enumerate(("one\x1b]0;owned\x07", "two")):
+        write_clips(tmp_path/str(number), 12, 12)
+        for label in ("Positive", "Negative"):
+            for path in (tmp_path/str(number)/label/"game").glob("*.pt"):
+                place = tmp_path/"clips"/label/game/f"{number}{path.name}"
+                place.parent.mkdir(parents=True, exist_ok=True)
+                path.rename(place)
+    said = told("audit", healthy/"model.pt", tmp_path/"clips", "--training", tmp_path/"clips", code=3)
+    assert "the model on one" in said and "\x1b" not in said and "\x07" not in said

@@ -1,0 +1,126 @@
+"What tests of the command line share: a command in this process or in many that are killed, and small things to give it."
+import contextlib
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from highlight_sense.media import write_recording
+from highlight_sense.checkpoint import save_checkpoint
+from highlight_sense.cli import main
+from highlight_sense.model import HighlightCRNN
+
+RATE_HZ = 22_050
+TRAINING = ("--epochs", 1, "--batch-size", 4, "--max-duration-s", 3, "--device", "cpu", "--precision", "fp32", "--val-split", 0.4)
+
+
+def run(*words: object) -> tuple[int, str, str]:
+    "Exit code of a command, its output and its error stream."
+    out, err, code = io.StringIO(), io.StringIO(), 0
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try: main([str(word) for word in words])
+        except SystemExit as ended: code = ended.code or 0
+    return code, out.getvalue(), err.getvalue()
+
+
+def told(*words: object, code: int = 2) -> str:
+    "What a command says, on both streams, that ends with this code; bad input gets one line."
+    ended, out, err = run(*words)
+    assert ended == code and "Traceback" not in err, (words, ended, err[-2000:])
+    if code == 2: assert err.count("highlight-sense: ") == 1 and "expected" in err and err.endswith("\n"), err
+    return out + err
+
+
+# --- small things
+
+def small_model(path: Path) -> Path:
+    "A checkpoint with random weights for clips of three seconds."
+    torch.manual_seed(0)
+    save_checkpoint(path, HighlightCRNN(cnn_channels=(4, 4, 8, 8), rnn_hidden=8, att_dim=8), epochs=1, max_frames=130, threshold=0.4)
+    return path
+
+
+def write_clips(place: Path, positives: int, negatives: int, frames: int = 60) -> Path:
+    "Clips of noise, of both classes in each stream."
+    rng = np.random.default_rng(0)
+    for label, count in (("Positive", positives), ("Negative", negatives)):
+        (place/label/"game").mkdir(parents=True)
+        for number in range(count):
+            mel = torch.from_numpy(rng.normal(-8, 2, (2, 80, frames)).astype(np.float32))
+            torch.save({"tensor": mel}, place/label/"game"/f"stream{number // 4}_part{2 * (number % 4) + (label == 'Positive')}.pt")
+    return place
+
+
+def write_stream(path: Path, seconds: int = 8, voice: str = "Mic/Aux") -> Path:
+    "A recording with calls on both tracks, now and then."
+    times_s = np.arange(seconds * RATE_HZ) / RATE_HZ
+    tracks = {title: (0.3 * np.sin(2 * np.pi * hz * times_s) * (times_s % 4 < 2)).astype(np.float32) for title, hz in ((voice, 300), ("Desktop Audio", 900))}
+    write_recording(path, tracks, RATE_HZ, "aac")
+    return path
+
+
+# --- processes that are killed: forks of a warm one, which need not import anything
+
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not made by fork here")
+
+LAUNCHER = '''
+import json, os, shutil, signal, sys, time, traceback
+from pathlib import Path
+from highlight_sense.cli import main
+
+def start(job, prepare=lambda: None, errors=os.devnull):  # the words of a command, or a function, in a process of its own
+    pid = os.fork()
+    if pid: return pid
+    for stream, place in ((1, os.devnull), (2, errors)): os.dup2(os.open(place, os.O_WRONLY | os.O_CREAT), stream)
+    code = 1
+    try:
+        prepare()
+        job() if callable(job) else main(job)
+        code = 0
+    except SystemExit as ended: code = ended.code or 0
+    except BaseException: traceback.print_exc()
+    finally: os._exit(code)
+
+def status(pid): return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+def kill_after(pid, wait_s):
+    time.sleep(wait_s)
+    os.kill(pid, signal.SIGKILL)
+    return status(pid)
+
+def kill_while_it_runs(begin, place, wait_s):  # one that has ended before its moment is put back, `place` being all that it leaves, and killed sooner
+    kept = place.with_name(place.name + " before")
+    if place.exists(): shutil.copytree(place, kept)
+    while (code := kill_after(begin(), wait_s)) == 0:
+        shutil.rmtree(place)
+        if kept.exists(): shutil.copytree(kept, place)
+        wait_s /= 2
+    shutil.rmtree(kept, ignore_errors=True)
+    return code
+
+def die_at(n, after=False, names=("replace",)):  # at the n-th call of these functions of `os`, just before it or just after
+    calls = iter(range(1, 100_000))
+    def counted(function):
+        def count(*arguments, **named):
+            last = next(calls) == n
+            if last and not after: os.kill(os.getpid(), signal.SIGKILL)
+            result = function(*arguments, **named)
+            if last: os.kill(os.getpid(), signal.SIGKILL)
+            return result
+        return count
+    for name in names: setattr(os, name, counted(getattr(os, name)))
+'''
+
+
+def launch(script: str, *arguments: object, timeout_s: float = 600) -> object:
+    "Run a script that begins such processes; `json.loads(sys.argv[1])` are its arguments, and what it prints as JSON is the result."
+    command = [sys.executable, "-c", LAUNCHER + script, json.dumps(arguments, default=str)]
+    ended = subprocess.run(command, text=True, capture_output=True, timeout=timeout_s, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert ended.returncode == 0, ended.stderr[-2000:]
+    return json.loads(ended.stdout)
