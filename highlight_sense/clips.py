@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['NEAR_S', 'BESIDE_S', 'LEAD_S', 'BEYOND_S', 'BACK_S', 'SETTLE_S', 'SHIFT_S', 'TREMBLE_S', 'LAYOUTS', 'STANDS_S',
-           'EXACT', 'PREVIEW', 'Cut', 'clip_stem', 'Source', 'open_sources', 'read_packets', 'Moment', 'Stretch',
+           'EXACT', 'PREVIEW', 'CutClip', 'clip_stem', 'Source', 'open_sources', 'read_packets', 'Moment', 'Stretch',
            'rewind', 'survey', 'with_ends', 'look_around', 'from_key_to_key', 'decode_times', 'Plan', 'plan_copy',
            'at_times', 'create_media', 'codecs_of', 'kind_for', 'add_copy', 'label', 'packets_of', 'last_shown',
            'copy_packets', 'copy_clip', 'ClipSound', 'sound_frame', 'is_deep', 'add_sound', 'on_screen', 'to_frames',
@@ -38,7 +38,7 @@ from highlight_sense.media import (
 
 # %% ../nbs/05_clips.ipynb #d807db0f
 @dataclass(frozen=True)
-class Cut:
+class CutClip:
     "A clip that was written."
     path: Path
     start_s: float  # seconds of the recording, as a player shows them, that the clip shows as 0:00
@@ -374,7 +374,7 @@ def copy_clip(
     start_s: float,                 # seconds of the recording, as a player shows them
     end_s: float,
     out_stem: Path,                 # the file to write, without its ending
-) -> Cut:
+) -> CutClip:
     "Cut a clip without encoding it again: every track, from key frame to key frame around the interval."
     with open_sources(sources) as opened:
         stretches, end_s = look_around(opened, start_s, end_s)
@@ -382,7 +382,7 @@ def copy_clip(
         kind, ending = kind_for(opened, plan.taken)
         path = Path(f"{out_stem}{ending}")
         with create_media(path, kind, sources) as container: last_s = copy_packets(container, kind, opened, stretches, plan)
-        return Cut(path, max(0.0, last_s - last_shown(path)), plan.end_s, True)
+        return CutClip(path, max(0.0, last_s - last_shown(path)), plan.end_s, True)
 
 # %% ../nbs/05_clips.ipynb #c1b8071c
 SHIFT_S = 0.01     # frames that are all so far from where they are due
@@ -663,7 +663,7 @@ def exact_clip(
     start_s: float,                 # seconds of the recording, as a player shows them
     end_s: float,
     out_stem: Path,                 # the file to write, without its ending
-) -> Cut:
+) -> CutClip:
     "Cut a clip to the frame, and to the sample where there is no picture, by encoding it again: every track."
     with open_sources(sources) as opened:
         stretches, end_s = look_around(opened, start_s, end_s)
@@ -676,7 +676,7 @@ def exact_clip(
         kind, ending, codec = ("mp4", ".mp4", "aac") if shown else ("wav", ".wav", "pcm_s16le") if plain else ("matroska", ".mka", "flac")
         path = Path(f"{out_stem}{ending}")
         with create_media(path, kind, sources) as container: encode_clip(container, codec, opened, stretches, needed, start_s, end_s)
-        return Cut(path, start_s, end_s, False)
+        return CutClip(path, start_s, end_s, False)
 
 # %% ../nbs/05_clips.ipynb #6d22a29a
 def mix(
@@ -707,7 +707,7 @@ def preview(
     path: Path,                     # of the .mp4; .m4a where there is no picture
     sound: np.ndarray,              # (channels, samples) in -1..1, from the start on: the tracks to hear
     rate_hz: int,                   # of the sound
-) -> Cut:
+) -> CutClip:
     "Write a small clip that every browser plays. The same input gives the same bytes."
     with open_sources(sources) as opened:
         stretches, end_s = look_around(opened, start_s, end_s)
@@ -728,4 +728,4 @@ def preview(
             copy.codec_context.flags |= Flags.bitexact
             encoded.append(encode_mono(copy, samples, rate_hz))
             for packet in heapq.merge(*encoded, key=lambda packet: packet.dts * packet.time_base): container.mux(packet)
-        return Cut(path, start_s, end_s, False)
+        return CutClip(path, start_s, end_s, False)

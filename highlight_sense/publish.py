@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
-from .clips import Cut, clip_stem, copy_clip, exact_clip
+from .clips import CutClip, clip_stem, copy_clip, exact_clip
 from .config import DetectConfig, FrontEnd
 from .files import InputError, hash_file, only_writer, read_json, remove_unfinished
 from .media import probe
@@ -169,7 +169,7 @@ def workshop(ours: Manifest) -> Iterator[Path]:
     finally: shutil.rmtree(place, ignore_errors=True)
 
 # %% ../nbs/05c_publish.ipynb #ac32d3c3
-def put_clip(ours: Manifest, folder: Path, stem: str, made_from: str, cut: Callable[[Path], Cut]) -> str:
+def put_clip(ours: Manifest, folder: Path, stem: str, made_from: str, cut: Callable[[Path], CutClip]) -> str:
     "The name of a clip in `clips/`, which is cut unless it is there."
     for name in ours.files:
         if name.rpartition(".")[0] == f"clips/{stem}" and ours.has(name, made_from): return name

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['STANDARD_RATES', 'DROP_RATES', 'EDL_TRACKS', 'EDL_CHANNELS', 'OUT_CHANNELS', 'SHORTEST_S', 'BEFORE', 'BETWEEN',
            'AFTER', 'Span', 'plain', 'require_spans', 'timeline_rate', 'timecode_of', 'frame_number', 'start_timecode',
-           'Cut', 'Footage', 'Reel', 'lay_cuts', 'lay_footage', 'lay_reel', 'otio_range', 'otio_clip', 'add_track',
+           'ReelCut', 'Footage', 'Reel', 'lay_cuts', 'lay_footage', 'lay_reel', 'otio_range', 'otio_clip', 'add_track',
            'track_title', 'channels_of', 'otio_timeline', 'make_timeline', 'edl_event', 'edl_text', 'node', 'xml_text',
            'fcp7_rate', 'fcp7_timecode', 'fcp7_sound', 'fcp7_picture', 'Channel', 'channels_in', 'fcp7_file',
            'fcp7_links', 'fcp7_clip', 'fcp7_track', 'fcp7_xml', 'fcpx_time', 'fcpx_asset', 'fcpx_sounds', 'fcpx_clip',
@@ -120,7 +120,7 @@ def start_timecode(path: str | Path) -> str | None:
 
 # %% ../nbs/05a_timelines.ipynb #28e0c2ee
 @dataclass(frozen=True)
-class Cut:
+class ReelCut:
     "A highlight in a reel, in frames."
     source: int  # of the recording, its first frame is 0
     record: int  # of the reel, its first frame is 0
@@ -153,7 +153,7 @@ class Footage:
         "Where the file is."
         return self.media.path.absolute().as_uri()
 
-    def frames_of(self, cut: Cut) -> int:
+    def frames_of(self, cut: ReelCut) -> int:
         "How much of a cut there is in this file, which may end before the others do."
         return max(0, min(cut.frames, self.length - cut.source))
 
@@ -164,7 +164,7 @@ class Reel:
     footage: tuple[Footage, ...]
     rate: Fraction          # frames per second of everything here
     start: int              # frame number of the reel's first frame
-    cuts: tuple[Cut, ...]
+    cuts: tuple[ReelCut, ...]
 
     @property
     def drop(self) -> bool:
@@ -197,13 +197,13 @@ def lay_cuts(
     spans: Sequence[Span],
     rate: Fraction,  # frames per second
     length: int,     # frames of the recording
-) -> Iterator[Cut]:
+) -> Iterator[ReelCut]:
     "Highlights one after the other, each from the nearest frame to the nearest, one frame at least."
     record = 0
     for number, span in enumerate(spans, 1):
         start = min(round(Fraction(span.start_s) * rate), length - 1)
         end = max(start + 1, min(round(Fraction(span.end_s) * rate), length))
-        yield Cut(start, record, end - start, plain(span.name) or f"Highlight {number}", plain(span.note))
+        yield ReelCut(start, record, end - start, plain(span.name) or f"Highlight {number}", plain(span.note))
         record += end - start
 
 # %% ../nbs/05a_timelines.ipynb #3a7f171c
@@ -306,7 +306,7 @@ EDL_CHANNELS = {(True, ""): "V", (True, "1"): "B", (True, "2"): "A2/V", (True, "
                 (False, ""): "NONE", (False, "1"): "A", (False, "2"): "A2", (False, "12"): "AA"}
 
 
-def edl_event(reel: Reel, number: int, cut: Cut, footage: Footage, channels: Sequence[int]) -> list[str]:  # `number` of the event, `channels` from 1
+def edl_event(reel: Reel, number: int, cut: ReelCut, footage: Footage, channels: Sequence[int]) -> list[str]:  # `number` of the event, `channels` from 1
     "A cut of one file: its picture, if it gives one, and its audio tracks on these channels."
     source, record = footage.origin + cut.source, reel.start + cut.record
     names = [timecode_of(frame, reel.rate, footage.drop) for frame in (source, source + footage.frames_of(cut))]
@@ -499,7 +499,7 @@ def fcpx_sounds(footage: Footage) -> Iterator[ET.Element]:
 # %% ../nbs/05a_timelines.ipynb #e0c0ab51
 def fcpx_clip(
     reel: Reel,
-    cut: Cut,
+    cut: ReelCut,
     footage: Footage,
     offset: int,                        # frame at which it begins, in the time of what it is in
     inside: Sequence[ET.Element] = (),  # what comes before its sounds
@@ -511,7 +511,7 @@ def fcpx_clip(
                 format="r1" if footage.shown else None, audioRole="dialogue" if footage.media.tracks else None)
 
 # %% ../nbs/05a_timelines.ipynb #c3ebf4e5
-def fcpx_items(reel: Reel, cut: Cut) -> list[ET.Element]:
+def fcpx_items(reel: Reel, cut: ReelCut) -> list[ET.Element]:
     "A cut in the storyline: a clip of the first file, a gap for the rest, and the other files' clips on what comes first of the two."
     footage, at = reel.footage[0], reel.start + cut.record
     frames = footage.frames_of(cut)

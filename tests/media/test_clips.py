@@ -14,7 +14,7 @@ import pytest
 from scipy import fft
 
 from highlight_sense import clips
-from highlight_sense.clips import Cut, copy_clip, exact_clip, preview
+from highlight_sense.clips import CutClip, copy_clip, exact_clip, preview
 from highlight_sense.files import InputError
 
 FPS, SECONDS, GROUP = 30, 12, 60  # a key frame every 2 s
@@ -206,7 +206,7 @@ def numbers_of(found: Found) -> list[int]:
     return [number for number, _ in found.frames]
 
 
-def check_common(found: Found, cut: Cut, recipe: Recipe, offset_s: float, tolerance_s: float) -> None:
+def check_common(found: Found, cut: CutClip, recipe: Recipe, offset_s: float, tolerance_s: float) -> None:
     "Frames follow one another and keep their times; every track is there, and where the picture is; the cut says the truth."
     numbers = numbers_of(found)
     assert numbers == list(range(numbers[0], numbers[-1] + 1))
@@ -285,7 +285,7 @@ def test_sound_exact(recipe, record, tmp_path):
     cut = exact_clip([record(recipe)], start_s, end_s, tmp_path/"clip")
     found = play(cut.path)
     plain = len(recipe.sounds) == 1 and recipe.name != "deep.wav"
-    assert cut == Cut(tmp_path/("clip.wav" if plain else "clip.mka"), start_s, end_s, False)
+    assert cut == CutClip(tmp_path/("clip.wav" if plain else "clip.mka"), start_s, end_s, False)
     assert found.channels == [av.AudioLayout(layout).nb_channels for layout in recipe.layouts[:len(recipe.sounds)]]
     first, size = round(start_s * recipe.rate_hz), round((end_s - start_s) * recipe.rate_hz)
     for track, codec in enumerate(recipe.sounds):
