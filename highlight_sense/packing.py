@@ -35,7 +35,7 @@ from .files import (
 from .kaggle import KAGGLE_HANDLE, fetch_dataset, newest_version, open_dataset
 from .pack import PACK_VERSION, Pack, is_pack, open_pack, require_row
 from .process import prefetch
-from .records import LARGEST_MEMBER, open_archive
+from .archives import LARGEST_MEMBER, open_archive
 from .text import printable
 
 # %% ../nbs/machinery/packing.ipynb #0cd80ccc
