@@ -36,13 +36,10 @@ if "google.colab" in sys.modules:
 def course() -> list[Path]: return sorted(NBS.glob("[0-9]*.ipynb"))
 
 
-def machinery() -> list[Path]: return sorted((NBS/"machinery").glob("*.ipynb"))
+def machinery() -> list[Path]: return sorted((NBS/"machinery").rglob("*.ipynb"))
 
 
 def numbered() -> list[Path]: return [*course(), *machinery()]
-
-
-TABLES = {"<!-- course -->": course, "<!-- machinery -->": machinery}  # how a cell with a table of notebooks begins
 
 
 def read(path: Path) -> dict:  # a notebook, every source as one string
@@ -67,14 +64,23 @@ def badge(path: Path) -> str:
     return f"[![Open in Colab]({colab}/assets/colab-badge.svg)]({colab}/github/{place})"
 
 
+def links(mark: str) -> str:
+    "One link for each page of the machinery."
+    pages = [f"[{path.relative_to(NBS/'machinery').with_suffix('').as_posix()}]({path.relative_to(NBS).as_posix()})" for path in machinery()]
+    return f"{mark}\n\n{', '.join(pages)}"
+
+
 def table(mark: str) -> str:
-    "One row for each notebook: its name, the line under its title, its badge."
+    "One row for each notebook of the course: its name, the line under its title, its badge."
     rows = [mark, "", "| notebook | what it is about | |", "|---|---|---|"]
-    for path in TABLES[mark]():
+    for path in course():
         line = re.search(r"^> (.+)$", title_cell(path, read(path))["source"], re.MULTILINE)
         if not line: raise SystemExit(f"{path.name}: found no line that begins with '> ' under the title; write one, the table quotes it")
         rows.append(f"| [{path.stem}]({path.relative_to(NBS).as_posix()}) | {line[1]} | {badge(path)} |")
     return "\n".join(rows)
+
+
+LISTS = {"<!-- course -->": table, "<!-- machinery -->": links}  # how a cell begins that lists notebooks
 
 
 def title_cell(path: Path, notebook: dict) -> dict:
@@ -93,8 +99,8 @@ def synced(path: Path) -> dict:
         raise SystemExit(f"{path.name}: found no cell that begins with {INSTALL!r}; add one below the title")
     for cell in notebook["cells"]:
         if cell["source"].startswith(INSTALL): cell["source"] = INSTALL_CELL
-        for mark in TABLES:
-            if cell["source"].startswith(mark): cell["source"] = table(mark)
+        for mark, listed in LISTS.items():
+            if cell["source"].startswith(mark): cell["source"] = listed(mark)
         cell["source"] = CLONE.sub(f"git clone {REPO['git_url']} && cd {REPO['repo']}", cell["source"])
     return notebook
 
