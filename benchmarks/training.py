@@ -29,7 +29,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils.data import DataLoader
 
-from highlight_sense.batches import ClipLoader, ClipReader, KeptClips, TrainingPlans, gather, room_for_clips
+from highlight_sense.batches import ClipLoader, ClipReader, TrainingPlans, gather
 from highlight_sense.checkpoint import BEFORE
 from highlight_sense.config import FrontEnd, ModelConfig, TrainConfig
 from highlight_sense.files import hash_file
@@ -56,9 +56,10 @@ class PlainClips(HighlightSenseDataset):
     "The notebook's data set: what `torch.load` gives is taken as it is."
     def __getitem__(self, item: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor, int]:
         index, position = item
-        mel, label, rng = torch.load(self.file_paths[index])["tensor"].float(), self.labels[index], np.random.default_rng([self.seed, self.epoch, position])
-        mel = mel * rng.uniform(0.5, 1.5)
-        return *self.pad_or_truncate(mel if label else self.augment_negative_tensor(mel, rng)), label
+        mel, label = torch.load(self.file_paths[index])["tensor"].float(), self.labels[index]
+        self.rng = np.random.default_rng([self.seed, self.epoch, position])
+        mel = mel * self.rng.uniform(0.5, 1.5)
+        return *self.pad_or_truncate(mel if label else self.augment_negative_tensor(mel)), label
 
 
 def plain_loader(table: pd.DataFrame) -> DataLoader:
@@ -143,11 +144,10 @@ def cached_share(folder: Path) -> float:
     return float(np.concatenate(found).mean())
 
 
-def from_disk(run: Callable[[], float], folder: Path, loaders: list[ClipLoader]) -> Callable[[], float]:
-    "The same, with files that have to be read from the disk again, by loaders that keep clips on a GPU, too: theirs is a first epoch each time."
+def from_disk(run: Callable[[], float], folder: Path) -> Callable[[], float]:
+    "The same, with files that must be read from the disk again."
     def with_it() -> float:
         evict(folder)
-        for kept in (loader.kept for loader in loaders if loader.kept): kept.there[:] = False
         return run()
     return with_it
 
@@ -222,15 +222,12 @@ def main() -> None:
         plans, read, plain = TrainingPlans(packed.label, packed.frames, 32), ClipReader(packed.path), plain_loader(files)
         checked, pinned = make_loaders(files, files, notebook, device)[0], device.type == "cuda"
         side_by_side = lambda plan: gather(plan, read, None, pinned)
-        kept = KeptClips(packed, read, torch.device("cpu"))  # only where clips would lie is asked for
         from_packs = {"from a pack, augmented on the device": ClipLoader(packed, plans, device, 2)}
-        if pinned: from_packs["kept on the device, augmented there"] = ClipLoader(packed, plans, device, 2, room=room_for_clips(device))
         augmented = lambda loader: reading(lambda: (len(labels) for *_, labels in loader), device)
         readers = {
             "the notebook's loader": system_memory(reading(lambda: (len(labels) for *_, labels in islice(plain, 4)), device)),
             "from a pack, side by side": reading(lambda: (len(side_by_side(plan).plan.clips) for plan in plans), device),
             "planned, nothing read": reading(lambda: (len(plan.clips) for plan in plans), device),
-            "positions, for clips that a GPU has kept": reading(lambda: (len(gather(plan, kept.positions).masks) for plan in plans), device),
             "from a pack, by two threads": reading(lambda: (len(one.plan.clips) for one in prefetch(side_by_side, plans, 4, 2)), device),
             **{name: augmented(loader) for name, loader in from_packs.items()},
         }
@@ -243,8 +240,7 @@ def main() -> None:
             trainings[name] = training(HighlightCRNN, ours, from_packs[name], device, each, steps)
         for where in ("in memory", "on the disk")[:1 + chosen.cold]:
             if where == "on the disk":
-                loaders = [*from_packs.values()]
-                readers, trainings = ({name: from_disk(run, Path(folder), loaders) for name, run in ways.items()} for ways in (readers, trainings))
+                readers, trainings = ({name: from_disk(run, Path(folder)) for name, run in ways.items()} for ways in (readers, trainings))
                 evict(Path(folder)); print(f"\n{cached_share(Path(folder)):.1%} of the files are in memory when a way begins")
             report(f"reading batches, one process, files {where}", readers, chosen.repeats)
             if not chosen.reading: report(f"training, files {where}", trainings, chosen.repeats, warm=4 if pinned and where == "in memory" else 1)

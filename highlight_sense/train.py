@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from .batches import ClipLoader, EvaluationPlans, TrainingPlans, room_for_clips
+from .batches import ClipLoader, EvaluationPlans, TrainingPlans
 from .checkpoint import is_number, load_checkpoint, save_checkpoint
 from .config import NOTEBOOK_LENGTHS, FrontEnd, TrainConfig
 from .data import measure_lengths
@@ -106,10 +106,8 @@ def make_loaders(
     config = config.settled()
     if config.recipe == "default":
         plans = TrainingPlans(train_table.label, train_table.frames, config.batch_size, config.max_frames, config.seed, config.mixup)
-        room = room_for_clips(torch.device(device))
-        train_loader = ClipLoader(train_table, plans, device, config.workers, room=room)
-        if train_loader.kept is not None: room -= train_loader.kept.store.nbytes
-        return train_loader, ClipLoader(val_table, EvaluationPlans(val_table, config.batch_size, config.max_frames), device, config.workers, room=room)
+        train_loader = ClipLoader(train_table, plans, device, config.workers)
+        return train_loader, ClipLoader(val_table, EvaluationPlans(val_table, config.batch_size, config.max_frames), device, config.workers)
     lengths = NOTEBOOK_LENGTHS if config.lengths == "notebook" else measure_lengths(train_table[train_table.label == 1].frames)
     train_set = HighlightSenseDataset(train_table.path, train_table.label, config.max_frames, True, config.seed, lengths)
     val_set = HighlightSenseDataset(val_table.path, val_table.label, config.max_frames, False)
