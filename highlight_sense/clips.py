@@ -32,9 +32,8 @@ from av.codec.context import Flags
 from av.stream import Disposition
 
 from .files import InputError, write_atomically
-from highlight_sense.media import (
-    LAG_S, RUN_UP_S, Timeline, TrackReader, demuxed, go_to, open_media, require_waveform, require_whole, start_of,
-    title_of)
+from .media import RUN_UP_S, demuxed, go_to, open_media, require_waveform, require_whole, start_of, title_of
+from .timeline import LAG_S, Timeline, TrackReader
 
 # %% ../nbs/05_clips.ipynb #d807db0f
 @dataclass(frozen=True)
@@ -393,8 +392,8 @@ class ClipSound(TrackReader):
     "Turns the packets of one audio track into frames of the clip's length, with all channels."
 
     def __init__(self, name: str, rate_hz: int, layout: str, start_s: float, seconds: float):
-        super().__init__(name, rate_hz, start_s)  # here the start is that of the clip
-        self.layout, self.samples, self.taken = layout, round(seconds * rate_hz), 0
+        super().__init__(name, rate_hz, start_s, layout)  # here the start is that of the clip
+        self.samples, self.taken = round(seconds * rate_hz), 0
         self.off_s: tuple[float, ...] = ()   # how far the last frames were from where they were due
         self.lines = [self.line, *(Timeline() for _ in range(av.AudioLayout(layout).nb_channels - 1))]
 
@@ -402,20 +401,17 @@ class ClipSound(TrackReader):
         "Lay down a decoded frame at its time."
         if frame.time is not None:
             self.off_s = (*self.off_s[-2:], frame.time - self.start_s - self.next_s)
-            if len(self.off_s) == 3 and min(map(abs, self.off_s)) > SHIFT_S and max(self.off_s) - min(self.off_s) < TREMBLE_S: self.kind = None
+            if len(self.off_s) == 3 and min(map(abs, self.off_s)) > SHIFT_S and max(self.off_s) - min(self.off_s) < TREMBLE_S: self.finish()
         super().add(frame)
 
-    def begin(self, at_s: float) -> None:
-        "Begin a segment at `at_s`, with a resampler that keeps the channels."
+    def begin(self, at_s: float, kind: tuple) -> None:
+        "Start a segment at `at_s` for frames of this kind."
         self.off_s = ()
-        super().begin(at_s)
-        self.resampler = av.AudioResampler(format="fltp", layout=self.layout, rate=self.rate_hz)
+        super().begin(at_s, kind)
 
-    def resample(self, frame: av.AudioFrame | None) -> None:
-        "Resample and lay down; with none, what the resampler still holds."
-        for piece in self.resampler.resample(frame):
-            for line, samples in zip(self.lines, piece.to_ndarray()): line.lay(samples, self.at)
-            self.at += piece.samples
+    def place(self, samples: np.ndarray, at: int) -> None:
+        "Place resampled sound, each channel on its line."
+        for line, channel in zip(self.lines, samples): line.place(channel, at)
 
     def frames(self, flush: bool = False) -> Iterator[av.AudioFrame]:
         "The whole seconds that are there; with `flush` the rest, silent where nothing came."

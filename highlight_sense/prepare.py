@@ -31,7 +31,6 @@ from .labels import read_labels
 from .media import probe
 from .process import one_thread, run_jobs
 from .records import write_record
-from .sessions import game_track
 from .text import printable
 from .tracks import Pair, choose_pair, read_pair
 

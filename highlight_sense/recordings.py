@@ -37,7 +37,7 @@ from .device import pick_device
 from .download import download_recording, is_url
 from .files import InputError, only_writer, read_json, require_folder, write_atomically
 from .labels import find_recordings, read_labels
-from .media import LONGEST_S
+from .media import LONGEST_RECORDING_S
 from .metrics import event_metrics, plot_events, save_figure
 from .process import prefetch, one_thread, usable_cores
 from .results import MANIFEST, Manifest, hash_of
@@ -65,7 +65,7 @@ def read_scores(path: Path) -> Scores:
         windows = windows[["start_s", "end_s", "logit", "probability", "peak_s"]].astype(float)
         scores = Scores(float(whole.end_s[0]), windows, curve.probability.to_numpy(float), float(curve.end_s.iloc[-1]) / len(curve))
         if not all(np.isfinite(part).all() and len(part) for part in (windows.to_numpy(), scores.curve)): raise ValueError("no numbers")
-        if not (0 < scores.step_s < LONGEST_S and 0 < scores.duration_s < LONGEST_S): raise ValueError("no times")
+        if not (max(scores.step_s, scores.duration_s) < LONGEST_RECORDING_S and min(scores.step_s, scores.duration_s) > 0): raise ValueError("no times")
     except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
         found = f"found no scores ({type(error).__name__})"
         raise InputError(f"{path}: {found}, expected what `highlight-sense detect` writes; remove it and detect again") from error

@@ -20,7 +20,8 @@ import torch
 from tqdm import tqdm
 
 from .files import InputError
-from .media import AudioTrack, MediaInfo, probe, read_blocks, write_pieces
+from .media import AudioTrack, MediaInfo, probe, write_pieces
+from .sound import read_blocks
 
 # %% ../nbs/machinery/tracks.ipynb #6a4071b7
 @dataclass(frozen=True)

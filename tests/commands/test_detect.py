@@ -25,7 +25,8 @@ from scipy.signal import resample_poly
 
 from highlight_sense import tracks
 from highlight_sense.audio import log_mel
-from highlight_sense.media import read_audio, write_recording
+from highlight_sense.media import write_recording
+from highlight_sense.sound import read_audio
 from highlight_sense.checkpoint import save_checkpoint
 from highlight_sense.config import ModelConfig
 from highlight_sense.model import HighlightCRNN

@@ -537,4 +537,4 @@ def test_preview_without_a_track(record, tmp_path):
     assert times[0] == 0 and len(times) <= 6 * 15 and len(times) > 6 * 12 and found.rates_hz == [22_050]
     assert abs(found.frames[20][1] + 3 - float(UNEVEN[found.frames[20][0]])) < 0.0015
     assert abs(len(found.sounds[0][1]) / 22_050 - 6) < 0.05 and abs(found.track_zero_s(0)) < 0.001
-    with pytest.raises(InputError, match="not finite"): preview([record(MKV)], 3, 4, tmp_path/"small.mp4", np.full((2, 9), np.nan, np.float32), 22_050)
+    with pytest.raises(InputError, match="NaN or infinite"): preview([record(MKV)], 3, 4, tmp_path/"small.mp4", np.full((2, 9), np.nan, np.float32), 22_050)
