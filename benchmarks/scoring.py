@@ -26,7 +26,7 @@ from highlight_sense.checkpoint import BEFORE, CheckpointInfo
 from highlight_sense.config import DetectConfig, FrontEnd, ModelConfig
 from highlight_sense.process import usable_cores
 from highlight_sense.dataset_aug import pad_or_truncate
-from highlight_sense.detect import Detector, plan_windows, score_mels, score_windows
+from highlight_sense.detector import FastDetector, plan_windows, score_in_batches
 from highlight_sense.engine import OpenVINOEngine, WholeWindows
 from highlight_sense.model import HighlightCRNN
 from highlight_sense.device import has_fast_bf16, pick_device, pick_precision
@@ -62,7 +62,7 @@ def one_by_one(model: PlainCRNN, mels: list[torch.Tensor], device: torch.device)
     return run
 
 
-def make_detector(config: ModelConfig, device: torch.device, precision: str, engine: type | None = None) -> Detector:
+def make_detector(config: ModelConfig, device: torch.device, precision: str, engine: type | None = None) -> FastDetector:
     "A network with random weights, the same ones every time, ready to score windows in PyTorch or in an engine."
     info = CheckpointInfo(config)
     torch.manual_seed(0)
@@ -70,30 +70,31 @@ def make_detector(config: ModelConfig, device: torch.device, precision: str, eng
     for block in model.cnn[1:]: torch.nn.init.normal_(block.norm.running_mean); torch.nn.init.uniform_(block.norm.running_var, 0.5, 2)
     for weight in model.classifier.parameters(): weight.data.mul_(2)  # a logit of about 0.6: further from 0 than at first, and not where a sigmoid is flat
     model = model.to(device).eval()
-    return Detector(Path("none"), "", model, info, FrontEnd(), plan_windows(DetectConfig(), info, FrontEnd()), precision, engine and engine(model, precision))
+    windows = plan_windows(DetectConfig(), info, FrontEnd())
+    return FastDetector(model, windows, FrontEnd(), info.scaling, Path("none"), "", info, precision, engine and engine(model, precision))
 
 
-def batched(detector: Detector, mels: list[torch.Tensor]) -> Callable[[], float]:
+def batched(detector: FastDetector, mels: list[torch.Tensor]) -> Callable[[], float]:
     "A function that scores windows as `detect` does and returns how many in a second."
     def run() -> float:
         began = time.perf_counter()
-        score_windows(detector, enumerate(mels))
+        score_in_batches(detector, enumerate(mels))
         return len(mels) / (time.perf_counter() - began)
     return run
 
 
-def parity(detector: Detector, mels: list[torch.Tensor]) -> str:
+def parity(detector: FastDetector, mels: list[torch.Tensor]) -> str:
     "How far probabilities are from those of PyTorch in single precision, at three lengths and two batch sizes."
     exact = make_detector(detector.info.config, next(detector.model.parameters()).device, "fp32")
     differences, spread = [], []
     for frames in (160, 640, 1280):
         for windows in (1, 4):
-            found, expected = (1 / (1 + np.exp(-score_mels(one, [mel[..., :frames] for mel in mels[:windows]])[0])) for one in (detector, exact))
+            found, expected = (1 / (1 + np.exp(-one.score([mel[..., :frames] for mel in mels[:windows]])[0])) for one in (detector, exact))
             differences.append(np.abs(found - expected).max()); spread += [*expected]
     return f"{max(differences):.1e} at most, where probabilities are {min(spread):.2f} to {max(spread):.2f}"
 
 
-def detectors_of(device: torch.device, precision: str) -> dict[str, Detector]:
+def detectors_of(device: torch.device, precision: str) -> dict[str, FastDetector]:
     "The default network in everything that this machine has."
     ways = {f"in batches, {each}": (each, None) for each in dict.fromkeys(["fp32", precision])}
     engines = (("OpenVINO", OpenVINOEngine, "openvino", ["fp32"] + ["bf16"] * has_fast_bf16(device)),

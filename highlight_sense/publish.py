@@ -22,7 +22,8 @@ from .clips import CutClip, clip_stem, copy_clip, exact_clip
 from .config import DetectConfig, FrontEnd
 from .files import InputError, hash_file, only_writer, read_json, remove_unfinished
 from .media import probe
-from .recordings import SCHEMA, do_each, fingerprint, key_of, read_scores
+from .detections import SCHEMA, choice_key, fingerprint, read_detection, read_scores
+from .jobs import do_each
 from .records import typed
 from .report import TEMPLATES, write_report
 from .results import Manifest, hash_of
@@ -280,7 +281,7 @@ def publish_one(
             chapters=tuple(publish_chapters(found, ours)) if "chapters" in kinds else (),
             report=publish_report(found, ours) if "report" in kinds else None,
             notice=youtube_notice(spans_of(found), found.record["recording"]["duration_s"]) if "chapters" in kinds and found.highlights else None)
-        for kind in kinds: ours.show("report.html" if kind == "report" else kind, key_of(found.highlights))
+        for kind in kinds: ours.show("report.html" if kind == "report" else kind, choice_key(read_detection(folder).highlights))
         return products
 
 # %% ../nbs/05c_publish.ipynb #f2fa9048
