@@ -25,7 +25,8 @@ from scipy.signal import resample_poly
 
 from highlight_sense.checkpoint import save_checkpoint
 from highlight_sense.model import HighlightCRNN
-from highlight_sense.sessions import SYNTH_RATE_HZ, synthetic_session
+from highlight_sense.sessions import synthetic_session
+from highlight_sense.synth import SYNTH_RATE_HZ
 
 RATE_HZ = 48_000
 SAMPLES = 1024  # in a packet of AAC
