@@ -27,7 +27,8 @@ from PIL import Image
 from av.codec.context import Flags
 
 from .audio import log_mel
-from .clips import encode_mono, mix, preview
+from .clip_sound import encode_mono
+from .clips import mix, preview
 from .config import FrontEnd
 from .detect import Scores
 from .files import write_atomically
