@@ -22,6 +22,7 @@ import cyclopts
 import highlight_sense
 from .config import DetectConfig, PrepareConfig, TrainConfig
 from .files import InputError, hash_file
+from .process import tune_process
 from .text import printable
 from .usage import (
     argument, deferred, flag, hold_interrupts, option, stop, strict, system_line, usage_line)
@@ -77,6 +78,7 @@ def main(
     _mend_streams()
     try:
         call = parse(sys.argv[1:] if arguments is None else arguments)
+        tune_process(call.func.__name__)
         with hold_interrupts(): importlib.import_module("torch")
         call()
         sys.stdout.flush()

@@ -24,7 +24,7 @@ from .device import autocast, pick_device, pick_precision
 from .engine import OpenVINOEngine
 from .files import InputError, hash_file
 from .model import Replay
-from .process import give_back_memory, keep_memory, one_thread, prefetch, usable_cores
+from .process import give_back_memory, one_thread, prefetch, usable_cores
 
 # %% ../nbs/machinery/detector.ipynb #3dda1ee4
 def _choose_lengths(
@@ -152,7 +152,6 @@ def score_in_batches(
 
     usual, workers = _usual_batch(detector)
     starts, columns = array("q"), [array("f") for _ in range(3)]
-    keep_memory(one_place=True)
     with one_thread():
         results = prefetch(score, _in_batches(cut, batch_size or usual), 2 * workers, workers)
         for number, (first_frames, parts) in enumerate(results, 1):

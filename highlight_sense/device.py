@@ -16,29 +16,33 @@ from .files import InputError
 def pick_device(
     name: str = "auto",   # auto, cpu, cuda, cuda:1, mps
 ) -> torch.device:
-    "The named device, or the fastest one there is."
-    if name == "auto": name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    "Return the named device, or the fastest one; `InputError` if this machine does not have it."
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     if name.partition(":")[0] not in ("cpu", "cuda", "mps"):
         raise InputError(f"device: found {name}, expected auto, cpu, cuda, cuda:1 or mps; choose one of these")
-    try: device = torch.device(name); torch.empty(1, device=device)
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise InputError(f"device {name}: {str(error).splitlines()[0][:80]}; expected one that this machine has, use auto or cpu") from error
-    if device.type == "cuda" and device.index: torch.cuda.set_device(device)  # kernels of our own go where it says
+        why = str(error).splitlines()[0][:80]
+        raise InputError(f"device {name}: {why}; expected one that this machine has, use auto or cpu") from error
+    if device.type == "cuda" and device.index: torch.cuda.set_device(device)  # Triton kernels run on the current one
     return device
 
-# %% ../nbs/machinery/device.ipynb #e13dbcc8
+# %% ../nbs/machinery/device.ipynb #8e53aacf
 def has_fast_bf16(device: torch.device) -> bool:
     "Whether the device multiplies bfloat16 matrices in hardware."
     if device.type == "cuda": return torch.cuda.get_device_capability(device) >= (8, 0)
     checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     return device.type == "cpu" and any(getattr(torch.cpu, check, bool)() for check in checks)
 
-# %% ../nbs/machinery/device.ipynb #8e53aacf
+# %% ../nbs/machinery/device.ipynb #e2db1441
 def pick_precision(
     device: torch.device,
     wanted: str = "auto",   # auto, fp32, bf16, fp16
 ) -> str:                   # fp32, bf16 or fp16
-    "The precision to compute in: the wanted one, or what the device is fast at."
+    "Return the wanted precision; for auto, the one that the device is fast in."
     if wanted != "auto": return wanted
     if has_fast_bf16(device): return "bf16"
     return "fp16" if device.type == "cuda" and torch.cuda.get_device_capability(device) >= (7, 0) else "fp32"

@@ -149,7 +149,7 @@ def test_two_processes(many, place):
         left = list_clips(place/"two"/"clips")
         for consume in ([], ["--consume"]):
             code, complaint = call("pack", *arguments[:1], "-o", arguments[1], *consume)
-            assert code == 2 and "another process that writes here, expected none; wait" in complaint
+            assert code == 2 and "another process that writes into this folder, expected none; wait" in complaint
         assert sizes == [(path.name, path.stat().st_size) for path in sorted(growing.iterdir())] and 0 < len(left) < 90
         assert left == list_clips(place/"two"/"clips")
         (place/"two"/"go").touch()

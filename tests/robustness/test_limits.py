@@ -232,7 +232,7 @@ def test_two_at_a_time(healthy, tmp_path):
         for words in (("detect", healthy/"model.pt", healthy/"stream.mka", "-o", tmp_path/"found", "--top", 1), ("publish", tmp_path/"found"),
                       ("train", healthy/"clips", "-o", new, *TRAINING), ("train", healthy/"clips", "-o", new, "--resume", *TRAINING),
                       ("prepare", healthy/"stream.mka", "--labels", healthy/"labels.csv", "-o", new, "--negative-s", 1, "--lengths", 43, 86, 1)):
-            assert "another process that writes here" in told(*words)
+            assert "another process that writes into this folder" in told(*words)
     assert contents(tmp_path/"found") == before and not new.exists()
 
 
