@@ -95,15 +95,15 @@ def test_stopped_whatever_the_way(clips, tmp_path, monkeypatch, way):
         begun = (tmp_path/name/"config.json").exists()
         train(data, tmp_path/name, config, small, progress=False, resume=begun, **({} if begun else more))
     go("unharmed")
-    step = training.train_step
+    step = training.step_if_finite
     for most in (2, 5):
         left = iter(range(most))
         def stop_after(*given, left=left):
             if next(left, None) is None: raise RuntimeError("the machine disappears")
             return step(*given)
-        monkeypatch.setattr(training, "train_step", stop_after)
+        monkeypatch.setattr(training, "step_if_finite", stop_after)
         with pytest.raises(RuntimeError, match="disappears"): go("stopped")
-    monkeypatch.setattr(training, "train_step", step)
+    monkeypatch.setattr(training, "step_if_finite", step)
     go("stopped")
     states = [load_checkpoint(tmp_path/name/"last.pt")[0].state_dict() for name in ("unharmed", "stopped")]
     assert all(value.equal(states[1][name]) for name, value in states[0].items())
@@ -129,11 +129,11 @@ def test_interrupt_tells_how_to_go_on(clips, tmp_path):
     "Ctrl-C: one line, exit code 130; the same command with --resume ends the run, and --from-run repeats it."
     call = lambda *arguments: [sys.executable, "-c", "from highlight_sense.cli import main; main()", "train", *map(str, arguments)]
     settings = ["--epochs", 2, "--batch-size", 8, "--max-duration-s", 4, "--device", "cpu", "--precision", "fp32", "--val-split", 0.3]
-    first = ("import os, signal\nimport highlight_sense.train as training\nfrom highlight_sense.cli import main\nstep = training.train_step\n"
-             "def interrupted(*given):\n    os.kill(os.getpid(), signal.SIGINT)\n    return step(*given)\ntraining.train_step = interrupted\nmain()")
+    first = ("import os, signal\nimport highlight_sense.train as training\nfrom highlight_sense.cli import main\nstep = training.step_if_finite\n"
+             "def interrupted(*given):\n    os.kill(os.getpid(), signal.SIGINT)\n    return step(*given)\ntraining.step_if_finite = interrupted\nmain()")
     run = lambda command: subprocess.run(command, text=True, capture_output=True, timeout=300)
     stopped = run([sys.executable, "-c", first, "train", *map(str, (clips, "-o", tmp_path/"run", *settings))])
-    assert stopped.returncode == 130 and f"train -o {tmp_path/'run'} --resume` goes on" in stopped.stderr.splitlines()[-1] and "Traceback" not in stopped.stderr
+    assert stopped.returncode == 130 and f"train -o {tmp_path/'run'} --resume` resumes" in stopped.stderr.splitlines()[-1] and "Traceback" not in stopped.stderr
     resumed, again = run(call("-o", tmp_path/"run", "--resume")), run(call("-o", tmp_path/"again", "--from-run", tmp_path/"run"))
     assert (resumed.returncode, again.returncode) == (0, 0), resumed.stderr + again.stderr
     assert "the same file" in again.stdout and (tmp_path/"run"/"best.pt").read_bytes() == (tmp_path/"again"/"best.pt").read_bytes()

@@ -485,7 +485,7 @@ def test_what_is_not_ours_stays(healthy, tmp_path):
     for name in ("made.new", "run"): (tmp_path/name).mkdir()
     for name in ("made.new/notes.txt", "run/config.json", "run/.thesis.part1.docx"): (tmp_path/name).write_text("precious")
     told(*words, "--seed", 9, code=0)
-    assert "found config.json of an earlier run" in told("train", healthy/"clips", "-o", tmp_path/"run", *TRAINING)
+    assert "config.json: found a file that highlight-sense did not write" in told("train", healthy/"clips", "-o", tmp_path/"run", *TRAINING)
     (tmp_path/"run"/"config.json").rename(tmp_path/"run"/"mine.json")
     told("train", healthy/"clips", "-o", tmp_path/"run", *TRAINING, code=0)
     assert {(tmp_path/name).read_text() for name in ("made.new/notes.txt", "run/mine.json", "run/.thesis.part1.docx")} == {"precious"}

@@ -99,13 +99,13 @@ def test_batches_without_numbers(healthy, tmp_path, monkeypatch):
     from highlight_sense import train as training
     assert "in a row" in told("train", healthy/"clips", "-o", tmp_path/"never", *TRAINING, "--pos-weight", 1e38)
     assert not (tmp_path/"never"/"best.pt").exists()
-    step = training.train_step
+    start_epoch = training.start_epoch
 
-    def spoilt(state, batch, *given):
-        if state.epoch: batch[0][:] = np.nan
-        return step(state, batch, *given)
+    def spoilt(state, loader, *given):
+        start_epoch(state, loader, *given)
+        if state.epoch: loader.change = lambda specs, masks, clips: torch.full_like(specs, np.nan)
 
-    monkeypatch.setattr(training, "train_step", spoilt)
+    monkeypatch.setattr(training, "start_epoch", spoilt)
     assert "in a row" in told("train", healthy/"clips", "-o", tmp_path/"later", *TRAINING[2:], "--epochs", 4)
     for name in ("best.pt", "last.pt"):
         record = torch.load(tmp_path/"later"/name, weights_only=True)
@@ -115,16 +115,16 @@ def test_batches_without_numbers(healthy, tmp_path, monkeypatch):
 def test_weights_without_numbers(healthy, tmp_path, monkeypatch):
     "Weights that give no numbers any more are not saved within the epoch, so that the run can be gone on with."
     from highlight_sense import train as training
-    step = training.train_step
+    start_epoch = training.start_epoch
 
-    def spoilt(state, batch, *given):
+    def spoilt(state, *given):
+        start_epoch(state, *given)
         if state.epoch:
             with torch.no_grad():
                 for weights in state.model.parameters(): weights.fill_(3e38)
-        return step(state, batch, *given)
 
     with monkeypatch.context() as patched:
-        patched.setattr(training, "train_step", spoilt)
+        patched.setattr(training, "start_epoch", spoilt)
         assert "in a row" in told("train", healthy/"clips", "-o", tmp_path/"run", *TRAINING[2:], "--epochs", 2, "--save-minutes", 0)
     told("train", "-o", tmp_path/"run", "--resume", code=0)
     assert torch.load(tmp_path/"run"/"last.pt", weights_only=True)["epochs"] == 2
