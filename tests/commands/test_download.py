@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import torch
 
-from highlight_sense import cli, download
+from highlight_sense import cli, download, transfer
 from highlight_sense.media import audio_frame, probe, write_recording
 from highlight_sense.checkpoint import load_checkpoint
 from highlight_sense.files import InputError
@@ -87,7 +87,7 @@ class Answer(BaseHTTPRequestHandler):
 @pytest.fixture
 def web(monkeypatch):
     for name in ("NO_PROXY", "no_proxy"): monkeypatch.setenv(name, "127.0.0.1")
-    monkeypatch.setattr(download, "PAUSES_S", (0, 0, 0))
+    monkeypatch.setattr(transfer, "PAUSES_S", (0, 0, 0))
     server = SmallWeb()
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
     yield server
@@ -259,7 +259,7 @@ def test_file_that_is_gone(web, weights, tmp_path, status):
 
 
 def test_silent_server(web, weights, tmp_path, monkeypatch):
-    monkeypatch.setattr(download, "TIMEOUT_S", 0.3)
+    monkeypatch.setattr(transfer, "TIMEOUT_S", 0.3)
     web.cuts, web.hang = [2 * BLOCK], threading.Event()
     try: assert fetch(web, tmp_path/"models").read_bytes() == weights and web.ranges() == [2 * BLOCK]
     finally: web.hang.set()

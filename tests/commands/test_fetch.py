@@ -19,6 +19,7 @@ import torch
 from kagglesdk import kaggle_env  # kagglehub's own client
 
 from highlight_sense import kaggle as kaggle_room
+from highlight_sense import transfer
 from highlight_sense.files import InputError
 from highlight_sense.packing import pack_clips
 
@@ -114,7 +115,7 @@ def kaggle(monkeypatch, tmp_path):
     for name in ("HOME", "USERPROFILE"): monkeypatch.setenv(name, str(tmp_path/"home"))
     for name in ("NO_PROXY", "no_proxy"): monkeypatch.setenv(name, "127.0.0.1")
     (tmp_path/"home").mkdir()
-    monkeypatch.setattr(kaggle_room, "PAUSES_S", (0, 0, 0))
+    monkeypatch.setattr(transfer, "PAUSES_S", (0, 0, 0))
     server = SmallKaggle()
     monkeypatch.setenv("KAGGLE_API_ENVIRONMENT", "LOCALHOST")
     monkeypatch.setitem(kaggle_env._env_to_endpoint, kaggle_env.KaggleEnv.LOCAL, server.url)
@@ -164,7 +165,7 @@ def test_broken_connection_goes_on_in_the_next_call(kaggle, tmp_path, monkeypatc
     kaggle.cuts = [2 * MIB + 1000]
     if not checksum: kaggle.checksum = None
     with monkeypatch.context() as impatient:
-        impatient.setattr(kaggle_room, "PAUSES_S", (0,))
+        impatient.setattr(transfer, "PAUSES_S", (0,))
         message = refusal(HANDLE, tmp_path)
     assert "ChunkedEncodingError" in message and "continues where it stopped" in message
     archive, = tmp_path.rglob("*.archive")
@@ -262,7 +263,7 @@ def test_kaggle_json_that_is_a_folder(kaggle, tmp_path):
 
 def test_kaggle_is_busy(kaggle, tmp_path):
     kaggle.status = 503
-    assert "Kaggle answered 503" in refusal(HANDLE, tmp_path) and len(kaggle.seen) == len(kaggle_room.PAUSES_S)
+    assert "Kaggle answered 503" in refusal(HANDLE, tmp_path) and len(kaggle.seen) == len(transfer.PAUSES_S)
 
 
 def test_somebody_else_answers(kaggle, tmp_path):
