@@ -371,7 +371,7 @@ def _describe(path: Path) -> dict[str, object]:
 
 # %% ../nbs/07_cli.ipynb #277eb351
 _DESCRIBED_IN = {
-    "checkpoint": "checkpoint", "folder": "data", "clip": "clip_files", "exported": "engine", "recording": "media"}
+    "checkpoint": "checkpoint", "folder": "clip_table", "clip": "clip_files", "exported": "engine", "recording": "media"}
 
 
 def _describe_with(kind: str, path: Path) -> dict[str, object]:

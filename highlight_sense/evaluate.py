@@ -18,7 +18,8 @@ from matplotlib.figure import Figure
 
 from .batches import ClipLoader, EvaluationPlans
 from .checkpoint import CheckpointInfo, load_checkpoint
-from .clip_files import highlights_of, read_clip, report_unusable
+from .clip_files import highlights_of, read_clip
+from .clip_table import report_unusable
 from .config import FrontEnd, require_front_end
 from .data import load_index
 from .dataset_aug import pad_or_truncate

@@ -23,7 +23,8 @@ from msgspec import Meta
 
 import highlight_sense
 from .checkpoint import NOTEBOOK_FLAGS, load_checkpoint, save_checkpoint
-from .clip_files import name_inside, read_clip, report_unusable
+from .clip_files import name_inside, read_clip
+from .clip_table import report_unusable
 from .config import FrontEnd, ModelConfig, TrainConfig, require_front_end
 from .data import load_index, split_clips
 from .device import pick_device, pick_precision
