@@ -18,7 +18,8 @@ from .files import InputError, require_folder
 from .labels import find_recordings
 from .results import Manifest, hash_of
 from .text import printable
-from .tracks import Pair, choose_pair, separate_mix, separated_pair
+from .separation import separate_mix, separated_pair
+from .tracks import Pair, choose_pair
 
 # %% ../nbs/machinery/jobs.ipynb #8641635f
 def _is_written_by_us(folder: Path) -> bool:

@@ -23,7 +23,7 @@ import torch
 from running import launch, needs_fork, run
 from scipy.signal import resample_poly
 
-from highlight_sense import tracks
+from highlight_sense import separation, tracks
 from highlight_sense.audio import log_mel
 from highlight_sense.media import write_recording
 from highlight_sense.sound import read_audio
@@ -610,12 +610,12 @@ def test_demucs_takes_a_mix_apart(checkpoint, place, monkeypatch):
     htdemucs = pytest.importorskip("demucs.htdemucs")
     torch.manual_seed(0)
     network = htdemucs.HTDemucs(["drums", "bass", "other", "vocals"], channels=8, depth=3, t_layers=1, t_heads=2, bottom_channels=16, segment=2, nfft=1024)
-    monkeypatch.setattr(tracks, "load_separator", lambda: network)
+    monkeypatch.setattr(separation, "load_separator", lambda: network)
     write_recording(place/"mixed.mkv", {"Stream": 0.5 * (VOICE[:12 * RATE_HZ] + GAME[:12 * RATE_HZ])}, RATE_HZ)
     command = [place/"mixed.mkv", "--separate", "demucs", "--top", 2]
     assert "separated by Demucs" in detect(checkpoint, *command, out=place/"apart", window_s=8)
     folder = place/"apart"/"mixed"
-    parts = tracks.read_pair(tracks.separated_pair(folder/"separated.mka"), 44_100)
+    parts = tracks.read_pair(separation.separated_pair(folder/"separated.mka"), 44_100)
     whole = tracks.read_pair(tracks.choose_pair(place/"mixed.mkv", separate="none"), 44_100)
     voice, game = np.concatenate(list(parts), axis=1)
     mix = np.concatenate(list(whole), axis=1)[0]
@@ -624,7 +624,7 @@ def test_demucs_takes_a_mix_apart(checkpoint, place, monkeypatch):
     record = json.loads((folder/"highlights.json").read_text())
     assert [Path(path).name for path in record["recording"]["files"]] == ["mixed.mkv"] and Path(record["game"]["path"]).name == "separated.mka"
     times = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
-    monkeypatch.setattr(tracks, "load_separator", lambda: pytest.fail("separated again"))
+    monkeypatch.setattr(separation, "load_separator", lambda: pytest.fail("separated again"))
     detect(checkpoint, *command, out=place/"apart", window_s=8)
     assert times == {path: path.stat().st_mtime_ns for path in folder.iterdir()}
     assert call("publish", place/"apart", "--clips", "--report")[0] == 0 and len(list((folder/"clips").iterdir())) == len(record["highlights"]) > 0
