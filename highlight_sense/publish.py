@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
+from .chapters import youtube_notice
 from .clips import CutClip, clip_stem, copy_clip, exact_clip
 from .config import DetectConfig, FrontEnd
 from .files import InputError, hash_file, only_writer, read_json, remove_unfinished
@@ -25,10 +26,11 @@ from .media import probe
 from .detections import SCHEMA, choice_key, fingerprint, read_detection, read_scores
 from .jobs import do_each
 from .records import typed
+from .reel import Span
 from .report import TEMPLATES, write_report
 from .results import Manifest, hash_of
 from .text import printable
-from .timelines import Span, write_chapters, write_timelines, youtube_notice
+from .timelines import write_chapters, write_timelines
 from .tracks import Pair, Track
 
 # %% ../nbs/05c_publish.ipynb #2ad0c205

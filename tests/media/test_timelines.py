@@ -19,7 +19,8 @@ from opentimelineio.opentime import from_timecode
 
 from highlight_sense.media import MediaInfo, VideoTrack, probe
 from highlight_sense.files import InputError
-from highlight_sense.timelines import Span, make_timeline, write_chapters, write_timelines
+from highlight_sense.reel import Span
+from highlight_sense.timelines import make_timeline, write_chapters, write_timelines
 
 HOURS_S = 4 * 3600.0
 SPANS = [Span(10_000.0, 10_030.0, "1 clutch --> a;b", "score = 0.97; #1"), Span(61.26, 75.01, "2 <x> & \"y\"\n[CHAPTER]"), Span(0.4, 9.0, "3 ü 😀 \\ 12:30"),
