@@ -44,6 +44,7 @@ from .files import InputError, only_writer, require_replaceable, write_atomicall
 from highlight_sense.metrics import (
     BLUE, GREY, STYLE, VERMILION, Picture, calibration_error, fast_roc_auc, group_interval, save_figure,
     to_probabilities)
+from .kernels import accelerate
 from .model import HighlightCRNN
 from .train import predict
 
@@ -449,6 +450,7 @@ def audit(
     if most_clips < 10: raise InputError(f"most_clips: found {most_clips}, expected at least 10; fewer say nothing")
     device = pick_device(device)
     model, info = load_checkpoint(checkpoint, device)
+    accelerate(model, device)
     require_front_end(info.front_end or FrontEnd(n_mels=info.config.n_mels), FrontEnd(), str(checkpoint))
     if out is not None: require_replaceable(out, ("audit.json", "audit.png"), {"schema", "checkpoint", "passed", "findings"})
     index, seen = (None if folder is None else draw_clips(load_index(folder, progress=progress)[0], most_clips) for folder in (data, training))

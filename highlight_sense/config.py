@@ -197,6 +197,7 @@ class TrainConfig:
     workers: int = 2                  # threads (notebook: processes) that load clips; 0: load between steps
     device: str = "auto"              # auto, cpu, cuda, cuda:1 or mps
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"  # auto: the one that the device is fast in
+    kernels: Literal["auto", "plain"] = "auto"  # auto: compute with fused kernels; plain: with PyTorch's own operations
 
     def __post_init__(self) -> None:
         _check_training(self)
@@ -228,6 +229,7 @@ class DetectConfig:
     batch_size: int | None = None  # windows at a time (default: 4 per CPU core, 16 in half precision, 32 on a GPU)
     device: str = "auto"           # auto, cpu, cuda, cuda:1 or mps
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"  # auto: the one that the device is fast in
+    kernels: Literal["auto", "plain"] = "auto"  # auto: compute with fused kernels; plain: with PyTorch's own operations
     engine: Literal["torch", "openvino"] = "torch"  # openvino: faster on a CPU, installed as an extra
 
     def __post_init__(self) -> None:

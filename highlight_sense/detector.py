@@ -23,7 +23,7 @@ from .detect import Detector, Windows, WindowScores
 from .device import autocast, pick_device, pick_precision
 from .engine import OpenVINOEngine
 from .files import InputError, hash_file
-from .model import Replay
+from .kernels import CudaGraphed, accelerate, is_accelerated
 from .process import give_back_memory, one_thread, prefetch, usable_cores
 
 # %% ../nbs/machinery/detector.ipynb #3dda1ee4
@@ -74,11 +74,11 @@ class FastDetector(Detector):
         return {"engine": "openvino" if self.engine else "torch", "precision": self.precision}
 
     @cached_property
-    def _score_steps(self) -> Replay:
+    def _score_steps(self) -> CudaGraphed:
         "The network in its precision, on its device."
         def score_steps(*batch: torch.Tensor) -> tuple[torch.Tensor, ...]:
             with autocast(batch[0].device, self.precision): return self.model.score_steps(*batch)
-        return Replay(score_steps, self.device)
+        return CudaGraphed(score_steps, self.device, records=is_accelerated(self.model))
 
     @torch.no_grad()
     def score(self, mels: Sequence[torch.Tensor]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -121,6 +121,7 @@ def load_detector(checkpoint: str | Path, config: DetectConfig = DetectConfig())
     precision = pick_precision(device, config.precision)
     engine = OpenVINOEngine(model, precision) if config.engine == "openvino" else None
     if engine: precision = engine.precision
+    else: accelerate(model, device, config.kernels)
     path = Path(checkpoint)
     return FastDetector(model, windows, front_end, info.scaling, path, hash_file(path), info, precision, engine)
 

@@ -25,6 +25,7 @@ from .data import load_index
 from .dataset_aug import pad_or_truncate
 from .device import autocast, pick_device, pick_precision
 from .files import only_writer, write_atomically
+from .kernels import accelerate
 from .metrics import (
     fast_average_precision, fast_roc_auc, group_interval, plot_clip_attention, plot_confusion,
     plot_precision_recall, plot_reliability, save_figure, time_curve)
@@ -153,6 +154,7 @@ def evaluate_checkpoint(
     "Measure a checkpoint on all clips of a folder or a pack."
     device = pick_device(device)
     model, info = load_checkpoint(checkpoint, device)
+    accelerate(model, device)
     require_front_end(info.front_end or FrontEnd(n_mels=info.config.n_mels), FrontEnd(), str(checkpoint))
     if out is not None: _open_evaluation(out)
     index, unusable = load_index(data, progress=progress)

@@ -30,8 +30,9 @@ from .data import load_index, split_clips
 from .device import pick_device, pick_precision
 from .evaluate import save_evaluation
 from .files import InputError, hash_file, only_writer, remove_unfinished, write_atomically
+from .kernels import kernels_in_use
 from .metrics import plot_history, save_figure
-from .model import HighlightCRNN, kernels_for
+from .model import HighlightCRNN
 from .records import as_type, load_record, read_as
 from .results import Manifest
 from .steps import Tally, random_states
@@ -125,11 +126,9 @@ def fingerprint_of(index: pd.DataFrame, data: str | Path) -> str:
     return hashlib.sha256(json.dumps(sorted(rows)).encode()).hexdigest()[:32]
 
 # %% ../nbs/machinery/run.ipynb #b55a6211
-def _computed_with(device: torch.device, precision: str) -> dict:
+def _computed_with(device: torch.device, precision: str, kernels: str) -> dict:
     "What the last digits depend on, beside settings and versions."
-    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
-    values = torch.zeros(1, 16, 1, 1, device=device, dtype=dtype)
-    return {"threads": torch.get_num_threads(), "kernels": kernels_for(values).__name__.rpartition(".")[2]}
+    return {"threads": torch.get_num_threads(), "kernels": kernels_in_use(device, precision, kernels)}
 
 # %% ../nbs/machinery/run.ipynb #37d4215b
 def numerics_warnings(earlier: RunSpec, threads: int, kernels: str) -> list[str]:
@@ -435,7 +434,7 @@ def train(
         model = _build_network(spec, out/"last.pt")
         spec, *tables = _split_data(spec, out, progress)
         device = pick_device(run.config.device)
-        computed = _computed_with(device, pick_precision(device, run.config.precision))
+        computed = _computed_with(device, pick_precision(device, run.config.precision), run.config.kernels)
         if progress: print(*[f"{line}\n" for line in numerics_warnings(spec, **computed)], sep="", end="")
         manifest.claim(PRODUCTS, "train")
         if not (out/"last.pt").exists(): _write_spec(out, dataclasses.replace(spec, **computed), *tables)

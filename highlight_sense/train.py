@@ -27,9 +27,9 @@ from .data import measure_lengths
 from .dataset_aug import HighlightSenseDataset, make_loader, seed_of, set_epoch
 from .device import autocast, pick_device, pick_precision
 from .files import InputError
+from .kernels import CudaGraphed, accelerate, is_accelerated
 from .metrics import best_threshold, clip_metrics, fit_calibration, surely_lower, to_probabilities
 from .model import HighlightCRNN
-from .model import Replay as CudaGraphed
 from .process import give_back_memory, keep_memory
 from .steps import Tally, new_tally, rest_of_epoch, step_if_finite
 
@@ -261,6 +261,7 @@ def fit(
     config = config.settled()
     device = pick_device(config.device)
     precision = pick_precision(device, config.precision)
+    accelerate(model, device, config.kernels)
     state = start_training(model, config, device, precision, config.epochs * len(train_loader))
     if run: run.restore(state)
 
@@ -271,7 +272,7 @@ def fit(
         state.scaler.scale(loss).backward()
         return (loss.detach(),)
 
-    learn = CudaGraphed(forward_and_backward, device)
+    learn = CudaGraphed(forward_and_backward, device, records=is_accelerated(model))
     while state.epoch < config.epochs:
         start_epoch(state, train_loader, config, learn)
         with rest_of_epoch(train_loader, state, config.epochs, progress) as batches:

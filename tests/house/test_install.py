@@ -17,8 +17,8 @@ def test_wheel_holds_every_module(tmp_path):
     subprocess.run([*quiet, "wheel", "--no-deps", "--wheel-dir", tmp_path, source], check=True, cwd=tmp_path)
     wheel, = tmp_path.glob("*.whl")
     subprocess.run([*quiet, "install", "--no-deps", "--target", tmp_path/"site", wheel], check=True)
-    modules = {path.name for path in (tmp_path/"site"/"highlight_sense").glob("*.py")}
-    assert modules == {path.name for path in (ROOT/"highlight_sense").glob("*.py")}
+    def sources(package: Path) -> set[Path]: return {path.relative_to(package) for path in package.rglob("*.[pc]*") if path.suffix in (".py", ".c")}
+    assert sources(tmp_path/"site"/"highlight_sense") == sources(ROOT/"highlight_sense")
     ask = "import highlight_sense.cli as cli; print(cli.__file__); cli.main(['--help'])"
     ended = subprocess.run([sys.executable, "-c", ask], env={**os.environ, "PYTHONPATH": str(tmp_path/"site")}, cwd=tmp_path, text=True, capture_output=True)
     assert ended.returncode == 0, ended.stderr

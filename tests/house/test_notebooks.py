@@ -7,7 +7,7 @@ import pytest
 
 NBS = Path(__file__).parents[2]/"nbs"
 COURSE = sorted(NBS.glob("[0-9]*.ipynb"))
-NOTEBOOKS = [*COURSE, *sorted((NBS/"machinery").glob("*.ipynb"))]
+NOTEBOOKS = [*COURSE, *sorted((NBS/"machinery").rglob("*.ipynb"))]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 COURSE = sorted((ROOT/"nbs").glob("[0-9]*.ipynb"))
-MACHINERY = sorted((ROOT/"nbs"/"machinery").glob("*.ipynb"))
+MACHINERY = sorted((ROOT/"nbs"/"machinery").rglob("*.ipynb"))
 SERVES_A_LESSON = {"batches", "checkpoint", "detections", "detector", "engine", "kernels", "run"}  # machinery that works on what a lesson defines
 
 
@@ -32,7 +32,7 @@ def imports_of(module: str) -> set[str]:
         if not inside: continue
         name = (node.module or "").removeprefix("highlight_sense").strip(".")
         if node.level == 1 and level > 1: name = ".".join([*module.split(".")[:-1], *([name] if name else [])])
-        candidates = [name] if name else [alias.name for alias in node.names]
+        candidates = [name, f"{name}.__init__"] if name else [alias.name for alias in node.names]
         found |= {each for each in candidates if each in MODULES}
         found |= {f"{name}.{alias.name}" for alias in node.names if name and f"{name}.{alias.name}" in MODULES}
     return found - {module}
