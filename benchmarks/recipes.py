@@ -29,14 +29,14 @@ import torch
 
 from highlight_sense import train as training
 from highlight_sense.batches import ClipLoader, EvaluationPlans
-from highlight_sense.checkpoint import NOTEBOOK_FLAGS, CheckpointInfo
+from highlight_sense.checkpoint import NOTEBOOK_FLAGS, CheckpointInfo, load_checkpoint
 from highlight_sense.config import ModelConfig, TrainConfig
 from highlight_sense.data import index_clips, split_clips
-from highlight_sense.records import load_record
-from highlight_sense.model import HighlightCRNN
 from highlight_sense.device import pick_device, pick_precision
 from highlight_sense.evaluate import peaks_inside
-from highlight_sense.train import Evaluation, TrainState, calibrate, fit, judge, make_loaders, predict
+from highlight_sense.model import HighlightCRNN
+from highlight_sense.run import RunFolder
+from highlight_sense.train import Evaluation, TrainState, fit, judge, make_loaders, predict
 
 
 def draw_recordings(index: pd.DataFrame, positives: int | None, seed: int) -> pd.DataFrame:
@@ -110,11 +110,10 @@ def run(recipe: str, change: str | None, seed: int, positives: int | None, epoch
     out.mkdir(parents=True, exist_ok=True)
     watch = Watch(out/"rows.jsonl", config, model_config, held_loader, device, precision)
     torch.manual_seed(seed)
-    resumed = load_record(out/"last.pt", "what this script writes") if (out/"last.pt").exists() else None
     model = HighlightCRNN.from_config(model_config)
-    if init and resumed is None: model.load_state_dict(training.load_init(init).state_dict())
+    if init and not (out/"last.pt").exists(): model.load_state_dict(load_checkpoint(init)[0].state_dict())
     rate = (lambda *_: 1.0) if change == "constant" else training.rate_at
-    with patch.object(training, "rate_at", rate): fit(model, train_loader, val_loader, config, out, False, resumed, watch)
+    with patch.object(training, "rate_at", rate): fit(model, train_loader, val_loader, config, WatchedRun(out, config, watch=watch), False)
     inside = peaks_inside(model.eval(), sides[1].path[sides[1].label == 1], config.max_frames, precision)
     return {"recipe": recipe, "change": change, "seed": seed, "positives": positives, "training": [len(train_table), int(train_table.label.sum())],
             "validation": [len(val_table), int(val_table.label.sum())], "init": init and init.parent.name, "machine": machine(device, precision),
@@ -148,16 +147,26 @@ class Watch:
                "processor_s": before["processor_s"] + time.process_time() - self.used,
                "train_loss": state.history[-1]["train_loss"], "validation_ap": measured.metrics["ap"]}
         if self.config.recipe == "default" or best or epoch == self.config.epochs:
-            calibrated, calibration = calibrate(measured, self.config)
-            scaling = CheckpointInfo(self.model_config, calibration=calibration).scaling
+            scaling = CheckpointInfo(self.model_config, calibration=measured.calibration).scaling
             labels, logits = predict(state.model, self.held_loader, self.device, self.precision)
-            row |= score(labels, logits, scaling, calibrated.metrics["threshold"])
+            row |= score(labels, logits, scaling, measured.metrics["threshold"])
         print(f"{self.path.parent.name} {json.dumps({name: round(value, 4) for name, value in row.items()})}", flush=True)
         if epoch == self.config.epochs:
             row |= {"labels": labels.tolist(), "logits": logits.round(4).tolist(), "validation_labels": measured.labels.tolist(),
                     "validation_logits": measured.logits.round(4).tolist()}
         with open(self.path, "a") as file: file.write(json.dumps(row) + "\n")
         self.begin()
+
+
+@dataclass
+class WatchedRun(RunFolder):
+    "A run folder whose epochs are measured before they are saved."
+    watch: Watch | None = None
+
+    def save_epoch(self, state: TrainState, measured: Evaluation, kept: bool) -> None:
+        "Measure, then save."
+        self.watch(state, measured)
+        super().save_epoch(state, measured, kept)
 
 
 def machine(device: torch.device, precision: str) -> str:

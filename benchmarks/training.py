@@ -19,37 +19,29 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import count, islice
 from pathlib import Path
+from queue import Queue
+from threading import Thread
 
 import numpy as np
 import pandas as pd
 import torch
-import torch.nn.functional as F
 from torch.utils.data import DataLoader
 
 from highlight_sense.batches import ClipLoader, ClipReader, TrainingPlans, gather
-from highlight_sense.checkpoint import BEFORE
-from highlight_sense.config import FrontEnd, ModelConfig, TrainConfig
-from highlight_sense.files import hash_file
-from highlight_sense.process import prefetch
+from highlight_sense.checkpoint import NOTEBOOK_FLAGS
+from highlight_sense.config import FrontEnd, TrainConfig
 from highlight_sense.data import index_clips
-from highlight_sense.pack import open_pack
 from highlight_sense.dataset_aug import BalancedSampler, HighlightSenseDataset, sample_frame_count, set_epoch
-from highlight_sense.model import HighlightCRNN, downsample_mask
-from highlight_sense.packing import HEAD, pack_clips, write_head
 from highlight_sense.device import pick_device, pick_precision
-from highlight_sense.process import keep_memory
-from highlight_sense.train import Loader, make_loaders, start_training, train_step
-
-
-class PlainCRNN(HighlightCRNN):
-    "The notebook's network as the notebook computes it: one module after the other."
-    def encode(self, x: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        for block in self.cnn: x = block.pool(F.relu(block.norm(block.conv(x))))
-        states, _ = self.rnn(x.permute(0, 3, 1, 2).flatten(2))
-        return states, downsample_mask(mask.to(x.device), self.shrink, states.shape[1])
+from highlight_sense.files import hash_file
+from highlight_sense.model import HighlightCRNN
+from highlight_sense.pack import open_pack
+from highlight_sense.packing import HEAD, pack_clips, write_head
+from highlight_sense.process import keep_memory, prefetch
+from highlight_sense.train import Loader, fit, make_loaders
 
 
 class PlainClips(HighlightSenseDataset):
@@ -79,19 +71,66 @@ def make_clips(root: Path, number: int) -> Path:
     return root
 
 
-def training(network: type, config: TrainConfig, loader: Loader, device: torch.device, precision: str, steps: int | None) -> Callable[[], float]:
-    "A function that trains for the first steps of the next epoch, or all of them, and returns the clips of a second."
-    config = config.settled()
-    model_config = ModelConfig(**BEFORE) if config.recipe == "notebook" else ModelConfig()
-    state = start_training(network.from_config(model_config).train(), config, device, precision)
-    if network is PlainCRNN: state.replay.records = False
-    epochs = count()
+class Turns:
+    "A loader for `fit` that waits for its turn before each epoch, and measures the epoch in clips a second."
+    def __init__(self, loader: Loader, steps: int | None, device: torch.device):
+        self.loader, self.steps, self.device = loader, steps or len(loader), device
+        self.turns, self.speeds, self.speed = Queue(), Queue(), None
+
+    def __len__(self) -> int: return self.steps
+
+    def set_epoch(self, epoch: int) -> None: set_epoch(self.loader, epoch)
+
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+        if self.speed is not None: self.speeds.put(self.speed)  # only now: validation is not to run beside another way
+        self.turns.get()
+        finish(self.device)
+        clips, began = 0, time.perf_counter()
+        for batch in islice(self.loader, self.steps):
+            yield batch
+            clips += len(batch[2])
+        finish(self.device)
+        self.speed = clips / (time.perf_counter() - began)
+
+
+def training(config: TrainConfig, loader: Loader, device: torch.device, precision: str, steps: int | None) -> Callable[[], float]:
+    "A function that has `fit` train for the first steps of the next epoch, or all of them, and returns the clips a second."
+    config = replace(config, device=str(device), precision=precision, epochs=10**6)
+    model = HighlightCRNN(**NOTEBOOK_FLAGS) if config.recipe == "notebook" else HighlightCRNN()
+    turns, validation = Turns(loader, steps, device), [(torch.zeros(2, 2, 80, 64), torch.ones(2, 64), torch.tensor([0, 1]))]
+
+    def train() -> None:
+        try: fit(model, turns, validation, config, progress=False)
+        except Exception as error: turns.speeds.put(error)
+
+    def run() -> float:
+        turns.turns.put(True)
+        speed = turns.speeds.get()
+        if isinstance(speed, Exception): raise speed
+        return speed
+
+    Thread(target=train, daemon=True).start()
+    return run
+
+
+def notebook_training(loader: DataLoader, device: torch.device, steps: int) -> Callable[[], float]:
+    "A function that trains as the notebook does, by its own loop, and returns the clips a second."
+    model, criterion, epochs = HighlightCRNN(**NOTEBOOK_FLAGS).to(device).train(), torch.nn.BCEWithLogitsLoss(), count()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=1e-5)
 
     def run() -> float:
         set_epoch(loader, next(epochs))
         finish(device)
         clips, began = 0, time.perf_counter()
-        for batch in islice(loader, steps or len(loader)): train_step(state, batch, config, device, precision); clips += len(batch[2])
+        for specs, masks, labels in islice(loader, steps):
+            optimizer.zero_grad()
+            logits, _ = model(specs.to(device), masks.to(device))
+            loss = criterion(logits, labels.unsqueeze(1).to(device).float())
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            loss.item()
+            clips += len(labels)
         finish(device)
         return clips / (time.perf_counter() - began)
     return run
@@ -178,7 +217,7 @@ def memory(folder: Path, gigabytes: float, device: torch.device, precision: str)
     for plan in plans: gather(plan, read)
     print(f", {peak_gib():.2f} after reading all of them", end="", flush=True)
     config = TrainConfig(workers=1)
-    run = training(HighlightCRNN, config, make_loaders(table, table, config, device)[0], device, precision, 60)
+    run = training(config, make_loaders(table, table, config, device)[0], device, precision, 60)
     for steps in range(60, 301, 60): run(); print(f", {peak_gib():.2f} after {steps} steps of training", end="", flush=True)
     print()
 
@@ -231,13 +270,13 @@ def main() -> None:
             "from a pack, by two threads": reading(lambda: (len(one.plan.clips) for one in prefetch(side_by_side, plans, 4, 2)), device),
             **{name: augmented(loader) for name, loader in from_packs.items()},
         }
-        trainings = {"the notebook's way, fp32": system_memory(training(PlainCRNN, notebook, plain, device, "fp32", chosen.steps)),
-                     "--recipe notebook, fp32": training(HighlightCRNN, notebook, checked, device, "fp32", chosen.steps)}
+        trainings = {"the notebook's way, fp32": system_memory(notebook_training(plain, device, chosen.steps)),
+                     "--recipe notebook, fp32": training(notebook, checked, device, "fp32", chosen.steps)}
         for each, size in itertools.product(precisions, chosen.batch_size):
             ours, steps = TrainConfig(batch_size=size, workers=2), 16 if each == "fp32" else None
             name = f"default recipe, from a pack, {each}, {size} at a time"
             from_packs[name] = make_loaders(packed, packed, ours, device)[0]
-            trainings[name] = training(HighlightCRNN, ours, from_packs[name], device, each, steps)
+            trainings[name] = training(ours, from_packs[name], device, each, steps)
         for where in ("in memory", "on the disk")[:1 + chosen.cold]:
             if where == "on the disk":
                 readers, trainings = ({name: from_disk(run, Path(folder)) for name, run in ways.items()} for ways in (readers, trainings))

@@ -22,6 +22,14 @@ from .model import HighlightCRNN
 from .records import as_type, load_record, write_record
 
 # %% ../nbs/machinery/checkpoint.ipynb #aa9b5e50
+def _require_calibration(calibration: dict | None, temperature: float, offset: float) -> None:
+    "Raise `ValueError` for a calibration that no fit could have found."
+    values = [value for value in (calibration or {}).values() if value is not None]
+    if not all(map(math.isfinite, values)): raise ValueError("a calibration that is not finite")
+    plausible = 1e-6 < temperature < 1e6 and abs(offset) < 1e6
+    if not plausible: raise ValueError(f"temperature {temperature}, offset {offset}")
+
+# %% ../nbs/machinery/checkpoint.ipynb #aa0572ad
 _Epochs = Annotated[int, Meta(ge=0, le=2**31)]
 _Frames = Annotated[int, Meta(le=FrontEnd().frames(LONGEST_CLIP_S))]
 _Share = Annotated[float, Meta(ge=0, le=1)]
@@ -44,8 +52,9 @@ class CheckpointInfo:
     def __post_init__(self) -> None:
         "Refuse what cannot be true of a network."
         if self.max_frames < 2 ** len(self.config.cnn_channels): raise ValueError(f"clips of {self.max_frames} frames")
-        bands = self.config.n_mels if self.front_end is None else self.front_end.n_mels
-        if bands != self.config.n_mels: raise ValueError(f"a front end of {bands} bands for a network of {self.config.n_mels}")
+        expected = self.config.n_mels
+        bands = self.front_end.n_mels if self.front_end else expected
+        if bands != expected: raise ValueError(f"a front end of {bands} bands for a network of {expected}")
         _require_calibration(self.calibration, *self.scaling)
 
     @property
@@ -53,13 +62,6 @@ class CheckpointInfo:
         "Temperature and offset of the calibration; 1 and 0 without one."
         if self.calibration is None: return 1.0, 0.0
         return float(self.calibration["temperature"]), float(self.calibration.get("offset", 0.0))
-
-# %% ../nbs/machinery/checkpoint.ipynb #aa0572ad
-def _require_calibration(calibration: dict | None, temperature: float, offset: float) -> None:
-    "Raise `ValueError` for a calibration that no fit could have found."
-    values = [value for value in (calibration or {}).values() if value is not None]
-    if not all(map(math.isfinite, values)): raise ValueError("a calibration that is not finite")
-    if not 1e-6 < temperature < 1e6 or abs(offset) >= 1e6: raise ValueError(f"temperature {temperature}, offset {offset}")
 
 # %% ../nbs/machinery/checkpoint.ipynb #1c62bd07
 def save_checkpoint(
