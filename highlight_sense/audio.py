@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['log_mel', 'stream_log_mel', 'read_log_mel']
 
-# %% ../nbs/00a_audio.ipynb #551a5312
+# %% ../nbs/00a_audio.ipynb #b07178cc
 import math
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
@@ -19,7 +19,7 @@ from .files import InputError
 from .process import prefetch
 from .tracks import Pair, read_pair
 
-# %% ../nbs/00a_audio.ipynb #1a49ad12
+# %% ../nbs/00a_audio.ipynb #1a2dc1b1
 @lru_cache(maxsize=8)
 def _window_and_filters(
     front_end: FrontEnd,
@@ -32,7 +32,7 @@ def _window_and_filters(
         sr=front_end.sample_rate, n_fft=front_end.n_fft, n_mels=front_end.n_mels, dtype=np.float64)
     return window.to(device, dtype), torch.from_numpy(filters).to(device, dtype)
 
-# %% ../nbs/00a_audio.ipynb #fbaea4f6
+# %% ../nbs/00a_audio.ipynb #0e602add
 def log_mel(
     waveform: torch.Tensor,            # (..., samples) float, on any device
     front_end: FrontEnd = FrontEnd(),
@@ -52,7 +52,7 @@ def log_mel(
     mel = torch.log(filters @ power + front_end.log_floor).to(waveform.dtype)
     return mel.reshape(*shape[:-1], *mel.shape[-2:])
 
-# %% ../nbs/00a_audio.ipynb #6ec82775
+# %% ../nbs/00a_audio.ipynb #da4a2bf6
 def _with_context(
     blocks: Iterable[np.ndarray],               # (channels, samples) each
     front_end: FrontEnd,
@@ -73,7 +73,7 @@ def _with_context(
         first, done = keep_from, ready
     if kept is not None: yield kept, slice(done - first, None)
 
-# %% ../nbs/00a_audio.ipynb #6943d68a
+# %% ../nbs/00a_audio.ipynb #17ee097d
 def stream_log_mel(
     blocks: Iterable[np.ndarray],        # (channels, samples) each, of any length; do not change them afterwards
     front_end: FrontEnd = FrontEnd(),
@@ -87,7 +87,7 @@ def stream_log_mel(
     for mel in prefetch(compute, _with_context(blocks, front_end), 2):
         if mel.shape[-1]: yield mel
 
-# %% ../nbs/00a_audio.ipynb #957f1442
+# %% ../nbs/00a_audio.ipynb #80681927
 def read_log_mel(
     pair: Pair,                          # from `choose_pair`
     front_end: FrontEnd = FrontEnd(),

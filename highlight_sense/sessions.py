@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Event', 'plan_session', 'Session', 'synthetic_session', 'make_sessions']
 
-# %% ../nbs/00b_sessions.ipynb #cfdd0053
+# %% ../nbs/00b_sessions.ipynb #4e3cd32e
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ from .media import write_recording
 from .process import run_jobs
 from .synth import GAME_STYLES, SYNTH_RATE_HZ, draw_levels, game_track, voice_track
 
-# %% ../nbs/00b_sessions.ipynb #03b2eac3
+# %% ../nbs/00b_sessions.ipynb #281feccd
 _SCENES = (  # share, what the game does, what the voice does
     (0.35, "fight", "excited"),
     (0.20, "fight", "calm"), (0.06, "fight", None),
@@ -27,7 +27,7 @@ _SCENES = (  # share, what the game does, what the voice does
     (0.05, "skirmish", "calm"), (0.06, "engine", "calm"), (0.02, None, "calm"), (0.02, None, None),
 )
 
-# %% ../nbs/00b_sessions.ipynb #6896809e
+# %% ../nbs/00b_sessions.ipynb #89a89d44
 class Event(NamedTuple):
     "Something that happens on one of the tracks."
     track: str      # voice or game
@@ -35,7 +35,7 @@ class Event(NamedTuple):
     start_s: float
     end_s: float
 
-# %% ../nbs/00b_sessions.ipynb #e14ddcb4
+# %% ../nbs/00b_sessions.ipynb #ae2d8c1e
 def _plan_scene(
     game: str | None,   # fight, skirmish or engine
     voice: str | None,  # calm or excited
@@ -55,7 +55,7 @@ def _plan_scene(
     if end_s - quiet_s > 2.5 and rng.random() < 0.5: events.append(Event("voice", "calm", quiet_s + 0.6, end_s - 0.2))
     return events
 
-# %% ../nbs/00b_sessions.ipynb #a4da8553
+# %% ../nbs/00b_sessions.ipynb #986d7a28
 def plan_session(
     duration_s: float,
     rng: np.random.Generator,
@@ -75,7 +75,7 @@ def plan_session(
         music_s = events[-1].end_s + rng.uniform(5, 40)
     return events, highlights
 
-# %% ../nbs/00b_sessions.ipynb #1e2b05fb
+# %% ../nbs/00b_sessions.ipynb #c81bdad1
 @dataclass(frozen=True, eq=False)
 class Session:
     "A synthetic recording and what happens in it."
@@ -87,7 +87,7 @@ class Session:
     highlights: list[tuple[float, float]]   # start_s, end_s
     events: pd.DataFrame                    # track, kind, start_s, end_s
 
-# %% ../nbs/00b_sessions.ipynb #18960353
+# %% ../nbs/00b_sessions.ipynb #59e5032b
 def synthetic_session(
     seed: int,
     minutes: float = 5.0,
@@ -106,7 +106,7 @@ def synthetic_session(
     name = f"session_{seed}_{number:02d}"
     return Session(name, style.name, voice, game, SYNTH_RATE_HZ, highlights, pd.DataFrame(events))
 
-# %% ../nbs/00b_sessions.ipynb #c254e1c0
+# %% ../nbs/00b_sessions.ipynb #898f5762
 def _write_session(folder: Path, seed: int, minutes: float, number: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     "Write one session as folder/<game>/<name>.mkv; return its labels and its events."
     session = synthetic_session(seed, minutes, number)
@@ -117,7 +117,7 @@ def _write_session(folder: Path, seed: int, minutes: float, number: int) -> tupl
     labels.insert(0, "recording", path.name)
     return labels, session.events.assign(recording=path.name)
 
-# %% ../nbs/00b_sessions.ipynb #871ef5c8
+# %% ../nbs/00b_sessions.ipynb #d4254d8c
 def make_sessions(
     folder: str | Path,
     count: int = 12,

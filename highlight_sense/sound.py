@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['read_blocks', 'read_audio']
 
-# %% ../nbs/machinery/sound.ipynb #9dba98d6
+# %% ../nbs/machinery/sound.ipynb #71cf18b0
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,7 +17,7 @@ from .files import InputError
 from .media import RUN_UP_S, demuxed, end_of, go_to, open_media, require_whole, start_of, title_of
 from .timeline import LAG_S, TrackReader
 
-# %% ../nbs/machinery/sound.ipynb #526161bd
+# %% ../nbs/machinery/sound.ipynb #844d0e51
 def _choose_streams(
     container: av.container.InputContainer,
     tracks: Sequence[int],    # numbers among the audio tracks, from 0
@@ -38,7 +38,7 @@ def _choose_streams(
             raise InputError(f"{path}: {found}, expected one that can be decoded; convert the file")
     return [streams[number] for number in tracks]
 
-# %% ../nbs/machinery/sound.ipynb #e7b5b08f
+# %% ../nbs/machinery/sound.ipynb #750a4605
 def _advance(
     packet: av.Packet,
     readers: Mapping[int, TrackReader],  # by stream index
@@ -53,7 +53,7 @@ def _advance(
     for reader in readers.values(): reader.presume(furthest - round(LAG_S * reader.rate_hz))
     return True
 
-# %% ../nbs/machinery/sound.ipynb #86e7dc26
+# %% ../nbs/machinery/sound.ipynb #23aa5f0e
 def _decode_tracks(
     container: av.container.InputContainer,
     readers: Mapping[int, TrackReader],  # by stream index
@@ -71,7 +71,7 @@ def _decode_tracks(
     require_whole(container, end_of(last.values()), path)
     for reader in readers.values(): reader.finish()
 
-# %% ../nbs/machinery/sound.ipynb #27eee77b
+# %% ../nbs/machinery/sound.ipynb #1c0b6e3f
 def _take_block(
     streams: Sequence[av.AudioStream],   # one for each row
     readers: Mapping[int, TrackReader],  # by stream index
@@ -81,7 +81,7 @@ def _take_block(
     taken = {index: reader.line.take(size) for index, reader in readers.items()}
     return np.stack([taken[stream.index] for stream in streams])
 
-# %% ../nbs/machinery/sound.ipynb #0ce895a6
+# %% ../nbs/machinery/sound.ipynb #9db9fd9d
 def _take_blocks(
     decoding: Iterator[None],            # each step may place more sound on the lines
     streams: Sequence[av.AudioStream],   # one for each row
@@ -104,7 +104,7 @@ def _take_blocks(
         yield block
         taken += block.shape[1]
 
-# %% ../nbs/machinery/sound.ipynb #82256b62
+# %% ../nbs/machinery/sound.ipynb #520849ad
 def _open_at(path: str | Path, start_s: float) -> av.container.InputContainer:
     "Open a file, and move to shortly before `start_s` if its format allows."
     container = open_media(path)
@@ -112,7 +112,7 @@ def _open_at(path: str | Path, start_s: float) -> av.container.InputContainer:
     container.close()
     return open_media(path)
 
-# %% ../nbs/machinery/sound.ipynb #af03ba46
+# %% ../nbs/machinery/sound.ipynb #ef3fa85d
 def read_blocks(
     path: str | Path,
     tracks: Sequence[int] = (0, 1),  # numbers among the audio tracks, from 0; usually voice, game
@@ -139,7 +139,7 @@ def read_blocks(
             found = "found no sound in the chosen tracks"
             raise InputError(f"{path}: {found}, expected some; choose another track or file")
 
-# %% ../nbs/machinery/sound.ipynb #6ad4e491
+# %% ../nbs/machinery/sound.ipynb #518cf417
 def read_audio(
     path: str | Path,
     tracks: Sequence[int] = (0, 1),  # numbers among the audio tracks, from 0

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['LAG_S', 'Timeline', 'TrackReader']
 
-# %% ../nbs/machinery/timeline.ipynb #018a3c36
+# %% ../nbs/machinery/timeline.ipynb #390ea708
 import math
 from collections import deque
 
@@ -14,14 +14,14 @@ import numpy as np
 
 from .files import InputError
 
-# %% ../nbs/machinery/timeline.ipynb #abb85341
+# %% ../nbs/machinery/timeline.ipynb #028e2e72
 LAG_S = 60.0             # a track this far behind the others in the file has ended, or pauses
 _JITTER_S = 0.05         # a timestamp off by less means nothing; a lost packet is about 0.02 s
 _LATE_S = 0.5            # this much sound may arrive too late to be used
 _LONGEST_GAP_S = 86_400  # a day; a longer gap means broken timestamps
 _REMUX = "rewrite it with ffmpeg -i FILE -map 0 -c copy NEW.mkv"
 
-# %% ../nbs/machinery/timeline.ipynb #95e520f0
+# %% ../nbs/machinery/timeline.ipynb #c6aaf481
 class Timeline:
     "The samples of one track from time 0 on: placed at one end, taken from the other."
 
@@ -54,7 +54,7 @@ class Timeline:
             done += len(part)
         return block
 
-# %% ../nbs/machinery/timeline.ipynb #53f752c2
+# %% ../nbs/machinery/timeline.ipynb #276622dd
 _GATHERED = 16_384  # samples that are resampled at a time
 
 
@@ -85,14 +85,14 @@ class _Segment:
             self.at += piece.samples
         return pieces
 
-# %% ../nbs/machinery/timeline.ipynb #c8a774f1
+# %% ../nbs/machinery/timeline.ipynb #aa790a3f
 def _require_plausible_gap(name: str, from_s: float, to_s: float) -> None:
     "Raise `InputError` for a gap that no recording has."
     if to_s - from_s <= _LONGEST_GAP_S: return
     found = f"found a gap of {(to_s - from_s) / 3600:.0f} hours after {from_s:.1f} s"
     raise InputError(f"{name}: {found}, expected a day at most; {_REMUX}")
 
-# %% ../nbs/machinery/timeline.ipynb #ec2680e3
+# %% ../nbs/machinery/timeline.ipynb #5ebc68d1
 class _FramePlacer:
     "Places the decoded frames of one track on its `line`, resampled and mixed to mono."
     def __init__(self, name: str, rate_hz: int, start_s: float, layout: str | None = None):
@@ -133,7 +133,7 @@ class _FramePlacer:
         "Place resampled sound (channels, samples) on the line."
         self.line.place(samples.mean(axis=0), at)
 
-# %% ../nbs/machinery/timeline.ipynb #c1658a27
+# %% ../nbs/machinery/timeline.ipynb #4631f89d
 def _damage_of(packet: av.Packet, name: str, at_s: float, error: av.FFmpegError) -> InputError:
     "The error for a packet that cannot be decoded."
     encrypted = any("encryption" in side.data_type for side in packet.iter_sidedata())
@@ -143,7 +143,7 @@ def _damage_of(packet: av.Packet, name: str, at_s: float, error: av.FFmpegError)
 
 
 
-# %% ../nbs/machinery/timeline.ipynb #9457c9da
+# %% ../nbs/machinery/timeline.ipynb #cc8d8772
 class TrackReader(_FramePlacer):
     "Decodes the packets of one track onto its `line`."
 
