@@ -1,4 +1,4 @@
-"Downloads of weights and recordings against a small web server on this machine: broken, stubborn, lying."
+"Downloads of weights and recordings from a small web server that breaks, refuses and lies."
 import base64
 import errno
 import os
@@ -23,7 +23,7 @@ from highlight_sense.checkpoint import load_checkpoint
 from highlight_sense.files import InputError
 
 BLOCK = download.BLOCK_BYTES
-needs_yt_dlp = pytest.mark.skipif(find_spec("yt_dlp") is None, reason='yt-dlp is not installed: pip install "yt-dlp[default]"')
+needs_yt_dlp = pytest.mark.skipif(find_spec("yt_dlp") is None, reason='needs yt-dlp: pip install "yt-dlp[default]"')
 
 
 class SmallWeb(ThreadingHTTPServer):
@@ -34,13 +34,13 @@ class SmallWeb(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Answer)
         self.files: dict[str, tuple[str, bytes]] = {}
-        self.statuses: list[int] = []      # to answer the next requests with, 200: as usual
+        self.statuses: list[int] = []      # of the next answers; 200: as usual
         self.cuts: list[int] = []          # bytes after which the next transfers break
         self.knows_ranges = True
-        self.tells_length = True
-        self.tells_whole = True            # the whole length, with a 416
-        self.shift = 0                     # of the place that a 206 names
-        self.accept: str | None = None     # the Authorization that it asks for; none: anybody's
+        self.sends_length = True
+        self.sends_whole = True            # the whole length, with a 416
+        self.shift = 0                     # of the first byte that a 206 names
+        self.accept: str | None = None     # the Authorization that it requires, if any
         self.hang: threading.Event | None = None      # instead of breaking, a transfer waits for this
         self.requests: list[tuple[str, int]] = []     # path and first byte of each request
         self.sent: list[int] = []                     # bytes of each transfer that began in the middle of a file
@@ -64,23 +64,25 @@ class Answer(BaseHTTPRequestHandler):
         web, path = self.server, self.path.partition("?")[0]
         start = int(self.headers.get("Range", "bytes=0-").removeprefix("bytes=").partition("-")[0])
         web.requests.append((path, start))
-        if web.accept and self.headers["Authorization"] != web.accept: return self.reply(401, Content_Length=0, WWW_Authenticate="Basic")
+        if web.accept and self.headers["Authorization"] != web.accept:
+            return self.reply(401, Content_Length=0, WWW_Authenticate="Basic")
         status = web.statuses.pop(0) if web.statuses else 200
         if path not in web.files: status = 404
         if status != 200: return self.reply(status, Content_Length=0)
         kind, content = web.files[path]
         if not web.knows_ranges: start = 0
         if start and start >= len(content):
-            return self.reply(416, Content_Length=0, **({"Content_Range": f"bytes */{len(content)}"} if web.tells_whole else {}))
+            whole = {"Content_Range": f"bytes */{len(content)}"} if web.sends_whole else {}
+            return self.reply(416, Content_Length=0, **whole)
         cut = web.cuts.pop(0) if web.cuts else None
         body = content[start:] if cut is None else content[start:start + cut]
         if start: web.sent.append(len(body))
         headers = {"Content_Type": kind}
-        if web.tells_length: headers["Content_Length"] = len(content) - start
+        if web.sends_length: headers["Content_Length"] = len(content) - start
         if start: headers["Content_Range"] = f"bytes {start + web.shift}-{len(content) - 1}/{len(content)}"
         self.reply(206 if start else 200, **headers)
         try: self.wfile.write(body)
-        except OSError: return  # whoever asked has seen enough
+        except OSError: return  # the client hangs up
         if web.hang and cut is not None: web.hang.wait()
 
 
@@ -114,7 +116,7 @@ def listing(folder: Path) -> list[str]:
 
 
 def kill_in_transfer(web: SmallWeb, call: str, part: Path, bytes_wanted: int) -> None:
-    "Run a download in another process and kill that when so many bytes are in its file."
+    "Run a download in another process, and kill it when its file has so many bytes."
     web.hang = threading.Event()
     process = subprocess.Popen([sys.executable, "-c", f"from highlight_sense import download; download.{call}"])
     try:
@@ -133,7 +135,7 @@ def kill_in_transfer(web: SmallWeb, call: str, part: Path, bytes_wanted: int) ->
 
 @pytest.fixture
 def weights(web, tmp_path):
-    "A small file of the published dialect on the server, with its blob id: fetch(folder) downloads it."
+    "A small file of the published dialect on the server, and its blob id."
     golden = torch.load(Path(__file__).parents[1]/"data"/"tiny_crnn.pt", weights_only=True)
     torch.save(golden["published"], tmp_path/"original.pt")
     content = (tmp_path/"original.pt").read_bytes()
@@ -151,8 +153,9 @@ def fetch(web: SmallWeb, folder: Path) -> Path:
 def test_blob_id_is_gits(tmp_path):
     for length in (0, 1, 2**20, 3 * 2**20 + 1):
         (tmp_path/"file").write_bytes(np.random.default_rng(length).bytes(length))
-        expected = subprocess.run(["git", "hash-object", "--no-filters", "file"], cwd=tmp_path, capture_output=True, text=True, check=True).stdout.strip()
-        assert download.blob_id(tmp_path/"file") == expected
+        command = ["git", "hash-object", "--no-filters", "file"]
+        hashed = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+        assert download.blob_id(tmp_path/"file") == hashed.stdout.strip()
 
 
 def test_fetched_weights_load(web, weights, tmp_path, capfd):
@@ -167,18 +170,22 @@ def test_fetched_weights_load(web, weights, tmp_path, capfd):
 
 
 def test_the_verb_of_the_command_line(web, weights, tmp_path, monkeypatch, capsys):
-    "`fetch --weights` leaves the file, and says where it is and what it is worth."
+    "`fetch --weights` leaves the file, and prints where it is and what it is worth."
     published = partial(download.fetch_weights, source=f"{web.url}/best_model.pt", blob=web.blob)
     monkeypatch.setattr(download, "fetch_weights", published)
     cli.main(["fetch", "--weights", "-o", str(tmp_path/"models")])
     assert capsys.readouterr().out == f"{tmp_path/'models'/'best_model.pt'}\n{download.WEIGHTS_NOTICE}\n"
-    assert (tmp_path/"models"/"best_model.pt").read_bytes() == weights and listing(tmp_path/"models") == ["best_model.pt"]
-    with pytest.raises(SystemExit) as ended: cli.main(["fetch", "somebody/clips", "--weights", "-o", str(tmp_path/"other")])
-    assert ended.value.code == 2 and "'somebody/clips' and --weights" in capsys.readouterr().err and not (tmp_path/"other").exists()
+    assert listing(tmp_path/"models") == ["best_model.pt"]
+    assert (tmp_path/"models"/"best_model.pt").read_bytes() == weights
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["fetch", "owner/clips", "--weights", "-o", str(tmp_path/"other")])
+    assert ended.value.code == 2 and "'owner/clips' and --weights" in capsys.readouterr().err
+    assert not (tmp_path/"other").exists()
 
 
 def test_defaults_name_the_published_file():
-    assert download.PUBLISHED_WEIGHTS_URL == "https://raw.githubusercontent.com/mrmilohd/highlight-sense/main/best_model.pt"
+    repository = "https://raw.githubusercontent.com/mrmilohd/highlight-sense"
+    assert download.PUBLISHED_WEIGHTS_URL == f"{repository}/main/best_model.pt"
     assert download.PUBLISHED_WEIGHTS_BLOB == "8091fafbc94cff16e2d010a825576ba50e7d4129"
     assert all(word in download.WEIGHTS_NOTICE for word in ("accuracy", "threshold", "calibration"))
 
@@ -189,13 +196,13 @@ def test_progress_goes_to_stderr(web, weights, tmp_path, capfd):
     assert out == "" and "weights" in err and "100%" in err
 
 
-def test_broken_transfers_go_on(web, weights, tmp_path):
+def test_broken_transfers_resume(web, weights, tmp_path):
     web.cuts = [2 * BLOCK, 2 * BLOCK + 100]
     assert fetch(web, tmp_path/"models").read_bytes() == weights
     assert web.ranges() == [2 * BLOCK, 4 * BLOCK] and web.sent == [2 * BLOCK + 100, len(weights) - 4 * BLOCK]
 
 
-def test_next_call_goes_on(web, weights, tmp_path):
+def test_next_call_resumes(web, weights, tmp_path):
     web.cuts, web.statuses = [2 * BLOCK], [200, 503, 503]
     message = refusal(fetch, web, tmp_path/"models")
     assert "in 3 tries (the server answered 503)" in message and "run again" in message
@@ -204,7 +211,7 @@ def test_next_call_goes_on(web, weights, tmp_path):
     assert listing(tmp_path/"models") == ["best_model.pt"]
 
 
-def test_killed_process_goes_on(web, weights, tmp_path):
+def test_killed_process_resumes(web, weights, tmp_path):
     web.cuts = [3 * BLOCK]
     call = f"fetch_weights({str(tmp_path/'models')!r}, '{web.url}/best_model.pt', False, '{web.blob}')"
     kill_in_transfer(web, call, tmp_path/"models"/"best_model.pt.part", 2 * BLOCK)
@@ -222,13 +229,13 @@ def test_server_that_continues_elsewhere(web, weights, tmp_path):
     assert fetch(web, tmp_path/"models").read_bytes() == weights and web.ranges() == [2 * BLOCK]
 
 
-@pytest.mark.parametrize("tells_whole", [True, False])
-def test_whole_part_file(web, weights, tmp_path, tells_whole):
-    "Killed after the last byte: no byte is asked for again, unless the server does not say how long the file is."
-    web.tells_whole = tells_whole
+@pytest.mark.parametrize("sends_whole", [True, False])
+def test_whole_part_file(web, weights, tmp_path, sends_whole):
+    "After a kill at the last byte nothing is downloaded again, unless the server does not give the file's length."
+    web.sends_whole = sends_whole
     (tmp_path/"models").mkdir()
     (tmp_path/"models"/"best_model.pt.part").write_bytes(weights)
-    assert fetch(web, tmp_path/"models").read_bytes() == weights and len(web.requests) == (1 if tells_whole else 2)
+    assert fetch(web, tmp_path/"models").read_bytes() == weights and len(web.requests) == (1 if sends_whole else 2)
 
 
 def test_part_file_of_something_longer(web, weights, tmp_path):
@@ -238,7 +245,7 @@ def test_part_file_of_something_longer(web, weights, tmp_path):
 
 
 def test_part_file_of_something_else(web, weights, tmp_path):
-    "It is noticed when all is here, and removed, so that the next call gets it right."
+    "It is found when the file is complete, and removed, so that the next call succeeds."
     (tmp_path/"models").mkdir()
     (tmp_path/"models"/"best_model.pt.part").write_bytes(b"something else")
     assert "it is removed; run again" in refusal(fetch, web, tmp_path/"models") and listing(tmp_path/"models") == []
@@ -279,7 +286,7 @@ def test_other_weights(web, weights, tmp_path):
 
 
 def test_transfer_that_ends_early_unnoticed(web, weights, tmp_path):
-    web.cuts, web.tells_length = [2 * BLOCK], False
+    web.cuts, web.sends_length = [2 * BLOCK], False
     assert "found the git blob" in refusal(fetch, web, tmp_path/"models") and listing(tmp_path/"models") == []
     assert fetch(web, tmp_path/"models").read_bytes() == weights
 
@@ -292,16 +299,18 @@ def test_lfs_pointer_is_no_model(web, weights, tmp_path):
     assert "found a pointer of Git LFS" in refusal(fetch, web, tmp_path/"models") and listing(tmp_path/"models") == []
 
 
-@pytest.mark.parametrize("tells_length", [True, False])
-def test_file_that_is_too_large(web, weights, tmp_path, monkeypatch, tells_length):
+@pytest.mark.parametrize("sends_length", [True, False])
+def test_file_that_is_too_large(web, weights, tmp_path, monkeypatch, sends_length):
     monkeypatch.setattr(download, "LARGEST_BYTES", len(weights) - 1)
-    web.tells_length = tells_length
-    assert "found more than" in refusal(fetch, web, tmp_path/"models") and listing(tmp_path/"models") == [] and len(web.requests) == 1
+    web.sends_length = sends_length
+    assert "found more than" in refusal(fetch, web, tmp_path/"models")
+    assert listing(tmp_path/"models") == [] and len(web.requests) == 1
 
 
 def test_own_file_stays(web, weights, tmp_path):
     (tmp_path/"best_model.pt").write_bytes(b"mine")
-    assert "move that file away" in refusal(fetch, web, tmp_path) and (tmp_path/"best_model.pt").read_bytes() == b"mine" and not web.requests
+    assert "move that file away" in refusal(fetch, web, tmp_path)
+    assert (tmp_path/"best_model.pt").read_bytes() == b"mine" and not web.requests
     (tmp_path/"folder"/"best_model.pt").mkdir(parents=True)
     assert "found a folder" in refusal(fetch, web, tmp_path/"folder")
     assert "found a file" in refusal(fetch, web, tmp_path/"best_model.pt")
@@ -314,7 +323,7 @@ def test_full_disk(web, weights, tmp_path, monkeypatch):
 
 
 def test_secrets_of_the_address(web, weights, tmp_path):
-    "They reach the server and no message."
+    "They reach the server, but no message."
     web.accept = "Basic " + base64.b64encode(b"anna:secret").decode()
     address = web.url.replace("//", "//anna:secret@") + "/best_model.pt?token=secret"
     assert "git blob" in refusal(download.fetch_weights, tmp_path/"models", address, False, "0" * 40)
@@ -334,7 +343,7 @@ def noise(seconds: int) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def media(tmp_path_factory) -> bytes:
-    "A recording of two tracks that does not compress: 690 kB, more than the buffers between two processes hold."
+    "A recording of two tracks that does not compress: 690 kB, more than the buffers between two processes."
     path = tmp_path_factory.mktemp("media")/"stream.mkv"
     write_recording(path, {"microphone": noise(8), "game": -noise(8)}, 22_050)
     return path.read_bytes()
@@ -347,13 +356,15 @@ def pieces(tmp_path_factory) -> dict[str, bytes]:
     options = {"hls_time": "1", "hls_list_size": "0", "hls_playlist_type": "vod"}
     with av.open(str(folder/"list.m3u8"), "w", format="hls", options=options) as container:
         stream = container.add_stream("aac", rate=22_050, layout="mono")
-        for second in range(5): container.mux(stream.encode(audio_frame(noise(5)[second * 22_050:][:22_050], second * 22_050, 22_050)))
+        for second in range(5):
+            start = second * 22_050
+            container.mux(stream.encode(audio_frame(noise(5)[start:start + 22_050], start, 22_050)))
         container.mux(stream.encode(None))
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
 def serve_pieces(web: SmallWeb, pieces: dict[str, bytes]) -> bytes:
-    "The pieces on the server; returns what they are joined."
+    "Put the pieces on the server; return them joined."
     kinds = {".m3u8": "application/vnd.apple.mpegurl", ".ts": "video/mp2t"}
     for name, content in pieces.items(): web.files[f"/{name}"] = (kinds[Path(name).suffix], content)
     return b"".join(content for name, content in pieces.items() if name.endswith(".ts"))
@@ -364,13 +375,16 @@ def record(address: str, folder: Path) -> Path:
 
 
 @needs_yt_dlp
-@pytest.mark.parametrize("path, kind", [("/my stream.mkv", "video/x-matroska"), ("/stream", "audio/x-matroska"), ("/stream.mkv", "application/octet-stream")])
+@pytest.mark.parametrize("path, kind", [
+    ("/my stream.mkv", "video/x-matroska"), ("/stream", "audio/x-matroska"),
+    ("/stream.mkv", "application/octet-stream")])
 def test_direct_link(web, media, tmp_path, capfd, path, kind):
     web.files[path.replace(" ", "%20")] = (kind, media)
     address = web.url + path.replace(" ", "%20")
     found = record(address, tmp_path/"new"/"out")
     assert found.read_bytes() == media and [track.title for track in probe(found).tracks] == ["microphone", "game"]
-    assert found.name.startswith(path.strip("/").partition(".")[0].replace(" ", "_") + "-") and listing(found.parent) == [found.name]
+    assert found.name.startswith(path.strip("/").partition(".")[0].replace(" ", "_") + "-")
+    assert listing(found.parent) == [found.name]
     stop(web)
     assert record(address, tmp_path/"new"/"out") == found
     assert "no recording" in refusal(record, address + "?another", tmp_path/"new"/"out")
@@ -386,8 +400,8 @@ def test_recording_shows_progress(web, media, tmp_path, capfd):
 
 
 @needs_yt_dlp
-def test_broken_recording_goes_on(web, media, tmp_path):
-    "yt-dlp looks at the file, loads a part of it, and fails; the next call loads the rest and nothing else."
+def test_broken_recording_resumes(web, media, tmp_path):
+    "yt-dlp probes the file, downloads a part of it, and fails; the next call downloads only the rest."
     web.files["/stream.mkv"] = ("video/x-matroska", media)
     web.cuts, web.statuses = [len(media), 300_000], [200, 200, 503, 503]
     assert "503" in refusal(record, f"{web.url}/stream.mkv", tmp_path)
@@ -401,7 +415,7 @@ def test_broken_recording_goes_on(web, media, tmp_path):
 
 
 @needs_yt_dlp
-def test_broken_recording_goes_on_at_once(web, media, tmp_path):
+def test_broken_recording_resumes_at_once(web, media, tmp_path):
     web.files["/stream.mkv"] = ("video/x-matroska", media)
     web.cuts = [len(media), 300_000, 100_000]
     assert record(f"{web.url}/stream.mkv", tmp_path).read_bytes() == media and len(web.ranges()) == 2
@@ -409,12 +423,14 @@ def test_broken_recording_goes_on_at_once(web, media, tmp_path):
 
 
 @needs_yt_dlp
-def test_killed_recording_goes_on(web, media, tmp_path):
+def test_killed_recording_resumes(web, media, tmp_path):
     web.files["/stream.mkv"] = ("video/x-matroska", media)
     address = f"{web.url}/stream.mkv"
     web.cuts = [len(media), 300_000]
-    kill_in_transfer(web, f"download_recording({address!r}, {str(tmp_path)!r}, False)", tmp_path/f"{download.address_key(address)}.mkv.part", 10_000)
-    assert download.finished_recording(tmp_path, download.address_key(address)) is None
+    key = download.address_key(address)
+    call = f"download_recording({address!r}, {str(tmp_path)!r}, False)"
+    kill_in_transfer(web, call, tmp_path/f"{key}.mkv.part", 10_000)
+    assert download.finished_recording(tmp_path, key) is None
     assert record(address, tmp_path).read_bytes() == media and len(web.ranges()) == 1 and web.ranges()[0] >= 10_000
 
 
@@ -424,7 +440,8 @@ def test_killed_before_it_got_its_name(web, media, tmp_path):
     address = f"{web.url}/stream.mkv"
     (tmp_path/f"{download.address_key(address)}.mkv").write_bytes(media)
     found = record(address, tmp_path)
-    assert found.read_bytes() == media and found.name.startswith("stream-") and len(web.requests) == 1 and listing(tmp_path) == [found.name]
+    assert found.read_bytes() == media and found.name.startswith("stream-")
+    assert len(web.requests) == 1 and listing(tmp_path) == [found.name]
 
 
 @needs_yt_dlp
@@ -436,7 +453,7 @@ def test_recording_from_a_server_without_ranges(web, media, tmp_path):
 
 @needs_yt_dlp
 def test_pieces_are_joined(web, pieces, tmp_path):
-    "A piece that stays away stops the download; the next call asks for what is missing."
+    "A missing piece stops the download; the next call asks for what is missing."
     joined = serve_pieces(web, pieces)
     last = web.files.pop("/list3.ts")
     assert "no recording" in refusal(record, f"{web.url}/list.m3u8", tmp_path) and ".part" in "".join(listing(tmp_path))
@@ -450,7 +467,7 @@ def test_pieces_are_joined(web, pieces, tmp_path):
 
 @needs_yt_dlp
 def test_nothing_else_is_run_or_read(web, pieces, media, tmp_path):
-    "Whatever programs and configuration files there are; yt-dlp may ask ffmpeg for its version, and no more."
+    "Programs and configuration files are ignored; yt-dlp may ask ffmpeg for its version, and no more."
     programs, marker = tmp_path/"bin", tmp_path/"marker"
     programs.mkdir()
     for name in ("ffmpeg", "ffprobe", "aria2c", "curl", "wget", "deno", "node"):
@@ -461,13 +478,17 @@ def test_nothing_else_is_run_or_read(web, pieces, media, tmp_path):
         (tmp_path/folder/"config").write_text(f"--exec 'touch {marker}'\n--write-info-json\n-o elsewhere\n")
     serve_pieces(web, pieces)
     web.files["/stream.mkv"] = ("video/x-matroska", media)
-    sealed = pieces["list.m3u8"].replace(b"#EXTINF", b'#EXT-X-KEY:METHOD=SAMPLE-AES,URI="/key"\n#EXTINF', 1)  # yt-dlp leaves that to ffmpeg
+    encrypted = b'#EXT-X-KEY:METHOD=SAMPLE-AES,URI="/key"\n#EXTINF'  # yt-dlp leaves that to ffmpeg
+    sealed = pieces["list.m3u8"].replace(b"#EXTINF", encrypted, 1)
     web.files["/sealed.m3u8"] = ("application/vnd.apple.mpegurl", sealed)
-    places = {"HOME": f"{tmp_path}/home", "XDG_CONFIG_HOME": f"{tmp_path}/home/.config", "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"}
+    places = {"HOME": f"{tmp_path}/home", "XDG_CONFIG_HOME": f"{tmp_path}/home/.config",
+              "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"}
     for name in ("list.m3u8", "stream.mkv", "sealed.m3u8"):
         code = f"from highlight_sense import download; download.download_recording('{web.url}/{name}', 'out', False)"
-        result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=os.environ | places, capture_output=True, text=True)
-        if name == "sealed.m3u8": assert result.returncode and "InputError" in result.stderr and "no recording" in result.stderr
+        command = [sys.executable, "-c", code]
+        result = subprocess.run(command, cwd=tmp_path, env=os.environ | places, capture_output=True, text=True)
+        if name == "sealed.m3u8":
+            assert result.returncode and "InputError" in result.stderr and "no recording" in result.stderr
         else: assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
     assert len(listing(tmp_path/"out")) == 2 and not list(tmp_path.rglob(".cache"))
     assert not marker.exists() or set(marker.read_text().splitlines()) <= {"ffmpeg -bsfs", "ffprobe -bsfs"}
@@ -503,21 +524,23 @@ def test_server_that_refuses(web, media, tmp_path, status):
 
 
 @needs_yt_dlp
-def test_stream_on_the_air(web, pieces, tmp_path):
+def test_live_stream(web, pieces, tmp_path):
     serve_pieces(web, pieces)
-    ended = pieces["list.m3u8"].decode()
-    web.files["/list.m3u8"] = ("application/vnd.apple.mpegurl", ended.replace("#EXT-X-ENDLIST\n", "").replace("#EXT-X-PLAYLIST-TYPE:VOD\n", "").encode())
+    live = pieces["list.m3u8"].replace(b"#EXT-X-ENDLIST\n", b"").replace(b"#EXT-X-PLAYLIST-TYPE:VOD\n", b"")
+    web.files["/list.m3u8"] = ("application/vnd.apple.mpegurl", live)
     assert "a stream that is not over" in refusal(record, f"{web.url}/list.m3u8", tmp_path/"out")
     assert listing(tmp_path) == [] and not [path for path, _ in web.requests if path.endswith(".ts")]
 
 
 @needs_yt_dlp
 @pytest.mark.parametrize("title, name", [
-    ("../../Evil", "Evil_1"), ("-rf $HOME %(id)s", "rf_HOME_id_s_1"), ("C:\\CON", "C_CON_1"), ("\u202e\U0001f480", "1"), ("x" * 500, "x" * 80)])
+    ("../../Evil", "Evil_1"), ("-rf $HOME %(id)s", "rf_HOME_id_s_1"), ("C:\\CON", "C_CON_1"),
+    ("\u202e\U0001f480", "1"), ("x" * 500, "x" * 80)])
 def test_title_of_a_stranger(web, media, tmp_path, title, name):
-    web.files |= {"/page": ("text/html", PAGE.format(title, VIDEO).encode()), "/stream.mkv": ("video/x-matroska", media)}
-    found = record(f"{web.url}/page", tmp_path/"out")
-    assert found == tmp_path/"out"/f"{name}-{download.address_key(f'{web.url}/page')}.mkv" and listing(tmp_path) == ["out", f"out/{found.name}"]
+    web.files["/page"] = ("text/html", PAGE.format(title, VIDEO).encode())
+    web.files["/stream.mkv"] = ("video/x-matroska", media)
+    found, key = record(f"{web.url}/page", tmp_path/"out"), download.address_key(f"{web.url}/page")
+    assert found == tmp_path/"out"/f"{name}-{key}.mkv" and listing(tmp_path) == ["out", f"out/{found.name}"]
 
 
 @needs_yt_dlp
@@ -561,15 +584,17 @@ def test_without_yt_dlp(web, tmp_path, monkeypatch):
     ({"pieces": "va 1080 m3u8_native", "sound": "-a"}, "pieces"),
 ])
 def test_one_file_without_ffmpeg(tmp_path, formats, chosen):
-    "What is taken of what a site offers: v picture, a sound, - without, ? unknown; lines; protocol."
+    "Which of a site's formats is chosen: v picture, a sound, - without, ? unknown; lines; protocol."
     import yt_dlp
     codecs = {"-": "none", "?": None}
     offered = []
     for name, text in formats.items():
         kinds, lines, protocol = (text.split() + ["", ""])[:3]
         vcodec, acodec = codecs.get(kinds[0], "avc1"), codecs.get(kinds[1], "mp4a")
-        offered.append({"format_id": name, "url": "https://example.org/a", "ext": "mp4", "vcodec": vcodec, "acodec": acodec,
+        offered.append({"format_id": name, "url": "https://example.org/a", "ext": "mp4",
+                        "vcodec": vcodec, "acodec": acodec,
                         "height": int(lines) if lines else None, "protocol": protocol or "https"})
-    info = {"id": "a", "title": "a", "extractor": "a", "extractor_key": "A", "webpage_url": "https://example.org", "formats": offered}
+    info = {"id": "a", "title": "a", "extractor": "a", "extractor_key": "A",
+            "webpage_url": "https://example.org", "formats": offered}
     with yt_dlp.YoutubeDL(download.download_options("https://example.org", tmp_path, "key")) as downloader:
         assert downloader.process_ie_result(info, download=False)["format_id"] == chosen

@@ -23,7 +23,7 @@ from highlight_sense import transfer
 from highlight_sense.files import InputError
 from highlight_sense.packing import pack_clips
 
-HANDLE = "somebody/two-games"
+HANDLE = "owner/two-games"
 MIB = 2**20
 
 
@@ -41,7 +41,7 @@ def zipped(files: dict[str, bytes]) -> bytes:
 
 
 class SmallKaggle(ThreadingHTTPServer):
-    "The three answers that kagglehub needs: the version of a data set, a redirect to its storage, and the archive there."
+    "The three answers that kagglehub needs: a data set's version, a redirect to the storage, and the archive there."
     daemon_threads = True
     block_on_close = False
 
@@ -50,10 +50,11 @@ class SmallKaggle(ThreadingHTTPServer):
         self.archive = zipped(clips())
         self.status = 200                  # of the API
         self.answer: bytes | None = None   # of the API, instead of its own
-        self.accept: str | None = None     # the Authorization that it asks for; none: anybody's
+        self.accept: str | None = None     # the Authorization that it requires, if any
         self.cuts: list[int] = []          # bytes after which a transfer breaks, one for each transfer
         self.range_status = 206            # of a request for a part
-        self.checksum: str | None = base64.b64encode(hashlib.md5(self.archive).digest()).decode()  # that the storage announces
+        digest = hashlib.md5(self.archive).digest()
+        self.checksum: str | None = base64.b64encode(digest).decode()  # that the storage announces
         self.hang: threading.Event | None = None  # instead of breaking, a transfer waits for this
         self.seen: list[str | None] = []   # Authorization of each API request
         self.ranges: list[int] = []        # first byte of each request for a part
@@ -68,10 +69,11 @@ class Answer(BaseHTTPRequestHandler):
 
     def reply(self, status: int, body: bytes, **headers: object) -> None:
         self.send_response(status)
-        for name, value in {"Content-Length": len(body), **headers}.items(): self.send_header(name.replace("_", "-"), str(value))
+        headers = {"Content_Length": len(body), **headers}
+        for name, value in headers.items(): self.send_header(name.replace("_", "-"), str(value))
         self.end_headers()
         try: self.wfile.write(body)
-        except OSError: pass  # kagglehub leaves a whole archive unread when it has a part of it
+        except OSError: pass  # kagglehub does not read a whole archive when it has a part of it
 
     def do_POST(self) -> None:
         request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -80,8 +82,9 @@ class Answer(BaseHTTPRequestHandler):
         refused = self.server.accept and self.headers["Authorization"] != self.server.accept
         status = 401 if refused else self.server.status
         if self.server.answer is not None: return self.reply(status, self.server.answer, Content_Type="text/html")
-        if status != 200: return self.reply(status, b'{"code": %d, "message": "refused"}' % status, Content_Type="application/json")
-        if self.path.endswith("/GetDataset"): return self.reply(200, b'{"currentVersionNumber": 3}', Content_Type="application/json")
+        refusal, version = b'{"code": %d, "message": "refused"}' % status, b'{"currentVersionNumber": 3}'
+        if status != 200: return self.reply(status, refusal, Content_Type="application/json")
+        if self.path.endswith("/GetDataset"): return self.reply(200, version, Content_Type="application/json")
         assert self.path.endswith("/DownloadDataset") and request["datasetVersionNumber"] == 3
         self.reply(302, b"", Location=f"{self.server.url}/storage?signature=secret")
 
@@ -104,13 +107,13 @@ class Answer(BaseHTTPRequestHandler):
         for name, value in headers.items(): self.send_header(name.replace("_", "-"), value)
         self.end_headers()
         try: self.wfile.write(archive[start:start + cut])
-        except OSError: return  # who only wanted to know where it lies hangs up
+        except OSError: return  # a client that only asked for the address hangs up
         if self.server.hang: self.server.hang.wait()
 
 
 @pytest.fixture
 def kaggle(monkeypatch, tmp_path):
-    "A small Kaggle, and a machine that knows nobody's account and no other Kaggle."
+    "A small Kaggle, and a machine without credentials that knows no other."
     for name in [name for name in os.environ if name.startswith(("KAGGLE", "COLAB", "TBE_"))]: monkeypatch.delenv(name)
     for name in ("HOME", "USERPROFILE"): monkeypatch.setenv(name, str(tmp_path/"home"))
     for name in ("NO_PROXY", "no_proxy"): monkeypatch.setenv(name, "127.0.0.1")
@@ -144,7 +147,7 @@ def test_public_set_needs_no_account(kaggle, tmp_path):
     assert content(folder) == clips() and tmp_path/"cache" in folder.parents
     assert kaggle.seen == [None, None]
     assert not list((tmp_path/"cache").rglob("*.archive"))
-    assert kaggle_room.fetch_dataset(HANDLE, tmp_path/"cache") == folder and kaggle.whole == 1  # the second time nothing is downloaded
+    assert kaggle_room.fetch_dataset(HANDLE, tmp_path/"cache") == folder and kaggle.whole == 1  # no second download
     assert dict(os.environ) == before
 
 
@@ -154,14 +157,14 @@ def test_named_version_is_found_without_network(kaggle, tmp_path):
     assert kaggle_room.fetch_dataset(f"{HANDLE}/versions/3", tmp_path) == folder
 
 
-def test_broken_connection_goes_on_within_one_call(kaggle, tmp_path):
+def test_broken_connection_resumes_within_one_call(kaggle, tmp_path):
     kaggle.cuts = [2 * MIB + 1000, MIB + 1000]
     assert content(kaggle_room.fetch_dataset(HANDLE, tmp_path)) == clips()
-    assert kaggle.ranges == [2 * MIB, 3 * MIB]  # whole blocks of 1 MiB are kept, the rest is asked for
+    assert kaggle.ranges == [2 * MIB, 3 * MIB]  # kagglehub keeps whole blocks of 1 MiB and asks for the rest
 
 
 @pytest.mark.parametrize("checksum", [True, False])
-def test_broken_connection_goes_on_in_the_next_call(kaggle, tmp_path, monkeypatch, checksum):
+def test_broken_connection_resumes_in_the_next_call(kaggle, tmp_path, monkeypatch, checksum):
     kaggle.cuts = [2 * MIB + 1000]
     if not checksum: kaggle.checksum = None
     with monkeypatch.context() as impatient:
@@ -174,7 +177,7 @@ def test_broken_connection_goes_on_in_the_next_call(kaggle, tmp_path, monkeypatc
     assert kaggle.ranges == [2 * MIB] and not archive.exists()
 
 
-def test_killed_download_goes_on(kaggle, tmp_path):
+def test_killed_download_resumes(kaggle, tmp_path):
     kaggle.cuts, kaggle.hang = [2 * MIB + 1000], threading.Event()
     code = f"""
 from kagglesdk import kaggle_env
@@ -201,7 +204,7 @@ def test_no_credentials(kaggle, tmp_path, status):
     kaggle.status = status
     message = refusal(HANDLE, tmp_path)
     assert message.startswith(f"{HANDLE}: ") and "no Kaggle credentials" in message and str(status) in message
-    assert str(tmp_path/"home"/".kaggle") in message and "kaggle.com/settings" in message and "KAGGLE_API_TOKEN" in message
+    for advice in (str(tmp_path/"home"/".kaggle"), "kaggle.com/settings", "KAGGLE_API_TOKEN"): assert advice in message
     assert len(kaggle.seen) == 1  # asking again would not help
 
 
@@ -238,11 +241,12 @@ def test_variables(kaggle, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("status", [403, 404])
-def test_set_of_somebody_else(kaggle, tmp_path, monkeypatch, status):
+def test_private_set_of_another_user(kaggle, tmp_path, monkeypatch, status):
     kaggle.status = status
     monkeypatch.setenv("KAGGLE_API_TOKEN", "secret")
     message = refusal(HANDLE, tmp_path)
-    assert "nothing that the API token may read" in message and str(status) in message and f"kaggle.com/datasets/{HANDLE}" in message
+    for words in ("nothing that the API token may read", str(status), f"kaggle.com/datasets/{HANDLE}"):
+        assert words in message
 
 
 @pytest.mark.parametrize("text", [
@@ -266,7 +270,7 @@ def test_kaggle_is_busy(kaggle, tmp_path):
     assert "Kaggle answered 503" in refusal(HANDLE, tmp_path) and len(kaggle.seen) == len(transfer.PAUSES_S)
 
 
-def test_somebody_else_answers(kaggle, tmp_path):
+def test_answer_of_another_server(kaggle, tmp_path):
     kaggle.answer = b"<html>Welcome to the hotel's network</html>"
     assert "the answer was not Kaggle's" in refusal(HANDLE, tmp_path)
 
@@ -290,7 +294,7 @@ def test_damaged_archive_is_removed(kaggle, tmp_path, checksum):
 
 
 def test_storage_that_refuses_to_continue(kaggle, tmp_path):
-    "Kagglehub writes the refusal into the archive; without a checksum only the unpacking notices."
+    "kagglehub writes the refusal into the archive; without a checksum it only fails to unpack."
     kaggle.cuts, kaggle.range_status, kaggle.checksum = [2 * MIB + 1000], 503, None
     assert "damaged archive" in refusal(HANDLE, tmp_path)
     assert content(kaggle_room.fetch_dataset(HANDLE, tmp_path)) == clips()
@@ -311,7 +315,7 @@ def test_disk_is_full(kaggle, tmp_path, monkeypatch):
 
 @pytest.fixture
 def packable(kaggle, monkeypatch, tmp_path):
-    "The small Kaggle with clips that can be packed; what a pack of them is; and a cache that nothing should come into."
+    "The small Kaggle with clips to pack, and what a pack of them holds; kagglehub's cache should stay empty."
     rng, files = np.random.default_rng(0), {}
     for n in range(40):
         mel = torch.from_numpy(rng.normal(-8, 3, (2, 80, int(rng.integers(50, 300)))).astype(np.float32))
@@ -326,15 +330,15 @@ def packable(kaggle, monkeypatch, tmp_path):
 
 
 def test_packed_as_it_arrives(packable, tmp_path):
-    "The same pack as from the folder, byte for byte, through connections that break; and the archive was read once, from its first byte to its last."
+    "The pack equals the folder's, byte for byte, though connections break; the archive is read once, in order."
     kaggle, expected = packable
     size = len(kaggle.archive)
     kaggle.cuts = [size, size, size, size, MIB, MIB, 1000]
     packed, unusable = pack_clips(HANDLE, tmp_path/"arrived.pack", consume=True, progress=False)
     assert content(packed.path) == expected and unusable == []
     assert not list((tmp_path/"cache").rglob("*"))
-    reading = kaggle.ranges[-4:]  # before that, the end of the archive with its table of contents
-    assert reading[0] == 0 and reading == sorted(reading) and min(kaggle.ranges[:-4]) > size - 10_000 and len(kaggle.ranges) < 10
+    contents, reading = kaggle.ranges[:-4], kaggle.ranges[-4:]  # the table of contents at the end, then the clips
+    assert reading[0] == 0 and reading == sorted(reading) and min(contents) > size - 10_000 and len(kaggle.ranges) < 10
 
 
 def test_damaged_clip_is_left_out(packable, tmp_path):
@@ -342,13 +346,14 @@ def test_damaged_clip_is_left_out(packable, tmp_path):
     at = kaggle.archive.index(b"stream03_part2.pt") + 2000
     kaggle.archive = kaggle.archive[:at] + b"damage" + kaggle.archive[at + 6:]
     packed, unusable = pack_clips(HANDLE, tmp_path/"arrived.pack", consume=True, progress=False)
-    assert len(packed.rows) == 39 and unusable[0].startswith(f"{HANDLE}/Negative/game/stream03_part2.pt: found a file that cannot be read")
-    assert len(unusable) == 1 and {path.name for path in packed.path.iterdir()} == {"mels.npy", "index.jsonl", "pack.json", "unusable.txt"}
+    damaged = f"{HANDLE}/Negative/game/stream03_part2.pt: found a file that cannot be read"
+    assert len(packed.rows) == 39 and len(unusable) == 1 and unusable[0].startswith(damaged)
+    assert set(content(packed.path)) == {"mels.npy", "index.jsonl", "pack.json", "unusable.txt"}
 
 
 @pytest.mark.parametrize("trouble", ["storage refuses", "no archive", "refused", "zip archives"])
 def test_nothing_arrives(packable, tmp_path, trouble):
-    "One line, and nothing is left behind."
+    "One line, and nothing stays behind."
     kaggle, expected = packable
     good = kaggle.archive
     if trouble == "storage refuses": kaggle.range_status = 403
@@ -356,8 +361,9 @@ def test_nothing_arrives(packable, tmp_path, trouble):
     if trouble == "refused": kaggle.status = 403
     if trouble == "zip archives": kaggle.archive = zipped({"Positive/a.pt": b"", "shard.zip": b""})
     with pytest.raises(InputError) as caught: pack_clips(HANDLE, tmp_path/"arrived.pack", consume=True, progress=False)
-    message, words = str(caught.value), {"storage refuses": "storage answered 403", "no archive": "found no zip archive",
-                                         "refused": "no Kaggle credentials", "zip archives": "leave --consume out"}
+    words = {"storage refuses": "storage answered 403", "no archive": "found no zip archive",
+             "refused": "no Kaggle credentials", "zip archives": "leave --consume out"}
+    message = str(caught.value)
     assert words[trouble] in message and "\n" not in message and "secret" not in message
     assert not list(tmp_path.glob("arrived*"))
     kaggle.range_status, kaggle.archive, kaggle.status = 206, good, 200
@@ -365,7 +371,7 @@ def test_nothing_arrives(packable, tmp_path, trouble):
 
 
 def test_killed_while_it_arrives(packable, tmp_path):
-    "What is packed is not asked for again; and it is the version that was begun, whatever is the newest now."
+    "Packed clips are not downloaded again, and the version stays, even when there is a newer one."
     kaggle, expected = packable
     code = f"""
 from kagglesdk import kaggle_env
@@ -391,11 +397,11 @@ packing.pack_clips({HANDLE!r}, {str(tmp_path/"arrived.pack")!r}, consume=True)
     asked, kaggle.ranges[:] = len(kaggle.seen), []
     packed, _ = pack_clips(HANDLE, tmp_path/"arrived.pack", consume=True, progress=False)
     assert content(packed.path) == expected and min(kaggle.ranges) > size // 10
-    assert len(kaggle.seen) == asked + 1  # for the place of the archive, not for the newest version
+    assert len(kaggle.seen) == asked + 1  # for the archive's address, not for the newest version
 
 
 def test_downloaded_before(packable, tmp_path):
-    "Then the files of the cache are consumed, and kagglehub knows that it has to download them again."
+    "The files in the cache are consumed, and kagglehub knows that it must download them again."
     kaggle, expected = packable
     folder = kaggle_room.fetch_dataset(HANDLE)
     packed, _ = pack_clips(HANDLE, tmp_path/"arrived.pack", consume=True, progress=False)
@@ -404,7 +410,7 @@ def test_downloaded_before(packable, tmp_path):
 
 
 def test_mark_of_another(tmp_path, monkeypatch):
-    "A folder that is not kagglehub's has files beside it that are its owner's."
+    "Files next to a folder outside kagglehub's cache belong to its owner."
     monkeypatch.setenv("KAGGLEHUB_CACHE", str(tmp_path/"cache"))
     for label in ("Positive", "Negative"):
         place = tmp_path/"my"/"versions"/"3"/label/"clip.pt"

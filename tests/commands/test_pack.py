@@ -28,7 +28,7 @@ highlight_sense.packing.FLUSH_BYTES = 100_000  # a few clips
 
 
 def call(*arguments: object) -> tuple[int, str]:
-    "What the command line answers: exit code, and its last complaint."
+    "The exit code of a command and the last line of its error stream."
     code, _, err = run(*arguments)
     return code, re.split(r"[\r\n]+", err.strip())[-1]
 
@@ -39,7 +39,8 @@ def write_clips(root: Path, number: int) -> Path:
     for n in range(number):
         place = root/("Positive", "Negative")[n % 2]/"apex"/f"stream{n // 4}_part{n % 4}.pt"
         place.parent.mkdir(parents=True, exist_ok=True)
-        torch.save({"tensor": torch.from_numpy(rng.normal(-8, 3, (2, 80, int(rng.integers(20, 200)))).astype(np.float32))}, place)
+        mel = rng.normal(-8, 3, (2, 80, int(rng.integers(20, 200)))).astype(np.float32)
+        torch.save({"tensor": torch.from_numpy(mel)}, place)
     with zipfile.ZipFile(root/"shard.zip", "w") as archive:
         for path in sorted(root.rglob("*.pt"))[::3]:
             archive.write(path, path.relative_to(root).as_posix())
@@ -49,7 +50,8 @@ def write_clips(root: Path, number: int) -> Path:
 
 def contents(pack: Path) -> dict[str, str]:
     "The digests of a pack's parts."
-    assert {path.name for path in pack.iterdir()} - {"source.json"} == set(PARTS)  # which stays where a kill fell behind the renaming
+    names = {path.name for path in pack.iterdir()}
+    assert names - {"source.json"} == set(PARTS)  # a kill just after the renaming leaves source.json behind
     return {name: hash_file(pack/name) for name in PARTS}
 
 
@@ -61,15 +63,16 @@ def place(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def many(place) -> tuple[Path, dict[str, str]]:
-    "Clips, and what their pack is when nothing goes wrong."
+    "Clips, and the digests of their pack when nothing goes wrong."
     clips = write_clips(place/"many"/"clips", 90)
     assert call("pack", clips, "-o", place/"many.pack")[0] == 0
     return clips, contents(place/"many.pack")
 
 
-def check_going_on(folder: Path, whole: dict[str, str], consume: list[str]) -> None:
-    "A call that was killed is made again, and all is as if nothing had happened."
-    if not (folder/"clips.pack").exists(): assert call("pack", folder/"clips", "-o", folder/"clips.pack", *consume)[0] == 0
+def check_resuming(folder: Path, whole: dict[str, str], consume: list[str]) -> None:
+    "A second call after a kill gives the same pack as if nothing had happened."
+    if not (folder/"clips.pack").exists():
+        assert call("pack", folder/"clips", "-o", folder/"clips.pack", *consume)[0] == 0
     assert contents(folder/"clips.pack") == whole, folder
     assert not (folder/"clips.pack.part").exists()
     if consume: assert not list_clips(folder/"clips") and not (folder/"clips"/"shard.zip").exists()
@@ -79,7 +82,7 @@ def check_going_on(folder: Path, whole: dict[str, str], consume: list[str]) -> N
 @needs_fork
 @pytest.mark.parametrize("consume", [[], ["--consume"]], ids=["keeping", "consuming"])
 def test_killed_at_any_moment(consume, many, place, times):
-    "By `kill -9`, by chance; every second time, what goes on is killed once more."
+    "By `kill -9`, at random; every second time, the resumed call is killed as well."
     clips, whole = many
     kills = times * MOMENTS
     folders = [place/f"moment{len(consume)}-{n}" for n in range(kills + 1)]
@@ -97,12 +100,12 @@ for n, (folder, pair) in enumerate(zip(folders, moments)):
 print(json.dumps(ended))
 ''', folders, moments, consume, timeout_s=times * 600)
     assert ended[0] == 0 and ended.count(-9) >= kills - times, ended
-    for folder in folders: check_going_on(folder, whole, consume)
+    for folder in folders: check_resuming(folder, whole, consume)
 
 
 @needs_fork
 def test_killed_before_every_step(place):
-    "By `kill -9`, just before each time that something is made safe, renamed or removed."
+    "By `kill -9`, just before each sync, renaming and removal."
     clips = write_clips(place/"few"/"clips", 6)
     assert call("pack", clips, "-o", place/"few.pack")[0] == 0
     whole = contents(place/"few.pack")
@@ -113,11 +116,12 @@ ended = []
 while 0 not in ended:
     folder = f"{place}/step{len(ended)}"
     shutil.copytree(clips, folder + "/clips")
-    ended.append(status(start(["pack", folder + "/clips", "-o", folder + "/clips.pack", "--consume"], lambda: die_at(len(ended) + 1, names=STEPS))))
+    command = ["pack", folder + "/clips", "-o", folder + "/clips.pack", "--consume"]
+    ended.append(status(start(command, lambda: die_at(len(ended) + 1, names=STEPS))))
 print(json.dumps(ended))
 ''', clips, place)
     assert len(ended) > 12 and set(ended[:-1]) == {-9}, ended
-    for n in range(len(ended)): check_going_on(place/f"step{n}", whole, ["--consume"])
+    for n in range(len(ended)): check_resuming(place/f"step{n}", whole, ["--consume"])
 
 
 WAITING = '''
@@ -125,7 +129,7 @@ import sys, time
 from pathlib import Path
 from highlight_sense import packing
 go, packing.FLUSH_BYTES, add = Path(sys.argv[3]), 100_000, packing.PackWriter.add
-def wait(writer, clip):  # with something in the index, and something that is not safe yet
+def wait(writer, clip):  # with a few rows in the index, and a clip that is not safe yet
     add(writer, clip)
     while len(writer.rows) > 5 and writer.fresh and not go.exists():
         Path(sys.argv[3] + ".ready").touch(); time.sleep(0.02)
@@ -136,14 +140,16 @@ packing.pack_clips(sys.argv[1], sys.argv[2], consume=True, progress=False)
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no locks there")
 def test_two_processes(many, place):
-    "The second is told to wait, and takes nothing away from the first."
+    "The second refuses and takes nothing away from the first."
     clips, whole = many
     shutil.copytree(clips, place/"two"/"clips")
     arguments = [str(place/"two"/"clips"), str(place/"two"/"clips.pack"), str(place/"two"/"go")]
     process = subprocess.Popen([sys.executable, "-c", WAITING, *arguments], env={**os.environ, "OMP_NUM_THREADS": "1"})
     try:
         patience = time.monotonic() + 60
-        while not (place/"two"/"go.ready").exists() and process.poll() is None and time.monotonic() < patience: time.sleep(0.02)
+        while process.poll() is None and time.monotonic() < patience:
+            if (place/"two"/"go.ready").exists(): break
+            time.sleep(0.02)
         growing = place/"two"/"clips.pack.part"
         sizes = [(path.name, path.stat().st_size) for path in sorted(growing.iterdir())]
         left = list_clips(place/"two"/"clips")
@@ -157,17 +163,17 @@ def test_two_processes(many, place):
     finally:
         process.kill()
         process.wait()
-    check_going_on(place/"two", whole, ["--consume"])
+    check_resuming(place/"two", whole, ["--consume"])
     assert "found a folder of that name" in call("pack", clips, "-o", place/"two"/"clips.pack")[1]
 
 
 @needs_fork
 def test_files_that_cannot_be_removed(many):
-    "Found out before the first clip is packed; without --consume it works."
+    "The command notices before it packs the first clip; without --consume it works."
     clips, whole = many
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)
-        place.chmod(0o777)  # for somebody who is not root, whom no permission stops
+        place.chmod(0o777)  # for a user other than root, whom no permission stops
         shutil.copytree(clips, place/"clips")
         for path in (place/"clips", *(place/"clips").rglob("*")): path.chmod(0o777)
         (place/"clips"/"Negative"/"apex").chmod(0o555)
@@ -175,7 +181,7 @@ def test_files_that_cannot_be_removed(many):
         ended = launch(FEW + '''
 command, errors, warm = json.loads(sys.argv[1])
 import highlight_sense.cli
-highlight_sense.packing.pack_clips(command[1], warm, progress=False)  # imports what somebody who is not root perhaps cannot read
+highlight_sense.packing.pack_clips(command[1], warm, progress=False)  # imports what another user perhaps cannot read
 highlight_sense.cli.parse(command)  # so does this
 nobody = lambda: os.setuid(65534) if os.getuid() == 0 else None
 print(json.dumps([status(start(command + ["--consume"], nobody, errors)), status(start(command, nobody))]))
