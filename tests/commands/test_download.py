@@ -18,9 +18,9 @@ import pytest
 import torch
 
 from highlight_sense import cli, download, transfer
-from highlight_sense.media import audio_frame, probe, write_recording
 from highlight_sense.checkpoint import load_checkpoint
 from highlight_sense.files import InputError
+from highlight_sense.media import audio_frame, probe, write_recording
 
 BLOCK = download.BLOCK_BYTES
 needs_yt_dlp = pytest.mark.skipif(find_spec("yt_dlp") is None, reason='needs yt-dlp: pip install "yt-dlp[default]"')

@@ -14,8 +14,8 @@ import pytest
 import torch
 from running import launch, needs_fork, run
 
-from highlight_sense.files import hash_file
 from highlight_sense.clip_files import list_clips
+from highlight_sense.files import hash_file
 
 PARTS = ("mels.npy", "index.jsonl", "pack.json")
 MOMENTS = 4  # of a kill, for each way to pack

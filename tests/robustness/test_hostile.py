@@ -17,9 +17,9 @@ import pytest
 import torch
 from running import TRAINING, small_model, told, write_clips, write_stream
 
-from highlight_sense.files import hash_file
 from highlight_sense.clip_files import list_clips
-from highlight_sense.data import load_index
+from highlight_sense.clip_table import load_index
+from highlight_sense.files import hash_file
 
 CLIPS = 60  # of which a few may be unusable
 FORMULA = "=cmd|' /C calc'!A0"
@@ -295,8 +295,8 @@ def test_unfinished_runs(healthy, tmp_path):
         torch.save(changed(whole, "training", *path), tmp_path/f"changed{at}"/"last.pt")
         if path != ("scaler", None): told("train", "-o", tmp_path/f"changed{at}", "--resume")
     wrong = [("train", "batch_size", 5.5), ("train", "precision", "fp8"), ("train", "mixup", None),
-             ("model", "n_mels", "x"), ("model", "rnn_hidden", 5 * 10**6), ("model", "rnn_layers", 2**40), ("model", "cnn_channels", []),
-             ("init", 3), ("data", 3)]
+             ("model", "n_mels", "x"), ("model", "rnn_hidden", 5 * 10**6), ("model", "rnn_layers", 2**40),
+             ("model", "cnn_channels", []), ("init", 3), ("data", 3)]
     for at, path in enumerate(wrong):
         (tmp_path/f"other{at}").mkdir()
         (tmp_path/f"other{at}"/"config.json").write_text(json.dumps(changed(settings, *path)))
@@ -465,7 +465,8 @@ def test_playlists_and_promises(healthy, tmp_path):
 
 @pytest.mark.parametrize("words", [
     ("train", "{}", "-o", "x"), ("train", "clips", "--init", "{}", "-o", "x"), ("fetch", "{}"),
-    ("pack", "{}", "-o", "x.pack"), ("info", "{}"), ("evaluate", "{}", "clips"), ("evaluate", "model.pt", "{}"), ("audit", "{}", "clips"),
+    ("pack", "{}", "-o", "x.pack"), ("info", "{}"), ("evaluate", "{}", "clips"), ("evaluate", "model.pt", "{}"),
+    ("audit", "{}", "clips"),
     ("prepare", "{}", "--labels", "x.csv", "-o", "x"), ("detect", "{}", "x.mka", "-o", "x"), ("publish", "{}")])
 def test_addresses_with_secrets(words, tmp_path, monkeypatch):
     "A message about an address instead of a path does not repeat its password."
