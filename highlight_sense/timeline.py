@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['LAG_S', 'Timeline', 'TrackReader']
 
-# %% ../nbs/machinery/timeline.ipynb #390ea708
+# %% ../nbs/machinery/timeline.ipynb #af8e3c87
 import math
 from collections import deque
 
@@ -14,14 +14,14 @@ import numpy as np
 
 from .files import InputError
 
-# %% ../nbs/machinery/timeline.ipynb #028e2e72
+# %% ../nbs/machinery/timeline.ipynb #c2264f59
 LAG_S = 60.0             # a track this far behind the others in the file has ended, or pauses
 _JITTER_S = 0.05         # a timestamp off by less means nothing; a lost packet is about 0.02 s
 _LATE_S = 0.5            # this much sound may arrive too late to be used
 _LONGEST_GAP_S = 86_400  # a day; a longer gap means broken timestamps
 _REMUX = "rewrite it with ffmpeg -i FILE -map 0 -c copy NEW.mkv"
 
-# %% ../nbs/machinery/timeline.ipynb #c6aaf481
+# %% ../nbs/machinery/timeline.ipynb #e79b5fd7
 class Timeline:
     "The samples of one track from time 0 on: placed at one end, taken from the other."
 
@@ -54,7 +54,7 @@ class Timeline:
             done += len(part)
         return block
 
-# %% ../nbs/machinery/timeline.ipynb #276622dd
+# %% ../nbs/machinery/timeline.ipynb #553d8a30
 _GATHERED = 16_384  # samples that are resampled at a time
 
 
@@ -85,14 +85,14 @@ class _Segment:
             self.at += piece.samples
         return pieces
 
-# %% ../nbs/machinery/timeline.ipynb #aa790a3f
+# %% ../nbs/machinery/timeline.ipynb #8a8ff7e9
 def _require_plausible_gap(name: str, from_s: float, to_s: float) -> None:
     "Raise `InputError` for a gap that no recording has."
     if to_s - from_s <= _LONGEST_GAP_S: return
     found = f"found a gap of {(to_s - from_s) / 3600:.0f} hours after {from_s:.1f} s"
     raise InputError(f"{name}: {found}, expected a day at most; {_REMUX}")
 
-# %% ../nbs/machinery/timeline.ipynb #5ebc68d1
+# %% ../nbs/machinery/timeline.ipynb #e54f0668
 class _FramePlacer:
     "Places the decoded frames of one track on its `line`, resampled and mixed to mono."
     def __init__(self, name: str, rate_hz: int, start_s: float, layout: str | None = None):
@@ -133,7 +133,7 @@ class _FramePlacer:
         "Place resampled sound (channels, samples) on the line."
         self.line.place(samples.mean(axis=0), at)
 
-# %% ../nbs/machinery/timeline.ipynb #4631f89d
+# %% ../nbs/machinery/timeline.ipynb #a64feab7
 def _damage_of(packet: av.Packet, name: str, at_s: float, error: av.FFmpegError) -> InputError:
     "The error for a packet that cannot be decoded."
     encrypted = any("encryption" in side.data_type for side in packet.iter_sidedata())
@@ -143,15 +143,32 @@ def _damage_of(packet: av.Packet, name: str, at_s: float, error: av.FFmpegError)
 
 
 
-# %% ../nbs/machinery/timeline.ipynb #cc8d8772
+# %% ../nbs/machinery/timeline.ipynb #c0b8d4ad
+class _LateSound:
+    "Counts the sound of a track that arrives after its time was presumed silent."
+
+    def __init__(self, name: str):
+        self.name = name               # of file and track, for messages
+        self.presumed_s = -math.inf    # silence is presumed up to here
+        self.total_s = 0.0             # sound that was late
+
+    def count(self, at_s: float, seconds: float, end_s: float) -> None:
+        "Count a frame at `at_s`, on a line that ends at `end_s`; raise `InputError` once too much was late."
+        due_s = max(self.presumed_s - _JITTER_S, end_s - LAG_S)
+        wanted = at_s >= 0  # a run-up before time 0 may be dropped
+        if wanted and at_s < due_s: self.total_s += seconds
+        if self.total_s <= _LATE_S: return
+        found = f"found sound of {at_s:.1f} s after that of {due_s:.1f} s"
+        raise InputError(f"{self.name}: {found}, expected the tracks side by side; {_REMUX}")
+
+# %% ../nbs/machinery/timeline.ipynb #ccab6768
 class TrackReader(_FramePlacer):
     "Decodes the packets of one track onto its `line`."
 
     def __init__(self, name: str, rate_hz: int, start_s: float, layout: str | None = None):
         super().__init__(name, rate_hz, start_s, layout)
         self.damage: InputError | None = None  # of the last packet
-        self.presumed = -math.inf              # silence is presumed up to this sample
-        self.late_s = 0.0                      # sound that arrived too late
+        self.late = _LateSound(name)
 
     def decode(self, packet: av.Packet) -> None:
         "Decode a packet and place its sound; the empty packet at the end of a file flushes the decoder."
@@ -164,7 +181,7 @@ class TrackReader(_FramePlacer):
     def add(self, frame: av.AudioFrame) -> None:
         "Place a decoded frame."
         self.locate(frame)
-        self.count_late(frame)
+        self.late.count(self.next_s, frame.samples / frame.sample_rate, self.line.end / self.rate_hz)
         self.append(frame)
 
     def presume(self, until: int) -> None:
@@ -172,13 +189,4 @@ class TrackReader(_FramePlacer):
         if until <= self.line.end: return
         self.finish()
         self.line.fill(until)
-        self.presumed = until
-
-    def count_late(self, frame: av.AudioFrame) -> None:
-        "Raise `InputError` where too much sound arrives after its time was presumed silent."
-        due_s = max(self.presumed / self.rate_hz - _JITTER_S, self.line.end / self.rate_hz - LAG_S)
-        wanted = self.next_s >= 0  # a run-up before time 0 may be dropped
-        if wanted and self.next_s < due_s: self.late_s += frame.samples / frame.sample_rate
-        if self.late_s <= _LATE_S: return
-        found = f"found sound of {self.next_s:.1f} s after that of {due_s:.1f} s"
-        raise InputError(f"{self.name}: {found}, expected the tracks side by side; {_REMUX}")
+        self.late.presumed_s = until / self.rate_hz
