@@ -7,7 +7,7 @@ __all__ = ['LONGEST_RECORDING_S', 'RUN_UP_S', 'audio_frame', 'write_pieces', 're
            'AudioTrack', 'VideoTrack', 'MediaInfo', 'start_of', 'title_of', 'demuxed', 'end_of', 'probe',
            'describe_recording', 'require_whole', 'go_to']
 
-# %% ../nbs/machinery/media.ipynb #e4a8bac8
+# %% ../nbs/machinery/media.ipynb #7f9b5f1e
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ import numpy as np
 
 from .files import InputError, write_atomically
 
-# %% ../nbs/machinery/media.ipynb #9dc8b9fc
+# %% ../nbs/machinery/media.ipynb #433e7962
 def audio_frame(
     samples: np.ndarray,  # (samples,) mono; clipped to -1..1
     start: int,           # position of the first one on the clock, in samples
@@ -34,7 +34,7 @@ def audio_frame(
     frame.time_base = Fraction(1, rate_hz)
     return frame
 
-# %% ../nbs/machinery/media.ipynb #9a167193
+# %% ../nbs/machinery/media.ipynb #faaedaa3
 _CODECS = ("flac", "aac", "libopus")
 
 
@@ -43,7 +43,7 @@ def _stored_rate(codec: str, rate_hz: int) -> int:
     supported = av.Codec(codec, "w").audio_rates
     return rate_hz if not supported or rate_hz in supported else 48_000
 
-# %% ../nbs/machinery/media.ipynb #ec897e74
+# %% ../nbs/machinery/media.ipynb #4ac64c71
 def write_pieces(
     path: str | Path,                                # of the Matroska file, .mkv or .mka
     titles: Sequence[str],                           # of the tracks
@@ -66,7 +66,7 @@ def write_pieces(
             container.mux(streams[number].encode(audio_frame(samples, start, rate_hz)))
         for stream in streams: container.mux(stream.encode(None))
 
-# %% ../nbs/machinery/media.ipynb #257108e9
+# %% ../nbs/machinery/media.ipynb #4d1c2659
 def require_waveform(
     samples: np.ndarray,
     what: str,            # names the file and the track at the start of the message
@@ -81,7 +81,7 @@ def require_waveform(
         found = f"found {np.sum(~np.isfinite(samples))} samples that are NaN or infinite"
         raise InputError(f"{what}: {found}, expected finite samples; find out where they come from")
 
-# %% ../nbs/machinery/media.ipynb #8f9d2ad8
+# %% ../nbs/machinery/media.ipynb #bfe7239a
 def write_recording(
     path: str | Path,                  # of the Matroska file, .mkv or .mka
     tracks: Mapping[str, np.ndarray],  # title: (samples,) mono waveform in -1..1, clipped beyond; lengths may differ
@@ -96,7 +96,7 @@ def write_recording(
               for start in seconds for number, samples in enumerate(tracks.values()) if start < len(samples))
     write_pieces(path, list(tracks), pieces, rate_hz, codec)
 
-# %% ../nbs/machinery/media.ipynb #0b96c6ee
+# %% ../nbs/machinery/media.ipynb #1392f88e
 def open_media(
     path: str | Path,
 ) -> av.container.InputContainer:  # for use in a `with` statement
@@ -114,7 +114,7 @@ def open_media(
     container.close()
     raise InputError(f"{path}: found {what}, {expected}; check the path")
 
-# %% ../nbs/machinery/media.ipynb #be0c6f0e
+# %% ../nbs/machinery/media.ipynb #5ef5a0a7
 @dataclass(frozen=True)
 class AudioTrack:
     "One audio track of a media file, as the header describes it."
@@ -126,7 +126,7 @@ class AudioTrack:
     start_s: float            # from the start of the file
     duration_s: float | None  # None where the header does not say
 
-# %% ../nbs/machinery/media.ipynb #523719f0
+# %% ../nbs/machinery/media.ipynb #75c4535c
 @dataclass(frozen=True)
 class VideoTrack:
     "The picture of a media file, as the header describes it."
@@ -135,7 +135,7 @@ class VideoTrack:
     height: int               # pixels
     rate: Fraction | None     # frames per second; None where the header does not say
 
-# %% ../nbs/machinery/media.ipynb #9499dcee
+# %% ../nbs/machinery/media.ipynb #46a67dc9
 @dataclass(frozen=True)
 class MediaInfo:
     "What a media file contains."
@@ -144,17 +144,17 @@ class MediaInfo:
     tracks: tuple[AudioTrack, ...]  # empty for a file without sound
     video: VideoTrack | None        # None for a file without a picture
 
-# %% ../nbs/machinery/media.ipynb #6182c2de
+# %% ../nbs/machinery/media.ipynb #c657290a
 def start_of(container: av.container.InputContainer) -> float:  # seconds on the clock of the container
     "The moment that players show as 0:00."
     return max(0, container.start_time or 0) / av.time_base
 
-# %% ../nbs/machinery/media.ipynb #6c14fe04
+# %% ../nbs/machinery/media.ipynb #7f6532ee
 def title_of(stream: av.AudioStream) -> str | None:
     "The name of a track."
     return stream.metadata.get("title") or stream.metadata.get("name")
 
-# %% ../nbs/machinery/media.ipynb #db3cfde8
+# %% ../nbs/machinery/media.ipynb #dd0e8c7f
 def _length_of(stream: av.AudioStream) -> float | None:  # seconds
     "The length of a track, where the header states it."
     if stream.duration is not None: return float(stream.duration * stream.time_base)
@@ -162,7 +162,7 @@ def _length_of(stream: av.AudioStream) -> float | None:  # seconds
     except ValueError: return None
     return 3600 * hours + 60 * minutes + seconds
 
-# %% ../nbs/machinery/media.ipynb #6f31ac21
+# %% ../nbs/machinery/media.ipynb #77a9463a
 def _describe_track(stream: av.AudioStream, number: int, start_s: float) -> AudioTrack:
     "What the header says about an audio stream of a file whose clock starts at `start_s`."
     coding = stream.codec_context  # None for an unknown codec
@@ -170,7 +170,7 @@ def _describe_track(stream: av.AudioStream, number: int, start_s: float) -> Audi
     late_s = float((stream.start_time or 0) * stream.time_base) - start_s
     return AudioTrack(number, title_of(stream), *kind, max(0.0, late_s), _length_of(stream))
 
-# %% ../nbs/machinery/media.ipynb #5d974b6a
+# %% ../nbs/machinery/media.ipynb #1fb18eb3
 def _describe_video(container: av.container.InputContainer) -> VideoTrack | None:
     "What the header says about the picture."
     for stream in container.streams.video:
@@ -179,19 +179,19 @@ def _describe_video(container: av.container.InputContainer) -> VideoTrack | None
             return VideoTrack(coding.name, coding.width, coding.height, rate)
     return None
 
-# %% ../nbs/machinery/media.ipynb #8535ec76
+# %% ../nbs/machinery/media.ipynb #a703b28a
 def demuxed(container: av.container.InputContainer) -> Iterator[av.Packet]:
     "The packets from the current position on, then an empty one for each stream."
     try: yield from container.demux()
     except IndexError: pass
 
-# %% ../nbs/machinery/media.ipynb #af912389
+# %% ../nbs/machinery/media.ipynb #0d10f98b
 def end_of(packets: Iterable[av.Packet]) -> float:  # seconds on the clock of the container
     "The time at which the last of the packets ends, or minus infinity."
     ends = (float((p.pts + (p.duration or 0)) * p.time_base) for p in packets if p.pts is not None)
     return max(ends, default=-math.inf)
 
-# %% ../nbs/machinery/media.ipynb #80849644
+# %% ../nbs/machinery/media.ipynb #d3ce5659
 LONGEST_RECORDING_S = 1e7  # nearly four months
 
 
@@ -203,7 +203,7 @@ def _duration_of(container: av.container.InputContainer, path: str | Path) -> fl
     found = f"found a header that promises {duration_s:g} s"
     raise InputError(f"{path}: {found}, expected at most {LONGEST_RECORDING_S:g} s; copy the file again")
 
-# %% ../nbs/machinery/media.ipynb #6b6e9315
+# %% ../nbs/machinery/media.ipynb #6d42cf82
 def probe(path: str | Path) -> MediaInfo:
     "Read the duration, the audio tracks and the picture of a media file."
     with open_media(path) as container:
@@ -213,7 +213,7 @@ def probe(path: str | Path) -> MediaInfo:
         video = _describe_video(container)
         return MediaInfo(Path(path), _duration_of(container, path), tracks, video)
 
-# %% ../nbs/machinery/media.ipynb #9fabf8d7
+# %% ../nbs/machinery/media.ipynb #10cd9a29
 def describe_recording(path: Path) -> dict[str, object]:
     "A recording's length, picture and audio tracks, for a person."
     media = probe(path)
@@ -227,7 +227,7 @@ def describe_recording(path: Path) -> dict[str, object]:
         lines[f"audio {track.number}"] = f"{track.title or 'no title'}: {coding}, starts at {track.start_s:.3f} s"
     return lines
 
-# %% ../nbs/machinery/media.ipynb #46e354d7
+# %% ../nbs/machinery/media.ipynb #7d676aec
 _PROMISING = {"matroska", "mov", "flv", "wav", "flac"}  # formats with a duration in the header
 _TORN_S = 2.0                                           # a file may end this much before its header says
 
@@ -243,7 +243,7 @@ def require_whole(
     expected = f"expected the {promised_s:.1f} s that its header promises"
     raise InputError(f"{path}: found {max(0.0, end_s):.1f} s, {expected}; the file is cut off, copy it again")
 
-# %% ../nbs/machinery/media.ipynb #1d926962
+# %% ../nbs/machinery/media.ipynb #040f0f05
 RUN_UP_S = 1.0  # read before the wanted place, so that decoders settle
 _SEEKABLE = {"matroska", "mov", "mpegts", "flv", "wav", "flac", "ogg"}  # formats whose times stay right after a jump
 
