@@ -8,8 +8,14 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 
 
-def test_wheel_holds_every_module(tmp_path):
-    "Every exported module is in the wheel, and the command answers from there."
+def files_of(package: Path) -> set[str]:
+    "All files of an installed package or of its source, but for what Python compiles."
+    return {path.relative_to(package).as_posix() for path in package.rglob("*")
+            if path.is_file() and "__pycache__" not in path.parts}
+
+
+def test_wheel_holds_every_file(tmp_path):
+    "Every module and every data file is in the wheel, and the command answers from there."
     source = tmp_path/"source"  # a build leaves traces in the folder that it builds
     shutil.copytree(ROOT/"highlight_sense", source/"highlight_sense", ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("setup.py", "settings.ini", "README.md", "LICENSE", "MANIFEST.in"): shutil.copy(ROOT/name, source)
@@ -17,8 +23,7 @@ def test_wheel_holds_every_module(tmp_path):
     subprocess.run([*quiet, "wheel", "--no-deps", "--wheel-dir", tmp_path, source], check=True, cwd=tmp_path)
     wheel, = tmp_path.glob("*.whl")
     subprocess.run([*quiet, "install", "--no-deps", "--target", tmp_path/"site", wheel], check=True)
-    def sources(package: Path) -> set[Path]: return {path.relative_to(package) for path in package.rglob("*.[pc]*") if path.suffix in (".py", ".c")}
-    assert sources(tmp_path/"site"/"highlight_sense") == sources(ROOT/"highlight_sense")
+    assert files_of(tmp_path/"site"/"highlight_sense") == files_of(ROOT/"highlight_sense")
     ask = "import highlight_sense.cli as cli; print(cli.__file__); cli.main(['--help'])"
     ended = subprocess.run([sys.executable, "-c", ask], env={**os.environ, "PYTHONPATH": str(tmp_path/"site")}, cwd=tmp_path, text=True, capture_output=True)
     assert ended.returncode == 0, ended.stderr
