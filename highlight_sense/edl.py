@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['edl_text']
 
-# %% ../nbs/machinery/edl.ipynb #ecb6613d
+# %% ../nbs/machinery/edl.ipynb #f07f50b1
 from collections.abc import Sequence
 
 from .reel import Footage, Reel, ReelCut
 from .timecode import timecode_of
 
-# %% ../nbs/machinery/edl.ipynb #bd3aa297
+# %% ../nbs/machinery/edl.ipynb #aae695a8
 _CODES = {  # by: has a picture, which of the first two channels
     (True, ""): "V", (True, "1"): "B", (True, "2"): "A2/V", (True, "12"): "AA/V",
     (False, ""): "NONE", (False, "1"): "A", (False, "2"): "A2", (False, "12"): "AA"}
@@ -29,7 +29,7 @@ def _event(reel: Reel, number: int, cut: ReelCut, footage: Footage, channels: Se
     if high: lines.append(_MORE[high])
     return [*lines, f"* FROM CLIP NAME: {footage.file_name}"]
 
-# %% ../nbs/machinery/edl.ipynb #8bff483b
+# %% ../nbs/machinery/edl.ipynb #260e06e5
 _AUDIO_CHANNELS = 4
 
 
@@ -42,7 +42,7 @@ def _channels(reel: Reel) -> dict[int, list[int]]:
         tracks += len(footage.media.tracks)
     return assigned
 
-# %% ../nbs/machinery/edl.ipynb #feffc333
+# %% ../nbs/machinery/edl.ipynb #adc376c8
 def edl_text(reel: Reel) -> str:
     "Write a reel as a CMX 3600 edit decision list."
     channels, tracks = _channels(reel), sum(len(footage.media.tracks) for footage in reel.footage)

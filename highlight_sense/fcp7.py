@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['fcp7_xml']
 
-# %% ../nbs/machinery/fcp7.ipynb #0398cf24
+# %% ../nbs/machinery/fcp7.ipynb #0f0ee509
 from xml.etree import ElementTree as ET
 
 from .reel import Channel, Footage, Reel, channels_in
 from .timecode import timecode_of
 from .xml_nodes import node, xml_text
 
-# %% ../nbs/machinery/fcp7.ipynb #94597188
+# %% ../nbs/machinery/fcp7.ipynb #b20fb1ce
 def _rate(reel: Reel) -> ET.Element:
     "Write the frame rate."
     ntsc = "TRUE" if reel.rate.denominator == 1001 else "FALSE"
@@ -24,7 +24,7 @@ def _timecode(reel: Reel, number: int, drop: bool) -> ET.Element:
     return node("timecode", [_rate(reel), node("string", timecode_of(number, reel.rate, drop)), node("frame", number),
                              node("displayformat", "DF" if drop else "NDF")])
 
-# %% ../nbs/machinery/fcp7.ipynb #15eb30ab
+# %% ../nbs/machinery/fcp7.ipynb #89b89d1c
 def _sound_kind(rate_hz: int) -> ET.Element:
     "Describe sound."
     return node("samplecharacteristics", [node("depth", 16), node("samplerate", rate_hz)])
@@ -36,7 +36,7 @@ def _picture_kind(reel: Reel) -> ET.Element:
     scan = [node("anamorphic", "FALSE"), node("pixelaspectratio", "square"), node("fielddominance", "none")]
     return node("samplecharacteristics", [_rate(reel), *size, *scan])
 
-# %% ../nbs/machinery/fcp7.ipynb #8afc64eb
+# %% ../nbs/machinery/fcp7.ipynb #2b632713
 def _file(reel: Reel, footage: Footage) -> ET.Element:
     "Describe a file, where it is first used."
     media = [node("video", [_picture_kind(reel)])] if footage.shown else []
@@ -48,7 +48,7 @@ def _file(reel: Reel, footage: Footage) -> ET.Element:
         node("name", footage.file_name), node("pathurl", footage.url), _rate(reel), node("duration", footage.length),
         _timecode(reel, footage.origin, footage.drop), node("media", media)], id=f"file-{footage.number}")
 
-# %% ../nbs/machinery/fcp7.ipynb #8b561459
+# %% ../nbs/machinery/fcp7.ipynb #f5f4e2b8
 def _clip_id(number: int, channel: Channel | None) -> str:
     "Name the clip of a cut, by the number of the cut: the picture, or a channel."
     return f"clipitem-a{channel.lane}-{number}" if channel else f"clipitem-v-{number}"
@@ -60,7 +60,7 @@ def _link(number: int, channel: Channel | None, place: int, *group: ET.Element) 
         node("linkclipref", _clip_id(number, channel)), node("mediatype", "audio" if channel else "video"),
         node("trackindex", channel.lane if channel else 1), node("clipindex", place), *group])
 
-# %% ../nbs/machinery/fcp7.ipynb #eac44e77
+# %% ../nbs/machinery/fcp7.ipynb #dc0c04c4
 def _links(reel: Reel, number: int) -> list[ET.Element]:
     "Link all clips of the cut with this number."
     places = {file: clips[number] for file, clips in reel.places.items() if number in clips}  # by number of the file
@@ -73,14 +73,14 @@ def _links(reel: Reel, number: int) -> list[ET.Element]:
         links.append(_link(number, channel, places[channel.footage.number], node("groupindex", group)))
     return links
 
-# %% ../nbs/machinery/fcp7.ipynb #b1ac863c
+# %% ../nbs/machinery/fcp7.ipynb #bd09fd50
 def _describes_file(reel: Reel, number: int, channel: Channel | None) -> bool:
     "Return whether a clip is the first in the document to use its file."
     footage = channel.footage if channel else reel.footage[0]
     first_track = channel is None or (channel.index == 1 and not footage.shown)
     return first_track and reel.places[footage.number][number] == 1
 
-# %% ../nbs/machinery/fcp7.ipynb #6227186d
+# %% ../nbs/machinery/fcp7.ipynb #9e6ce840
 def _clip(reel: Reel, number: int, channel: Channel | None) -> ET.Element:
     "Write the clip of a cut, by the number of the cut: the picture, or a channel."
     cut, footage = reel.cuts[number - 1], channel.footage if channel else reel.footage[0]
@@ -95,7 +95,7 @@ def _clip(reel: Reel, number: int, channel: Channel | None) -> ET.Element:
         *_links(reel, number), node("logginginfo", [node("lognote", cut.note)])],
         id=_clip_id(number, channel), premiereChannelType=kind)
 
-# %% ../nbs/machinery/fcp7.ipynb #7868ed9a
+# %% ../nbs/machinery/fcp7.ipynb #b9f2b16d
 def _track(reel: Reel, channel: Channel | None) -> ET.Element:
     "Write all clips of the picture, or of a channel."
     numbers = reel.places[channel.footage.number if channel else 1]
@@ -109,7 +109,7 @@ def _track(reel: Reel, channel: Channel | None) -> ET.Element:
     track.set("MZ.TrackName", channel.title)
     return track
 
-# %% ../nbs/machinery/fcp7.ipynb #55a0b67b
+# %% ../nbs/machinery/fcp7.ipynb #598894b7
 def fcp7_xml(reel: Reel) -> str:
     "Write a reel in Final Cut Pro 7's XML."
     rates_hz = [track.rate_hz for footage in reel.footage for track in footage.media.tracks]

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['fcpxml_text']
 
-# %% ../nbs/machinery/fcpxml.ipynb #daffca9b
+# %% ../nbs/machinery/fcpxml.ipynb #a92a637d
 import re
 from collections.abc import Sequence
 from xml.etree import ElementTree as ET
@@ -13,12 +13,12 @@ from xml.etree import ElementTree as ET
 from .reel import Footage, Reel, ReelCut, channel_count, channels_in, track_title
 from .xml_nodes import node, xml_text
 
-# %% ../nbs/machinery/fcpxml.ipynb #8ca8394c
+# %% ../nbs/machinery/fcpxml.ipynb #5f5b67b7
 def _time(reel: Reel, frames: int) -> str:
     "Write a number of frames as seconds."
     return f"{frames / reel.rate}s"
 
-# %% ../nbs/machinery/fcpxml.ipynb #e5f10d9a
+# %% ../nbs/machinery/fcpxml.ipynb #3f05fd13
 def _asset(reel: Reel, footage: Footage) -> ET.Element:
     "Describe a file."
     tracks, about = footage.media.tracks, {}
@@ -30,7 +30,7 @@ def _asset(reel: Reel, footage: Footage) -> ET.Element:
     times = {"start": _time(reel, footage.origin), "duration": _time(reel, footage.length)}
     return node("asset", [media], id=f"r{footage.number + 1}", name=footage.file_name, **times, **about)
 
-# %% ../nbs/machinery/fcpxml.ipynb #eac987e3
+# %% ../nbs/machinery/fcpxml.ipynb #899a27c1
 _OUT_CHANNELS = {2: "L, R", 6: "L, R, C, LFE, Ls, Rs"}  # by number of channels
 
 
@@ -45,7 +45,7 @@ def _sounds(footage: Footage) -> list[ET.Element]:
         sounds.append(node("audio-channel-source", srcCh=played, outCh=_OUT_CHANNELS.get(len(numbers)), role=role))
     return sounds
 
-# %% ../nbs/machinery/fcpxml.ipynb #808f99c2
+# %% ../nbs/machinery/fcpxml.ipynb #9ea45607
 def _clip(
     reel: Reel,
     cut: ReelCut,
@@ -61,7 +61,7 @@ def _clip(
         duration=_time(reel, footage.frames_of(cut)), tcFormat="DF" if footage.drop else "NDF",
         format="r1" if footage.shown else None, audioRole="dialogue" if footage.media.tracks else None)
 
-# %% ../nbs/machinery/fcpxml.ipynb #3ca21c07
+# %% ../nbs/machinery/fcpxml.ipynb #2e63968c
 def _storyline(reel: Reel, cut: ReelCut) -> list[ET.Element]:
     "Write a cut: a clip, a gap, or both."
     footage, at = reel.footage[0], reel.start + cut.record
@@ -78,7 +78,7 @@ def _storyline(reel: Reel, cut: ReelCut) -> list[ET.Element]:
         items.append(node("gap", [] if frames else inside, name="Gap", **place))
     return items
 
-# %% ../nbs/machinery/fcpxml.ipynb #e3be4b6f
+# %% ../nbs/machinery/fcpxml.ipynb #3f6917cb
 def fcpxml_text(reel: Reel) -> str:
     "Write a reel in Final Cut Pro's XML."
     width, height = (reel.video.width, reel.video.height) if reel.video else (1920, 1080)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['create_media', 'codecs_of', 'clip_format', 'copy_labels', 'add_copy']
 
-# %% ../nbs/machinery/muxing.ipynb #222c2b2c
+# %% ../nbs/machinery/muxing.ipynb #f0b998be
 import functools
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -18,7 +18,7 @@ from .files import InputError, write_atomically
 from .media import title_of
 from .packets import MediaSource, Stretch
 
-# %% ../nbs/machinery/muxing.ipynb #6f349e5b
+# %% ../nbs/machinery/muxing.ipynb #cc733c9d
 def _muxer_options(
     kind: str,  # FFmpeg's name of the format
 ) -> dict[str, str]:
@@ -26,7 +26,7 @@ def _muxer_options(
     mp4 = {"movflags": "+faststart", "movie_timescale": "48000"} if kind in ("mp4", "ipod") else {}
     return {"fflags": "+bitexact", **mp4}
 
-# %% ../nbs/machinery/muxing.ipynb #7d5c22fa
+# %% ../nbs/machinery/muxing.ipynb #7b396e7d
 def _reason(error: Exception) -> str:
     "Explain why a file could not be written."
     if isinstance(error, OSError):
@@ -35,7 +35,7 @@ def _reason(error: Exception) -> str:
     found = f"found streams that the format refuses ({error.strerror})"
     return f"{found}, expected a recording of a common format; convert it first"
 
-# %% ../nbs/machinery/muxing.ipynb #265e8266
+# %% ../nbs/machinery/muxing.ipynb #2f840fef
 @contextmanager
 def create_media(
     path: Path,
@@ -54,13 +54,13 @@ def create_media(
         if isinstance(error.__context__, InputError): raise error.__context__ from None
         raise InputError(f"{path}: {_reason(error)}") from error
 
-# %% ../nbs/machinery/muxing.ipynb #d6a95414
+# %% ../nbs/machinery/muxing.ipynb #9bd8bfb5
 @functools.lru_cache
 def codecs_of(kind: str) -> frozenset[str]:
     "Name the codecs that a format can hold."
     with av.open(os.devnull, "w", format=kind) as container: return frozenset(container.supported_codecs)
 
-# %% ../nbs/machinery/muxing.ipynb #f519965a
+# %% ../nbs/machinery/muxing.ipynb #8b537492
 def _preferred_formats(family: str, pictures: int, sounds: int) -> list[tuple[str, str]]:
     "List the formats, with their file endings, that suit a clip from a container of this family."
     if family in ("mov", "flv", "mpegts"): return [("mp4", ".mp4")] if pictures else [("ipod", ".m4a")]
@@ -68,7 +68,7 @@ def _preferred_formats(family: str, pictures: int, sounds: int) -> list[tuple[st
     alone = {"wav": [("wav", ".wav")], "mp3": [("mp3", ".mp3")], "ogg": [("opus", ".opus"), ("ogg", ".ogg")]}
     return alone.get(family, [])
 
-# %% ../nbs/machinery/muxing.ipynb #ee585dbb
+# %% ../nbs/machinery/muxing.ipynb #2f7de3c0
 def clip_format(
     stretches: Sequence[Stretch],
     taken: Sequence[Mapping[int, Collection]],  # for each file, by stream index: the packets of the clip
@@ -86,13 +86,13 @@ def clip_format(
         if whole and codecs <= codecs_of(kind): return kind, ending
     return "matroska", ".mkv" if pictures else ".mka"
 
-# %% ../nbs/machinery/muxing.ipynb #f3158230
+# %% ../nbs/machinery/muxing.ipynb #93e98dd9
 def copy_labels(copy: av.stream.Stream, stream: av.stream.Stream) -> None:
     "Give `copy` the title and the language of `stream`."
     labels = {"title": title_of(stream), "language": stream.metadata.get("language")}
     copy.metadata.update({key: value for key, value in labels.items() if value and value != "und"})
 
-# %% ../nbs/machinery/muxing.ipynb #80872fea
+# %% ../nbs/machinery/muxing.ipynb #cba76a98
 def add_copy(container: av.container.OutputContainer, stream: av.stream.Stream, path: Path) -> av.stream.Stream:
     "Add a stream for the packets of `stream`, a stream of the file `path`, as they are."
     try: copy = container.add_stream_from_template(stream, opaque=True)

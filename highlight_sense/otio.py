@@ -5,19 +5,19 @@
 # %% auto #0
 __all__ = ['otio_timeline']
 
-# %% ../nbs/machinery/otio.ipynb #305c7dc3
+# %% ../nbs/machinery/otio.ipynb #4b9a1d0b
 import opentimelineio
 from opentimelineio.opentime import RationalTime, TimeRange
 
 from .media import AudioTrack
 from .reel import Footage, Reel, ReelCut, channel_count, track_title
 
-# %% ../nbs/machinery/otio.ipynb #668da8c5
+# %% ../nbs/machinery/otio.ipynb #8f2cfc99
 def _range(reel: Reel, start: int, frames: int) -> TimeRange:
     "Make a range of frames at the rate of a reel."
     return TimeRange(RationalTime(start, float(reel.rate)), RationalTime(frames, float(reel.rate)))
 
-# %% ../nbs/machinery/otio.ipynb #3e5e64f6
+# %% ../nbs/machinery/otio.ipynb #c548e38e
 def _clip(
     reel: Reel,
     number: int,               # of the cut, from 1
@@ -37,12 +37,12 @@ def _clip(
     clip.metadata["Resolve_OTIO"] = resolve
     return clip
 
-# %% ../nbs/machinery/otio.ipynb #83cbd46c
+# %% ../nbs/machinery/otio.ipynb #69b4a4e8
 def _marker(cut: ReelCut, marked: TimeRange) -> opentimelineio.schema.Marker:
     "Make the marker of a cut."
     return opentimelineio.schema.Marker(name=cut.name, marked_range=marked, color="GREEN", comment=cut.note)
 
-# %% ../nbs/machinery/otio.ipynb #6c0eb40f
+# %% ../nbs/machinery/otio.ipynb #55d9f1b6
 def _add_track(
     timeline: opentimelineio.schema.Timeline,
     reel: Reel,
@@ -62,7 +62,7 @@ def _add_track(
         if len(timeline.tracks) == 1: pieces[0].markers.append(_marker(cut, pieces[0].source_range))
         track.extend(pieces)
 
-# %% ../nbs/machinery/otio.ipynb #43fcecb6
+# %% ../nbs/machinery/otio.ipynb #0e01dd2a
 def otio_timeline(reel: Reel) -> opentimelineio.schema.Timeline:
     "Make an OpenTimelineIO timeline of a reel."
     start = RationalTime(reel.start, float(reel.rate))

@@ -6,7 +6,7 @@
 __all__ = ['EXAMPLE_SPANS', 'one_line', 'Span', 'require_spans', 'ReelCut', 'example_file', 'Footage', 'track_title',
            'channel_count', 'Channel', 'channels_in', 'Reel']
 
-# %% ../nbs/machinery/reel.ipynb #241a752a
+# %% ../nbs/machinery/reel.ipynb #dadf1a9c
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,13 +18,13 @@ from pathlib import Path
 from .files import InputError
 from .media import AudioTrack, MediaInfo, VideoTrack
 
-# %% ../nbs/machinery/reel.ipynb #f502b46b
+# %% ../nbs/machinery/reel.ipynb #d0df5030
 def one_line(text: str) -> str:
     "Write a text on one line, without control characters, lone surrogates and unassigned code points."
     forbidden = ("Cc", "Cs", "Cn")
     return " ".join("".join(" " if unicodedata.category(sign) in forbidden else sign for sign in text).split())
 
-# %% ../nbs/machinery/reel.ipynb #7e80ef90
+# %% ../nbs/machinery/reel.ipynb #eb78685a
 @dataclass(frozen=True)
 class Span:
     "A part of a recording with a name: a highlight."
@@ -40,7 +40,7 @@ class Span:
         expected = "expected a start of 0 or more and an end after it; correct the times"
         raise InputError(f"{one_line(self.name)}: {found}, {expected}")
 
-# %% ../nbs/machinery/reel.ipynb #ac6f6664
+# %% ../nbs/machinery/reel.ipynb #2e7eb7a2
 def require_spans(
     spans: Sequence[Span],
     duration_s: float,  # of the recording
@@ -55,7 +55,7 @@ def require_spans(
         expected = f"expected one before the end at {duration_s:.1f} s; detect again on this file"
         raise InputError(f"{what}: {found}, {expected}")
 
-# %% ../nbs/machinery/reel.ipynb #6747a74f
+# %% ../nbs/machinery/reel.ipynb #c4b8d829
 @dataclass(frozen=True)
 class ReelCut:
     "A highlight in a reel, in frames."
@@ -65,7 +65,7 @@ class ReelCut:
     name: str
     note: str
 
-# %% ../nbs/machinery/reel.ipynb #d5aa848d
+# %% ../nbs/machinery/reel.ipynb #9faead67
 EXAMPLE_SPANS = (
     Span(10_000.0, 10_030.0, "1 clutch", "score 0.97"),
     Span(61.25, 75.0, "2 <laughs> & \"shouts\"\nagain"),
@@ -85,7 +85,7 @@ def example_file(
     video = VideoTrack("h264", 1920, 1080, rate) if rate else None
     return MediaInfo(Path("/media/Abend & Spiele #3 ü", name), duration_s, tracks, video)
 
-# %% ../nbs/machinery/reel.ipynb #e3733b26
+# %% ../nbs/machinery/reel.ipynb #73fb92ff
 @dataclass(frozen=True)
 class Footage:
     "A file of a recording, as a reel uses it."
@@ -110,18 +110,18 @@ class Footage:
         "Count the frames of a cut that this file has."
         return max(0, min(cut.frames, self.length - cut.source))
 
-# %% ../nbs/machinery/reel.ipynb #5573d00d
+# %% ../nbs/machinery/reel.ipynb #b223414b
 def track_title(footage: Footage, track: AudioTrack) -> str:
     "Name an audio track."
     if title := one_line(track.title or ""): return title
     return one_line(footage.media.path.stem) if len(footage.media.tracks) == 1 else f"Audio {track.number + 1}"
 
-# %% ../nbs/machinery/reel.ipynb #0a5eb24c
+# %% ../nbs/machinery/reel.ipynb #db62c456
 def channel_count(track: AudioTrack) -> int:
     "Count the channels of an audio track."
     return max(1, track.channels)
 
-# %% ../nbs/machinery/reel.ipynb #468db321
+# %% ../nbs/machinery/reel.ipynb #05d66328
 @dataclass(frozen=True)
 class Channel:
     "A channel of a recording."
@@ -137,7 +137,7 @@ class Channel:
     @property
     def title(self) -> str: return track_title(self.footage, self.track)
 
-# %% ../nbs/machinery/reel.ipynb #3d7eb585
+# %% ../nbs/machinery/reel.ipynb #d2ddb00a
 def channels_in(*footage: Footage) -> list[Channel]:
     "List all channels of some files."
     channels = []
@@ -147,7 +147,7 @@ def channels_in(*footage: Footage) -> list[Channel]:
             channels.append(Channel(len(channels) + 1, index, one, track, place))
     return channels
 
-# %% ../nbs/machinery/reel.ipynb #c73bf3ce
+# %% ../nbs/machinery/reel.ipynb #651445a5
 @dataclass(frozen=True)
 class Reel:
     "Highlights one after the other: what all formats are written from."

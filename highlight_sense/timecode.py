@@ -5,20 +5,20 @@
 # %% auto #0
 __all__ = ['STANDARD_RATES', 'DROP_RATES', 'timecode_of', 'frame_number', 'start_timecode']
 
-# %% ../nbs/machinery/timecode.ipynb #db345c78
+# %% ../nbs/machinery/timecode.ipynb #fa9fc895
 import re
 from fractions import Fraction
 from pathlib import Path
 
 from .media import open_media
 
-# %% ../nbs/machinery/timecode.ipynb #c707cc97
+# %% ../nbs/machinery/timecode.ipynb #04bdc686
 STANDARD_RATES = (
     Fraction(24_000, 1001), Fraction(24), Fraction(25), Fraction(30_000, 1001), Fraction(30), Fraction(50),
     Fraction(60_000, 1001), Fraction(60))
 DROP_RATES = (Fraction(30_000, 1001), Fraction(60_000, 1001))  # the rates that have drop-frame timecode
 
-# %% ../nbs/machinery/timecode.ipynb #9e00d0fa
+# %% ../nbs/machinery/timecode.ipynb #811a8f37
 def _names_skipped(number: int, base: int) -> int:
     "Count the names that drop-frame leaves out before frame `number`."
     dropped = base // 15                                   # names in a minute
@@ -26,7 +26,7 @@ def _names_skipped(number: int, base: int) -> int:
     minutes = max(0, rest - dropped) // (60 * base - dropped)
     return dropped * (9 * tens + minutes)
 
-# %% ../nbs/machinery/timecode.ipynb #70720dda
+# %% ../nbs/machinery/timecode.ipynb #d6b593c7
 def timecode_of(
     number: int,     # of the frame; 0 is 00:00:00:00
     rate: Fraction,  # one of `STANDARD_RATES`
@@ -39,7 +39,7 @@ def timecode_of(
     sign = ";" if drop else ":"
     return f"{seconds // 3600 % 24:02}:{seconds // 60 % 60:02}:{seconds % 60:02}{sign}{frame:02}"
 
-# %% ../nbs/machinery/timecode.ipynb #9df84201
+# %% ../nbs/machinery/timecode.ipynb #64f863ff
 def frame_number(
     timecode: str,
     rate: Fraction,              # of the numbers, one of `STANDARD_RATES`
@@ -53,7 +53,7 @@ def frame_number(
     skipped = base // 15 * (minutes - minutes // 10) if drop else 0
     return (60 * minutes + seconds) * base + frame * base // (counted or base) - skipped
 
-# %% ../nbs/machinery/timecode.ipynb #2bcf7f4a
+# %% ../nbs/machinery/timecode.ipynb #4d7f962c
 def start_timecode(path: str | Path) -> str | None:
     "Read the timecode of the first frame of a media file; None where it has none that can be read."
     with open_media(path) as container:
