@@ -512,7 +512,7 @@ def test_foreign_files_stay(healthy, tmp_path):
     "Foreign files where an export, an unfinished pack or clips would be written."
     (tmp_path/"notes.bin").write_text("precious")
     output = told("export", healthy/"model.pt", "-o", tmp_path/"notes.xml")
-    assert "found a file that `export` has not written" in output
+    assert "found a file that highlight-sense did not write" in output
     (tmp_path/"new.pack.part").mkdir()
     (tmp_path/"new.pack.part"/"holiday.jpg").write_text("precious")
     (tmp_path/"none"/"Positive").mkdir(parents=True)
