@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['require_usable', 'load_index', 'report_unusable', 'describe_folder']
 
-# %% ../nbs/machinery/clip_table.ipynb #43d208e3
+# %% ../nbs/machinery/clip_table.ipynb #d16c6124
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -14,14 +14,14 @@ import msgspec
 import pandas as pd
 from tqdm import tqdm
 
-from .clip_files import LABELS, by_label, clip_row, half_frames, list_clips, read_clip
+from .clip_files import by_label, clip_row, half_frames, list_clips, read_clip
 from .config import FrontEnd, require_front_end
 from .files import InputError, write_atomically
 from .pack import Pack, describe_pack, is_pack, open_pack
 from .results import foreign_file
 from .text import printable
 
-# %% ../nbs/machinery/clip_table.ipynb #3da47524
+# %% ../nbs/machinery/clip_table.ipynb #0f4d0bce
 _COLUMNS = ["path", "label", "game", "group", "frames", "crc32"]
 
 
@@ -29,19 +29,16 @@ def _read_row(path: str, root: Path) -> dict | InputError:
     "The row of a clip, or what is wrong with it."
     try: record = read_clip(path)
     except InputError as error: return error
-    return {"path": path, **clip_row(record, path, root, half_frames(record["tensor"]))}
+    return {"path": path} | clip_row(record, path, root, half_frames(record["tensor"]))
 
-# %% ../nbs/machinery/clip_table.ipynb #4afcffea
+# %% ../nbs/machinery/clip_table.ipynb #95061dcb
 def _packed_rows(pack: Pack, paths: list[str]) -> list[dict]:
     "The rows of these clips of a pack."
     require_front_end(pack.front_end, FrontEnd(), str(pack.path))
-    rows = []
-    for path in paths:
-        row = msgspec.structs.asdict(pack.by_clip[path.partition(".pack::")[2]])
-        rows.append({"path": path} | {name: row[name] for name in _COLUMNS[1:]})
-    return rows
+    rows = [pack.by_clip[path.partition(".pack::")[2]] for path in paths]
+    return [{"path": path} | msgspec.structs.asdict(row) for path, row in zip(paths, rows, strict=True)]
 
-# %% ../nbs/machinery/clip_table.ipynb #7496bf7a
+# %% ../nbs/machinery/clip_table.ipynb #37a808bf
 def _scan_clips(
     root: Path,        # clip folder or pack
     progress: bool,    # show a progress bar
@@ -57,7 +54,7 @@ def _scan_clips(
     unusable = [str(error) for error in found if isinstance(error, InputError)]
     return pd.DataFrame(rows, columns=_COLUMNS), unusable
 
-# %% ../nbs/machinery/clip_table.ipynb #73904412
+# %% ../nbs/machinery/clip_table.ipynb #a4d13961
 _MAX_UNUSABLE = 0.05  # share of unusable clips above which to stop
 
 
@@ -68,7 +65,7 @@ def require_usable(root: str | Path, usable: int, unusable: list[str], max_unusa
     raise InputError(f"{root}: found {len(unusable)} of {clips} clips unusable, expected at most {max_unusable:.0%}; "
                      f"replace them, the first is {unusable[0]}")
 
-# %% ../nbs/machinery/clip_table.ipynb #fabfc105
+# %% ../nbs/machinery/clip_table.ipynb #4b3d87b7
 def load_index(
     root: str | Path,                    # clip folder or pack
     max_unusable: float = _MAX_UNUSABLE,  # share above which to stop
@@ -77,12 +74,12 @@ def load_index(
     "The table of usable clips; `InputError` if too many are unusable or a class is missing."
     table, unusable = _scan_clips(Path(root), progress)
     require_usable(root, len(table), unusable, max_unusable)
-    for label, value in LABELS.items():
+    for label, value in (("negative", 0), ("positive", 1)):
         if not (table.label == value).any():
             raise InputError(f"{root}: found no usable {label} clip, expected both classes; check the files")
     return table, unusable
 
-# %% ../nbs/machinery/clip_table.ipynb #52d2e5b6
+# %% ../nbs/machinery/clip_table.ipynb #e4f62398
 def report_unusable(unusable: list[str], usable: int, out: Path | None, progress: bool) -> None:
     "List the clips that are left out, on the screen and in `unusable.txt`."
     if not unusable: return
@@ -94,7 +91,7 @@ def report_unusable(unusable: list[str], usable: int, out: Path | None, progress
         raise foreign_file(place)
     with write_atomically(place) as beside: beside.write_text("\n".join(lines) + "\n")
 
-# %% ../nbs/machinery/clip_table.ipynb #346ababb
+# %% ../nbs/machinery/clip_table.ipynb #954b2f64
 def describe_folder(path: Path, progress: bool = True) -> dict[str, object]:
     "Count the clips of a folder or a pack, by class, game and recording; of a pack, check every clip first."
     kind = describe_pack(path, progress) if is_pack(path) else {"kind": "clip folder"}

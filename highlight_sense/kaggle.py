@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['KAGGLE_DATASET', 'KAGGLE_HANDLE', 'COLAB_FOLDER', 'fetch_dataset', 'newest_version', 'open_dataset']
 
-# %% ../nbs/machinery/kaggle.ipynb #d992ff13
+# %% ../nbs/machinery/kaggle.ipynb #2f61ce89
 import json
 import os
 import re
@@ -16,18 +16,19 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import requests
 
 from .files import InputError
-from .transfer import T, broken_connections, request_from, retry
+from .transfer import broken_connections, request_from, retry
 
-# %% ../nbs/machinery/kaggle.ipynb #b7212860
+# %% ../nbs/machinery/kaggle.ipynb #b3410c9a
 KAGGLE_DATASET = "aadityahh/dataset-highlight-sense"  # the clips that the Colab notebook trains on
 KAGGLE_HANDLE = re.compile(r"[\w-]+/[\w-]+(/versions/\d+)?", re.ASCII)
 COLAB_FOLDER = Path("/content")                       # where Colab puts uploaded files
 
-# %% ../nbs/machinery/kaggle.ipynb #872d87dc
+# %% ../nbs/machinery/kaggle.ipynb #47b29dff
 def _credentials_folder() -> Path:
     "The folder of `kaggle.json`: `KAGGLE_CONFIG_DIR`, or `~/.kaggle`, or, on Colab, the one for uploads."
     if os.environ.get("KAGGLE_CONFIG_DIR"): return Path(os.path.expanduser(os.environ["KAGGLE_CONFIG_DIR"]))
@@ -35,7 +36,7 @@ def _credentials_folder() -> Path:
     on_colab = "COLAB_RELEASE_TAG" in os.environ
     return COLAB_FOLDER if on_colab and not (home/"kaggle.json").exists() else home
 
-# %% ../nbs/machinery/kaggle.ipynb #1940983e
+# %% ../nbs/machinery/kaggle.ipynb #c19bb9f1
 @contextmanager
 def _kaggle_settings(
     cache: str | Path | None = None,  # the folder for downloads (default: kagglehub's own, ~/.cache/kagglehub)
@@ -51,7 +52,7 @@ def _kaggle_settings(
             if value is None: del os.environ[name]
             else: os.environ[name] = value
 
-# %% ../nbs/machinery/kaggle.ipynb #07a36b59
+# %% ../nbs/machinery/kaggle.ipynb #d867c791
 def _kaggle_account() -> str | None:
     "The account that kagglehub will use, in words and without its secret, or None."
     from kagglehub.config import get_kaggle_credentials
@@ -68,7 +69,7 @@ def _kaggle_account() -> str | None:
     raise InputError(f"{place}: found a file {reason}, expected {expected}; "
                      "download it again from https://www.kaggle.com/settings") from None
 
-# %% ../nbs/machinery/kaggle.ipynb #1e112abf
+# %% ../nbs/machinery/kaggle.ipynb #0d38b74d
 def _refusal(
     handle: str,          # of the data set, owner/name
     status: int,          # the HTTP status that Kaggle answered with
@@ -88,7 +89,7 @@ def _refusal(
         "expected a folder or a data set's owner/name; "
         f"check the name, and whether its terms must be accepted at https://www.kaggle.com/datasets/{handle}")
 
-# %% ../nbs/machinery/kaggle.ipynb #139d3697
+# %% ../nbs/machinery/kaggle.ipynb #f2b81513
 @contextmanager
 def _kaggle_errors(handle: str, account: str | None) -> Iterator[None]:
     "Turn what kagglehub raises in a block into our two kinds of error."
@@ -101,13 +102,16 @@ def _kaggle_errors(handle: str, account: str | None) -> Iterator[None]:
         raise ConnectionError(f"Kaggle answered {status}" if status else type(error).__name__) from None
     except json.JSONDecodeError: raise ConnectionError("the answer was not Kaggle's") from None
 
-# %% ../nbs/machinery/kaggle.ipynb #283371b2
-def _ask_kaggle(handle: str, attempt: Callable[[], T]) -> T:
+# %% ../nbs/machinery/kaggle.ipynb #f41cab75
+_Answer = TypeVar("_Answer")
+
+
+def _ask_kaggle(handle: str, attempt: Callable[[], _Answer]) -> _Answer:
     "Return what an attempt returns, trying again when the connection breaks."
     what = f"{handle}: found no folder of that name, and no way to Kaggle"
     return retry(attempt, what, "a folder or a working connection")
 
-# %% ../nbs/machinery/kaggle.ipynb #a200b8eb
+# %% ../nbs/machinery/kaggle.ipynb #f9221dcf
 def _remove_archives(handle: str) -> int:
     "Remove what has been downloaded of a data set but not unpacked; return how many archives that were."
     from kagglehub.config import get_cache_folder
@@ -116,7 +120,7 @@ def _remove_archives(handle: str) -> int:
     for archive in archives: archive.unlink()
     return len(archives)
 
-# %% ../nbs/machinery/kaggle.ipynb #509b8493
+# %% ../nbs/machinery/kaggle.ipynb #2f3fa127
 _DAMAGED = (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, ValueError)  # a ValueError: neither zip nor tar
 
 
@@ -138,7 +142,7 @@ def _download_once(handle: str, account: str | None) -> Path:
                          "expected a cache folder with room for the data twice; "
                          "free some space or choose another cache") from None
 
-# %% ../nbs/machinery/kaggle.ipynb #8cdb028b
+# %% ../nbs/machinery/kaggle.ipynb #286f9340
 def fetch_dataset(
     source: str | Path = KAGGLE_DATASET,  # a folder, or a Kaggle data set: owner/name or owner/name/versions/3
     cache: str | Path | None = None,      # the folder for downloads (default: kagglehub's own, ~/.cache/kagglehub)
@@ -153,7 +157,7 @@ def fetch_dataset(
                          "expected a folder of clips or a Kaggle data set as owner/name; check the path")
     with _kaggle_settings(cache): return _ask_kaggle(source, partial(_download_once, source, _kaggle_account()))
 
-# %% ../nbs/machinery/kaggle.ipynb #c51c59d4
+# %% ../nbs/machinery/kaggle.ipynb #2bc73590
 class _Stream:
     "A file in Kaggle's storage, read forward from a byte."
     def __init__(self, address: str, start: int):
@@ -168,7 +172,7 @@ class _Stream:
         self.at += size
         return content
 
-# %% ../nbs/machinery/kaggle.ipynb #e10d7c77
+# %% ../nbs/machinery/kaggle.ipynb #7e4a0f54
 class _RemoteFile:
     "A file in Kaggle's storage, as far as `zipfile` needs one."
     def __init__(
@@ -176,8 +180,9 @@ class _RemoteFile:
         handle: str,                            # of the data set, for errors
         locate: Callable[[], tuple[str, int]],  # gives its current address, and its size in bytes
     ):
-        self.handle, self.locate, self.at, self.stream = handle, locate, 0, None
+        self.handle, self.locate = handle, locate
         self.address, self.size = _ask_kaggle(handle, locate)
+        self.at, self.stream = 0, None
 
     def seekable(self) -> bool: return True
 
@@ -194,7 +199,7 @@ class _RemoteFile:
         self.at += len(content)
         return content
 
-# %% ../nbs/machinery/kaggle.ipynb #d937bc06
+# %% ../nbs/machinery/kaggle.ipynb #38ebe81c
 _SKIP_BYTES = 2**20
 
 
@@ -206,7 +211,7 @@ def _stream_at(file: _RemoteFile) -> _Stream:
     file.stream = _Stream(file.address, file.at)
     return file.stream
 
-# %% ../nbs/machinery/kaggle.ipynb #2c2ba1ba
+# %% ../nbs/machinery/kaggle.ipynb #93261258
 def _read_once(file: _RemoteFile, size: int) -> bytes:
     "Try once to read `size` bytes from where a file is."
     try:
@@ -218,7 +223,7 @@ def _read_once(file: _RemoteFile, size: int) -> bytes:
         file.address = file.stream = None
         raise
 
-# %% ../nbs/machinery/kaggle.ipynb #d1ed1046
+# %% ../nbs/machinery/kaggle.ipynb #91a69a49
 def newest_version(handle: str) -> str:  # owner/name/versions/3
     "Add the number of the newest version to a handle that has none."
     from kagglehub.clients import build_kaggle_client
@@ -227,15 +232,14 @@ def newest_version(handle: str) -> str:  # owner/name/versions/3
     request = ApiGetDatasetRequest()
     request.owner_slug, request.dataset_slug = handle.split("/")
 
-    def ask() -> int:
+    def ask(account: str | None) -> int:
         with _kaggle_errors(handle, account), build_kaggle_client() as client:
             return client.datasets.dataset_api_client.get_dataset(request).current_version_number
 
-    with _kaggle_settings():
-        account = _kaggle_account()
-        return f"{handle}/versions/{_ask_kaggle(handle, ask)}"
+    with _kaggle_settings(): number = _ask_kaggle(handle, partial(ask, _kaggle_account()))
+    return f"{handle}/versions/{number}"
 
-# %% ../nbs/machinery/kaggle.ipynb #eb31b8f1
+# %% ../nbs/machinery/kaggle.ipynb #697dad36
 def _locate_archive(handle: str) -> tuple[str, int]:  # address, bytes
     "Ask where the archive of a version of a data set is now."
     from kagglehub.clients import build_kaggle_client
@@ -249,7 +253,7 @@ def _locate_archive(handle: str) -> tuple[str, int]:  # address, bytes
             if size is None: raise ConnectionError("Kaggle does not give the length of the archive")
             return answer.url, int(size)
 
-# %% ../nbs/machinery/kaggle.ipynb #7e26e584
+# %% ../nbs/machinery/kaggle.ipynb #8d21a0f2
 def open_dataset(
     handle: str,          # owner/name/versions/3
 ) -> zipfile.ZipFile:     # that downloads what is read of it

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PackedClip', 'read_for_pack', 'ClipSource', 'download_mark', 'open_source']
 
-# %% ../nbs/machinery/pack_source.ipynb #7066ba0d
+# %% ../nbs/machinery/pack_source.ipynb #4de51af6
 import json
 import lzma
 import os
@@ -20,14 +20,14 @@ import numpy as np
 import torch
 
 from .archives import LARGEST_MEMBER
-from .clip_files import clip_place, clip_row, half_frames, list_clips, name_inside, name_of, read_clip
+from .clip_files import clip_place, clip_row, half_frames, list_clips, name_inside, read_clip
 from .files import InputError, read_json, write_atomically
 from .kaggle import KAGGLE_HANDLE, fetch_dataset, newest_version, open_dataset
 from .pack import PackRow
 from .process import prefetch
 from .records import as_type
 
-# %% ../nbs/machinery/pack_source.ipynb #0850d839
+# %% ../nbs/machinery/pack_source.ipynb #d9953aa0
 _LARGEST_CHANGE = 0.01  # of a log-mel, by half precision
 
 
@@ -43,7 +43,7 @@ def _half_precision(
                      f"expected at most {_LARGEST_CHANGE}: natural logarithms between -32 and 32; "
                      "compute the features again")
 
-# %% ../nbs/machinery/pack_source.ipynb #e308f4b4
+# %% ../nbs/machinery/pack_source.ipynb #b7107dac
 def _json_values(record: dict) -> dict:
     "What a clip holds besides its log-mel and its name, as far as it is plain JSON."
     kept = {}
@@ -53,7 +53,7 @@ def _json_values(record: dict) -> dict:
         except (TypeError, ValueError, RecursionError): continue
     return kept
 
-# %% ../nbs/machinery/pack_source.ipynb #b2ad3ddf
+# %% ../nbs/machinery/pack_source.ipynb #8fa19155
 @dataclass(frozen=True)
 class PackedClip:
     "A clip that is ready to be written, or what is wrong with it."
@@ -62,7 +62,7 @@ class PackedClip:
     frames: np.ndarray | None = None  # (T, 2, n_mels) float16
     error: InputError | None = None
 
-# %% ../nbs/machinery/pack_source.ipynb #83115875
+# %% ../nbs/machinery/pack_source.ipynb #76a7bc0c
 def read_for_pack(path: str, root: Path) -> PackedClip:
     "Read one clip and make it ready for a pack."
     try:
@@ -70,10 +70,10 @@ def read_for_pack(path: str, root: Path) -> PackedClip:
         frames = _half_precision(record["tensor"], path)
     except InputError as error: return PackedClip(path, error=error)
     facts, more = clip_row(record, path, root, frames), _json_values(record)
-    row = PackRow(clip=name_inside(path, root), name=name_of(record, path), **facts, offset=0, more=more)
+    row = PackRow(clip=name_inside(path, root), **facts, offset=0, more=more)
     return PackedClip(path, row, frames)
 
-# %% ../nbs/machinery/pack_source.ipynb #c3b80efa
+# %% ../nbs/machinery/pack_source.ipynb #3f259622
 def _names_a_clip(name: str) -> bool:
     "Whether a member of an archive is a clip that a file system can hold."
     if not name.endswith(".pt"): return False
@@ -82,7 +82,7 @@ def _names_a_clip(name: str) -> bool:
     if any(part.endswith(".pt") for part in folders): return False
     return all(len(part.encode()) <= 255 for part in (*folders, file))
 
-# %% ../nbs/machinery/pack_source.ipynb #7c2e9b57
+# %% ../nbs/machinery/pack_source.ipynb #5edefe2a
 def _archived_clips(archive: zipfile.ZipFile, root: Path) -> dict[str, zipfile.ZipInfo]:
     "Where the clips of an archive will be in `root`, in the order of their bytes."
     members = sorted(archive.infolist(), key=lambda entry: entry.header_offset)
@@ -92,7 +92,7 @@ def _archived_clips(archive: zipfile.ZipFile, root: Path) -> dict[str, zipfile.Z
     clips = {str(root/entry.filename): entry for entry in members if _names_a_clip(entry.filename)}
     return {path: entry for path, entry in clips.items() if clip_place(path, root)[0]}
 
-# %% ../nbs/machinery/pack_source.ipynb #0783b98a
+# %% ../nbs/machinery/pack_source.ipynb #16e8534e
 def _arriving(archive: zipfile.ZipFile, paths: list[str], root: Path) -> Iterator[str]:
     "Extract clips one after the other, and yield each path when its file is there."
     members = _archived_clips(archive, root)
@@ -105,13 +105,13 @@ def _arriving(archive: zipfile.ZipFile, paths: list[str], root: Path) -> Iterato
             Path(path).write_bytes(b"")
         yield path
 
-# %% ../nbs/machinery/pack_source.ipynb #3f25ffef
+# %% ../nbs/machinery/pack_source.ipynb #5bdcf992
 def _read_and_remove(path: str, root: Path) -> PackedClip:
     "Read a clip that can be fetched again, and remove its file."
     try: return read_for_pack(path, root)
     finally: os.unlink(path)
 
-# %% ../nbs/machinery/pack_source.ipynb #9c8fe2cb
+# %% ../nbs/machinery/pack_source.ipynb #8588f4bd
 @dataclass(frozen=True)
 class ClipSource:
     "Where clips come from."
@@ -129,13 +129,13 @@ class ClipSource:
         arriving = _arriving(self.archive, paths, self.root) if self.archive else paths
         return prefetch(partial(read, root=self.root), arriving, 2 * threads, threads)
 
-# %% ../nbs/machinery/pack_source.ipynb #9a2108a9
+# %% ../nbs/machinery/pack_source.ipynb #5b6743f5
 def _dataset_cache() -> Path:
     "The folder that kagglehub keeps data sets in."
     from kagglehub.config import get_cache_folder
     return Path(get_cache_folder(), "datasets").resolve()
 
-# %% ../nbs/machinery/pack_source.ipynb #44d5579b
+# %% ../nbs/machinery/pack_source.ipynb #feda04ac
 def download_mark(folder: Path) -> Path | None:
     "The file that marks a data set as complete, or None for a folder outside kagglehub's cache."
     cache, place = _dataset_cache(), folder.resolve()
@@ -144,14 +144,14 @@ def download_mark(folder: Path) -> Path | None:
     owner, name, _, number = parts[:4]
     return cache/owner/name/f"{number}.complete"
 
-# %% ../nbs/machinery/pack_source.ipynb #0f8d00e7
+# %% ../nbs/machinery/pack_source.ipynb #855daa76
 def _holds_datasets(folder: Path) -> bool:
     "Whether a folder is in kagglehub's cache, or where Kaggle and Colab mount data sets."
     mounts = [os.getenv(name) or "/kaggle/input" for name in ("KAGGLE_CACHE_MOUNT_FOLDER", "COLAB_CACHE_MOUNT_FOLDER")]
     places = [_dataset_cache(), *(Path(mount).resolve() for mount in mounts)]
     return any(folder.resolve().is_relative_to(place) for place in places)
 
-# %% ../nbs/machinery/pack_source.ipynb #9260ba0d
+# %% ../nbs/machinery/pack_source.ipynb #05770949
 @dataclass(frozen=True)
 class _Origin:
     "`source.json`: what a pack is made from."
@@ -164,7 +164,7 @@ class _Origin:
         versioned = self.handle is None or ("/versions/" in self.handle and KAGGLE_HANDLE.fullmatch(self.handle))
         if not versioned: raise ValueError("expected owner/name/versions/3")
 
-# %% ../nbs/machinery/pack_source.ipynb #c7b5f07c
+# %% ../nbs/machinery/pack_source.ipynb #f6af8d1b
 def _find_origin(source: str, consume: bool) -> _Origin:
     "What `source` names: a folder, or a data set, downloaded now unless its clips are to arrive one by one."
     if Path(source).expanduser().exists() or not KAGGLE_HANDLE.fullmatch(source):
@@ -176,7 +176,7 @@ def _find_origin(source: str, consume: bool) -> _Origin:
         if not (folder.is_dir() and download_mark(folder).exists()): return _Origin(source, handle=handle)
     return _Origin(source, folder=str(fetch_dataset(source).resolve()))
 
-# %% ../nbs/machinery/pack_source.ipynb #a8e1955c
+# %% ../nbs/machinery/pack_source.ipynb #c9c0cb3a
 def _read_origin(note: Path) -> _Origin:
     "Read `source.json`; `InputError` if `_find_origin` could not have written it."
     try: origin = as_type(_Origin, read_json(note))
@@ -186,18 +186,19 @@ def _read_origin(note: Path) -> _Origin:
     raise InputError(f"{note}: found no note of where the clips come from, expected one that `pack` wrote; "
                      f"remove {note.parent.name} to start again")
 
-# %% ../nbs/machinery/pack_source.ipynb #0852aaab
+# %% ../nbs/machinery/pack_source.ipynb #9b63ece2
 def open_source(
     source: str | Path,  # clip folder, or a Kaggle data set as owner/name
     part: Path,          # the unfinished pack
     consume: bool,       # clips are removed once they are packed
 ) -> ClipSource:
     "Where the clips are; of an interrupted pack, where they were."
-    note, source = part/"source.json", str(source)
+    source, note = str(source), part/"source.json"
     if not note.exists():
         found = {name: value for name, value in asdict(_find_origin(source, consume)).items() if value is not None}
         with write_atomically(note) as beside: beside.write_text(json.dumps(found) + "\n")
-    origin, folder = _read_origin(note), Path(source).expanduser().resolve()
+    origin = _read_origin(note)
+    folder = Path(source).expanduser().resolve()
     if origin.source not in (source, str(folder)):
         expected = folder if folder.exists() else source
         raise InputError(f"{part}: found an unfinished pack of {origin.source}, expected one of {expected}; "
