@@ -17,17 +17,20 @@ import pytest
 import webvtt
 from opentimelineio.opentime import from_timecode
 
-from highlight_sense.media import MediaInfo, VideoTrack, probe
 from highlight_sense.files import InputError
+from highlight_sense.media import MediaInfo, VideoTrack, probe
 from highlight_sense.reel import Span
 from highlight_sense.timelines import make_timeline, write_chapters, write_timelines
 
 HOURS_S = 4 * 3600.0
-SPANS = [Span(10_000.0, 10_030.0, "1 clutch --> a;b", "score = 0.97; #1"), Span(61.26, 75.01, "2 <x> & \"y\"\n[CHAPTER]"), Span(0.4, 9.0, "3 ü 😀 \\ 12:30"),
+SPANS = [Span(10_000.0, 10_030.0, "1 clutch --> a;b", "score = 0.97; #1"),
+         Span(61.26, 75.01, "2 <x> & \"y\"\n[CHAPTER]"), Span(0.4, 9.0, "3 ü 😀 \\ 12:30"),
          Span(HOURS_S - 3, HOURS_S, "4 the end")]
 RATES = {  # in the file: of the timeline
-    Fraction(24_000, 1001): Fraction(24_000, 1001), Fraction(25): Fraction(25), Fraction(30_000, 1001): Fraction(30_000, 1001), Fraction(30): Fraction(30),
-    Fraction(60_000, 1001): Fraction(60_000, 1001), Fraction(87_169_000, 2_905_633): Fraction(30), Fraction(120_000, 1001): Fraction(60_000, 1001),
+    Fraction(24_000, 1001): Fraction(24_000, 1001), Fraction(25): Fraction(25),
+    Fraction(30_000, 1001): Fraction(30_000, 1001), Fraction(30): Fraction(30),
+    Fraction(60_000, 1001): Fraction(60_000, 1001), Fraction(87_169_000, 2_905_633): Fraction(30),
+    Fraction(120_000, 1001): Fraction(60_000, 1001),
     Fraction(15): Fraction(30)}
 LAYOUTS = ((), ("mono",), ("stereo",), ("mono", "stereo"), ("mono", "stereo", "mono"), ("stereo",) * 6)
 CHANNELS = {"mono": 1, "stereo": 2}
@@ -35,7 +38,7 @@ DROP = Fraction(30_000, 1001)
 
 
 def record(path: Path, layouts: tuple[str, ...], rate: Fraction | None, timecode: str | None = None) -> MediaInfo:
-    "A short file with this sound and picture, described as one of four hours."
+    "Write a short file with this sound and picture, and describe it as one of four hours."
     with av.open(str(path), "w") as container:
         if timecode: container.metadata["timecode"] = timecode
         video = container.add_stream("mpeg4", rate=rate) if rate else None
@@ -43,10 +46,12 @@ def record(path: Path, layouts: tuple[str, ...], rate: Fraction | None, timecode
         for number, stream in enumerate(sounds): stream.metadata["title"] = f"Track {number} & <co>"
         if video:
             video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
-            for _ in range(5): container.mux(video.encode(av.VideoFrame.from_ndarray(np.zeros((48, 64, 3), np.uint8), format="rgb24")))
+            frame = av.VideoFrame.from_ndarray(np.zeros((48, 64, 3), np.uint8), format="rgb24")
+            for _ in range(5): container.mux(video.encode(frame))
             container.mux(video.encode(None))
         for stream, layout in zip(sounds, layouts):
-            frame = av.AudioFrame.from_ndarray(np.zeros((CHANNELS[layout], 4800), np.float32), format="fltp", layout=layout)
+            samples = np.zeros((CHANNELS[layout], 4800), np.float32)
+            frame = av.AudioFrame.from_ndarray(samples, format="fltp", layout=layout)
             frame.sample_rate, frame.pts, frame.time_base = 48_000, 0, Fraction(1, 48_000)
             container.mux(stream.encode(frame))
             container.mux(stream.encode(None))
@@ -54,13 +59,20 @@ def record(path: Path, layouts: tuple[str, ...], rate: Fraction | None, timecode
 
 
 RECORDINGS = [  # sound, rate in the file, start timecode
-    *((layouts, rate, None) for layouts in LAYOUTS for rate in (DROP, None) if layouts or rate), *((("mono", "stereo"), rate, None) for rate in RATES),
+    *((layouts, rate, None) for layouts in LAYOUTS for rate in (DROP, None) if layouts or rate),
+    *((("mono", "stereo"), rate, None) for rate in RATES),
     *((("mono", "stereo"), DROP, timecode) for timecode in ("10:00:00:00", "10:00:00;00", "23:00:00;10"))]
 
 
-@pytest.fixture(scope="module", params=RECORDINGS, ids=lambda made: f"{'+'.join(made[0]) or 'silent'} {str(made[1]).replace('/', ' by ')} {made[2]}")
+def named(made: tuple) -> str:
+    "Name a recording."
+    layouts, rate, timecode = made
+    return f"{'+'.join(layouts) or 'silent'} {str(rate).replace('/', ' by ')} {timecode}"
+
+
+@pytest.fixture(scope="module", params=RECORDINGS, ids=named)
 def written(request, tmp_path_factory):
-    "A recording with an awkward name, the rate of its timeline, the frame at which it begins, and the four files."
+    "A recording with an awkward name, the rate of its timeline, the number of its first frame, and the four files."
     layouts, rate, timecode = request.param
     folder = tmp_path_factory.mktemp("Abend & Spiele #1 100% ü")
     media = record(folder/"my <best> stream & more #2 'ö'.mkv", layouts, Fraction(30) if rate else None, timecode)
@@ -74,28 +86,30 @@ def written(request, tmp_path_factory):
 
 
 def expected(pace: Fraction) -> list[tuple[int, int]]:
-    "First frame and the one after the last, of every highlight, from the start of the recording."
+    "List the first frame of every highlight and the one after its last, from the start of the recording."
     return [(round(Fraction(span.start_s) * pace), round(Fraction(span.end_s) * pace)) for span in SPANS]
 
 
 def is_recording(url: str, media: MediaInfo) -> bool:
-    "Whether a link leads to the file, as a browser would follow it."
+    "Return whether a link leads to the recording, read as a browser would."
     parts = urlparse(url)
-    return parts.scheme == "file" and not parts.fragment and not parts.query and Path(unquote(parts.path)).samefile(media.path)
+    if parts.scheme != "file" or parts.fragment or parts.query: return False
+    return Path(unquote(parts.path)).samefile(media.path)
 
 
 def test_the_frame_of_ten_thousand_seconds():
-    "Nobody lost 10 s on the way through 29.97 frames a second."
+    "At 29.97 frames a second, 10 000 s is frame 299 700, not 300 000."
     assert expected(DROP)[0][0] == 299_700
 
 
 def test_edl(written, tmp_path):
-    "pycmx finds every event, with its source and record times to the frame and all tracks that fit."
+    "pycmx finds every event, its source and record times to the frame, and all tracks that fit."
     media, pace, origin, files = written
     (tmp_path/"reel.edl").write_text(files[".edl"], encoding="utf-8")
     with open(tmp_path/"reel.edl", encoding="utf-8") as file: edl = pycmx.parse_cmx3600(file)
     events = list(edl.events)
-    assert edl.format == "3600" and not list(edl.unrecognized_statements) and [event.number for event in events] == [1, 2, 3, 4]
+    assert edl.format == "3600" and not list(edl.unrecognized_statements)
+    assert [event.number for event in events] == [1, 2, 3, 4]
     drop = next(statement.drop for statement in edl.event_statements if type(statement).__name__ == "StmtFCM")
     frames = lambda name: int(from_timecode(name, float(pace)).value)
     at = frames("01:00:00;00" if drop else "01:00:00:00")
@@ -105,13 +119,14 @@ def test_edl(written, tmp_path):
         day = frames("23:59:59;29") + 1 if drop else 86_400 * round(pace)
         assert (frames(edit.source_in), frames(edit.source_out)) == ((origin + first) % day, (origin + end) % day)
         assert (frames(edit.record_in), frames(edit.record_out)) == (at, at + end - first)
-        assert edit.channels.video == (media.video is not None) and sorted(edit.channels.channels) == list(range(1, 1 + min(4, len(media.tracks))))
+        assert edit.channels.video == (media.video is not None)
+        assert sorted(edit.channels.channels) == list(range(1, 1 + min(4, len(media.tracks))))
         assert edit.clip_name == media.path.name and edit.transition.cut
         at += end - first
 
 
 def test_otio(written):
-    "Plain JSON: a picture track where there is a picture, a track for every sound, all of the same file."
+    "The JSON has a picture track if there is a picture, and a track for every sound, all of the same file."
     media, pace, origin, files = written
     timeline = json.loads(files[".otio"])
     tracks = timeline["tracks"]["children"]
@@ -125,38 +140,47 @@ def test_otio(written):
             assert source["start_time"]["rate"] == source["duration"]["rate"] == float(pace)
             file = clip["media_references"][clip["active_media_reference_key"]]
             assert is_recording(file["target_url"], media)
-            assert (file["available_range"]["start_time"]["value"], file["available_range"]["duration"]["value"]) == (origin, round(Fraction(HOURS_S) * pace))
+            available = file["available_range"]
+            times = available["start_time"]["value"], available["duration"]["value"]
+            assert times == (origin, round(Fraction(HOURS_S) * pace))
 
 
 def test_fcp7_xml(written):
-    "Positions from first principles; every channel of the file is played once, by a track of its own, and linked to the picture."
+    "Positions are right, and a track of its own plays every channel of the file once, linked to the picture."
     media, pace, origin, files = written
     sequence = ET.fromstring(files[".xml"]).find("sequence")
-    for rate in sequence.iter("rate"): assert int(rate.findtext("timebase")) * (Fraction(1000, 1001) if rate.findtext("ntsc") == "TRUE" else 1) == pace
+    for rate in sequence.iter("rate"):
+        ntsc = Fraction(1000, 1001) if rate.findtext("ntsc") == "TRUE" else 1
+        assert int(rate.findtext("timebase")) * ntsc == pace
     pictures, sounds = sequence.findall("media/video/track"), sequence.findall("media/audio/track")
     channels = sum(track.channels for track in media.tracks)
     assert len(pictures) == bool(media.video) and len(sounds) == channels
     for track in pictures + sounds:
         at = 0
         for clip, (first, end) in zip(track.findall("clipitem"), expected(pace), strict=True):
-            assert [int(clip.findtext(tag)) for tag in ("in", "out", "start", "end")] == [first, end, at, at + end - first]
+            found = [int(clip.findtext(tag)) for tag in ("in", "out", "start", "end")]
+            assert found == [first, end, at, at + end - first]
             at += end - first
         assert at == int(sequence.findtext("duration"))
-    for index, track in enumerate(sounds, 1): assert {clip.findtext("sourcetrack/trackindex") for clip in track.findall("clipitem")} == {str(index)}
+    for index, track in enumerate(sounds, 1):
+        assert {clip.findtext("sourcetrack/trackindex") for clip in track.findall("clipitem")} == {str(index)}
     clips = {clip.get("id"): clip for clip in sequence.iter("clipitem")}
     assert len(clips) == len(SPANS) * (len(pictures) + channels)
     for clip in clips.values():
         links = [clips[link.findtext("linkclipref")] for link in clip.findall("link")]
-        assert len(links) == len(pictures) + channels and {link.findtext("in") for link in links} == {clip.findtext("in")}
+        assert len(links) == len(pictures) + channels
+        assert {link.findtext("in") for link in links} == {clip.findtext("in")}
     file, = [file for file in sequence.iter("file") if len(file)]
     assert is_recording(file.findtext("pathurl"), media) and int(file.findtext("timecode/frame")) == origin
-    assert [int(count.text) for count in file.findall("media/audio/channelcount")] == [track.channels for track in media.tracks]
-    assert [int(channel.text) for channel in file.findall("media/audio/audiochannel/sourcechannel")] == list(range(1, channels + 1))
+    counts = [int(count.text) for count in file.findall("media/audio/channelcount")]
+    assert counts == [track.channels for track in media.tracks]
+    numbers = [int(channel.text) for channel in file.findall("media/audio/audiochannel/sourcechannel")]
+    assert numbers == list(range(1, channels + 1))
     assert next(sequence.iter("file")) is file  # described where it is first used
 
 
 def test_fcpxml(written):
-    "All times are whole frames; they add up; the asset is the file, with all its audio."
+    "All times are whole frames and add up, and the asset is the file with all its audio."
     media, pace, origin, files = written
     root = ET.fromstring(files[".fcpxml"])
     seconds = lambda element, name: Fraction(element.get(name).removesuffix("s"))
@@ -167,25 +191,28 @@ def test_fcpxml(written):
             assert element.get(name).endswith("s") and (seconds(element, name) / frame).denominator == 1
     asset, sequence, clips = root.find("resources/asset"), root.find(".//sequence"), root.findall(".//spine/asset-clip")
     assert is_recording(asset.find("media-rep").get("src"), media) and seconds(asset, "start") == origin * frame
-    assert int(asset.get("audioSources") or 0) == len(media.tracks) and asset.get("hasVideo") == ("1" if media.video else None)
+    assert int(asset.get("audioSources") or 0) == len(media.tracks)
+    assert asset.get("hasVideo") == ("1" if media.video else None)
     at = seconds(sequence, "tcStart")
     for clip, (first, end) in zip(clips, expected(pace), strict=True):
-        assert (seconds(clip, "start"), seconds(clip, "duration"), seconds(clip, "offset")) == ((origin + first) * frame, (end - first) * frame, at)
+        times = [seconds(clip, name) for name in ("start", "duration", "offset")]
+        assert times == [(origin + first) * frame, (end - first) * frame, at]
         assert clip.get("ref") == asset.get("id")
-        heard = [int(number) for source in clip.findall("audio-channel-source") for number in source.get("srcCh").split(",")]
-        assert heard == list(range(1, 1 + sum(track.channels for track in media.tracks)))
+        played = [source.get("srcCh").split(",") for source in clip.findall("audio-channel-source")]
+        channels_played = [int(number) for numbers in played for number in numbers]
+        assert channels_played == list(range(1, 1 + sum(track.channels for track in media.tracks)))
         at += seconds(clip, "duration")
     assert at - seconds(sequence, "tcStart") == seconds(sequence, "duration")
 
 
-# Several files: a recording with a picture, and a microphone that was recorded apart and stopped in the middle of the first highlight.
+# Two files: a recording with a picture, and a microphone that stops in the middle of the first highlight.
 
 MIC_S = 10_012.0
 
 
 @pytest.fixture(scope="module", params=[DROP, None], ids=["picture", "sound only"])
 def apart(request, tmp_path_factory):
-    "The two files, the rate, and by name of the file the frame of its start; and the four timelines."
+    "The two files, the rate, the number of the first frame by file name, and the four timelines."
     folder = tmp_path_factory.mktemp("two files & more")
     mic = replace(record(folder/"mic <1> #2.mka", ("mono",), None, "01:00:00:00"), duration_s=MIC_S)
     game = record(folder/"game.mkv", ("stereo", "mono"), request.param, "10:00:00:00")
@@ -197,7 +224,7 @@ def apart(request, tmp_path_factory):
 
 
 def parts(pace: Fraction) -> list[tuple[int, int, int, int]]:
-    "Of each highlight: place in the reel, first frame, frames, and how many of them the microphone has."
+    "List for each highlight: place in the reel, first frame, frames, and how many of them the microphone has."
     found, at, end = [], 0, round(Fraction(MIC_S) * pace)
     for first, last in expected(pace):
         found.append((at, first, last - first, max(0, min(last, end) - first)))
@@ -207,29 +234,33 @@ def parts(pace: Fraction) -> list[tuple[int, int, int, int]]:
 
 
 def test_two_files_edl(apart):
-    "Events of both at the same place, on channels of their own."
+    "Events of both files are at the same place, on channels of their own."
     mic, game, pace, origin, files = apart
     with open(files[".edl"], encoding="utf-8") as file: edl = pycmx.parse_cmx3600(file)
     assert not list(edl.unrecognized_statements)
     found = {}
     for event in edl.events:
         edit, = event.edits
-        times = [int(from_timecode(name, float(pace)).value) for name in (edit.source_in, edit.source_out, edit.record_in, edit.record_out)]
+        names = edit.source_in, edit.source_out, edit.record_in, edit.record_out
+        times = [int(from_timecode(name, float(pace)).value) for name in names]
         found.setdefault((edit.clip_name, edit.channels.video, *sorted(edit.channels.channels)), []).append(times)
     begin = 3600 * round(pace)
-    lines = lambda name, of: [[origin[name] + first, origin[name] + first + of(whole, own), begin + at, begin + at + of(whole, own)]
-                              for at, first, whole, own in parts(pace) if of(whole, own)]
-    alone, all_of_it = lines(mic.path.name, lambda whole, own: own), lines(game.path.name, lambda whole, own: whole)
+    alone, all_of_it = [], []
+    for at, first, whole, own in parts(pace):
+        for lines, name, frames in ((alone, mic.path.name, own), (all_of_it, game.path.name, whole)):
+            source, place = origin[name] + first, begin + at
+            if frames: lines.append([source, source + frames, place, place + frames])
     shown = {("game.mkv", True, 1, 2): all_of_it, (mic.path.name, False, 3): alone}
     assert found == (shown if game.video else {(mic.path.name, False, 1): alone, ("game.mkv", False, 2, 3): all_of_it})
 
 
 def test_two_files_otio(apart):
-    "OpenTimelineIO's own reader: tracks of equal length, and at every place of the reel what was there in each file, or a gap."
+    "OpenTimelineIO's own reader finds tracks of equal length, and at every frame of the reel the right frame or a gap."
     mic, game, pace, origin, files = apart
     timeline = opentimelineio.adapters.read_from_file(str(files[".otio"]))
     sounds = {str(track.name): track for track in timeline.audio_tracks()}
-    assert len(timeline.video_tracks()) == (game.video is not None) and set(sounds) == {"Track 0 & <co>", "Track 1 & <co>"}
+    assert len(timeline.video_tracks()) == (game.video is not None)
+    assert set(sounds) == {"Track 0 & <co>", "Track 1 & <co>"}
     assert len(timeline.audio_tracks()) == 3
     for track in timeline.tracks:
         assert track.duration().value == sum(whole for _, _, whole, _ in parts(pace))
@@ -242,42 +273,50 @@ def test_two_files_otio(apart):
                 item = track.child_at_time(opentimelineio.opentime.RationalTime(at + offset, float(pace)))
                 assert isinstance(item, opentimelineio.schema.Clip) == (offset < have)
                 if offset < have:
-                    inside = track.transformed_time(opentimelineio.opentime.RationalTime(at + offset, float(pace)), item)
-                    assert inside.value == origin[path.name] + first + offset and item.available_range().start_time.value == origin[path.name]
+                    time = opentimelineio.opentime.RationalTime(at + offset, float(pace))
+                    inside = track.transformed_time(time, item)
+                    assert inside.value == origin[path.name] + first + offset
+                    assert item.available_range().start_time.value == origin[path.name]
 
 
 def test_two_files_fcp7_xml(apart):
-    "Two files, each described once; each channel on a track of its own; links by track and place lead to the clips that they name."
+    "Each file is described once, each channel has a track of its own, and links lead to the clips that they name."
     mic, game, pace, origin, files = apart
     sequence = ET.parse(files[".xml"]).getroot().find("sequence")
     described = [file for file in sequence.iter("file") if len(file)]
-    assert {Path(unquote(urlparse(file.findtext("pathurl")).path)) for file in described} == {mic.path, game.path} and len(described) == 2
+    paths = [Path(unquote(urlparse(file.findtext("pathurl")).path)) for file in described]
+    assert set(paths) == {mic.path, game.path} and len(described) == 2
     assert {file.findtext("name"): int(file.findtext("timecode/frame")) for file in described} == origin
-    assert {file.findtext("name"): len(file.findall("media/video")) for file in described} == {"game.mkv": int(game.video is not None), mic.path.name: 0}
+    pictured = {file.findtext("name"): len(file.findall("media/video")) for file in described}
+    assert pictured == {"game.mkv": int(game.video is not None), mic.path.name: 0}
     name = {file.get("id"): file.findtext("name") for file in described}
     pictures, sounds = sequence.findall("media/video/track"), sequence.findall("media/audio/track")
     assert len(pictures) == (game.video is not None) and len(sounds) == 4
-    heard = []
+    placed = []
     for track in pictures + sounds:
         clips = track.findall("clipitem")
         file, = {name[clip.find("file").get("id")] for clip in clips}
-        heard.append((file, *{clip.findtext("sourcetrack/trackindex") for clip in clips}))
+        placed.append((file, *{clip.findtext("sourcetrack/trackindex") for clip in clips}))
         want = [(at, first, own if file == mic.path.name else whole) for at, first, whole, own in parts(pace)]
         assert [[int(clip.findtext(tag)) for tag in ("start", "end", "in", "out")] for clip in clips] == [
             [at, at + frames, first, first + frames] for at, first, frames in want if frames]
-    assert sorted(heard[len(pictures):]) == [("game.mkv", "1"), ("game.mkv", "2"), ("game.mkv", "3"), (mic.path.name, "1")]
+    channels = [("game.mkv", "1"), ("game.mkv", "2"), ("game.mkv", "3"), (mic.path.name, "1")]
+    assert sorted(placed[len(pictures):]) == channels
     for clip in sequence.iter("clipitem"):
         for link in clip.findall("link"):
             lane = (pictures if link.findtext("mediatype") == "video" else sounds)[int(link.findtext("trackindex")) - 1]
-            assert lane.findall("clipitem")[int(link.findtext("clipindex")) - 1].get("id") == link.findtext("linkclipref")
+            clips = lane.findall("clipitem")
+            assert clips[int(link.findtext("clipindex")) - 1].get("id") == link.findtext("linkclipref")
 
 
 def test_two_files_fcpxml(apart):
-    "Walking down the storyline: at each place both files, connected at the same frame, and nothing of the microphone after its end."
+    "Both files are connected at the same frame all along the storyline, and the microphone is gone after its end."
     mic, game, pace, origin, files = apart
     root = ET.parse(files[".fcpxml"]).getroot()
-    assets = {asset.get("id"): Path(unquote(urlparse(asset.find("media-rep").get("src")).path)) for asset in root.iter("asset")}
-    assert set(assets.values()) == {mic.path, game.path} and len(root.findall(".//asset[@hasVideo]")) == (game.video is not None)
+    sources = {asset.get("id"): asset.find("media-rep").get("src") for asset in root.iter("asset")}
+    assets = {name: Path(unquote(urlparse(source).path)) for name, source in sources.items()}
+    assert set(assets.values()) == {mic.path, game.path}
+    assert len(root.findall(".//asset[@hasVideo]")) == (game.video is not None)
     frames = lambda element, key: Fraction(element.get(key).removesuffix("s")) * pace
     found = {mic.path.name: [], game.path.name: []}
     begin = at = frames(root.find(".//sequence"), "tcStart")
@@ -287,8 +326,9 @@ def test_two_files_fcpxml(apart):
             place = at if clip is item else at + frames(clip, "offset") - frames(item, "start")
             file = assets[clip.get("ref")].name
             found[file].append((place - begin, frames(clip, "start") - origin[file], frames(clip, "duration")))
-            assert [int(number) for source in clip.findall("audio-channel-source") for number in source.get("srcCh").split(",")] == (
-                [1] if file == mic.path.name else [1, 2, 3])
+            played = [source.get("srcCh").split(",") for source in clip.findall("audio-channel-source")]
+            channels = [int(number) for numbers in played for number in numbers]
+            assert channels == ([1] if file == mic.path.name else [1, 2, 3])
         at += frames(item, "duration")
     assert at - begin == frames(root.find(".//sequence"), "duration")
     assert found[game.path.name] == [(at, first, whole) for at, first, whole, _ in parts(pace)]
@@ -296,29 +336,34 @@ def test_two_files_fcpxml(apart):
 
 
 def test_make_timeline_reads_the_start(tmp_path):
-    "The timecode comes out of the file."
+    "The timecode is read from the file."
     media = record(tmp_path/"a.mov", ("mono",), DROP, "10:00:00;00")
     timeline = make_timeline([media], SPANS)
-    assert timeline.tracks[0][1].source_range.start_time.value == from_timecode("10:00:00;00", float(DROP)).value + expected(DROP)[1][0]
+    start = from_timecode("10:00:00;00", float(DROP)).value
+    assert timeline.tracks[0][1].source_range.start_time.value == start + expected(DROP)[1][0]
 
 
 def test_chapters(tmp_path):
-    "webvtt-py and FFmpeg find the same chapters as the text for YouTube has, whatever is in the titles."
+    "webvtt-py and FFmpeg find the chapters of the YouTube text, whatever is in the titles."
     text, vtt, ffmeta = write_chapters(SPANS, HOURS_S, tmp_path, "stream")
     lines = [line.split(" ", 1) for line in text.read_text(encoding="utf-8").splitlines()]
     clock_s = [sum(int(part) * 60 ** i for i, part in enumerate(reversed(time.split(":")))) for time, _ in lines]
-    assert lines[0][0] == "0:00" and len(lines) >= 3 and all(b - a >= 10 for a, b in zip(clock_s, [*clock_s[1:], HOURS_S]))
+    assert lines[0][0] == "0:00" and len(lines) >= 3
+    assert all(b - a >= 10 for a, b in zip(clock_s, [*clock_s[1:], HOURS_S]))
     cues = list(webvtt.read(vtt))
-    assert [int(cue.start_in_seconds) for cue in cues] == clock_s and [cue.end for cue in cues[:-1]] == [cue.start for cue in cues[1:]]
+    assert [int(cue.start_in_seconds) for cue in cues] == clock_s
+    assert [cue.end for cue in cues[:-1]] == [cue.start for cue in cues[1:]]
     with av.open(str(ffmeta), format="ffmetadata") as container: chapters = container.chapters()
     titles = [chapter["metadata"]["title"] for chapter in chapters]
     assert [html.unescape(cue.raw_text) for cue in cues] == titles
-    assert [int(chapter["start"] * chapter["time_base"]) for chapter in chapters] == clock_s and chapters[-1]["end"] == 1000 * HOURS_S
-    assert [title for title in titles if title[0] in "1234"] == ["3 ü 😀 \\ 12:30", '2 <x> & "y" [CHAPTER]', "1 clutch --> a;b", "4 the end"]
+    assert [int(chapter["start"] * chapter["time_base"]) for chapter in chapters] == clock_s
+    assert chapters[-1]["end"] == 1000 * HOURS_S
+    named = ["3 ü 😀 \\ 12:30", '2 <x> & "y" [CHAPTER]', "1 clutch --> a;b", "4 the end"]
+    assert [title for title in titles if title[0] in "1234"] == named
 
 
 def test_chapters_go_into_a_file(tmp_path):
-    "A player finds them in a recording into which they were put."
+    "A player finds the chapters in a recording to which they were added."
     *_, ffmeta = write_chapters(SPANS, HOURS_S, tmp_path, "stream")
     with av.open(str(ffmeta), format="ffmetadata") as container: chapters = container.chapters()
     with av.open(str(tmp_path/"with.mkv"), "w") as container:
@@ -332,17 +377,19 @@ def test_chapters_go_into_a_file(tmp_path):
 
 
 def test_bad_input_leaves_nothing(tmp_path):
-    "One line, and no file."
+    "Bad input ends in one line, and leaves no file."
     media = record(tmp_path/"a.mkv", ("mono",), DROP)
     (tmp_path/"a file").touch()
     for spans, folder in (([], "out"), ([Span(HOURS_S + 1, HOURS_S + 2, "beyond")], "out"), (SPANS, "a file")):
-        for write in (lambda: write_timelines([media], spans, tmp_path/folder, "reel"), lambda: write_chapters(spans, HOURS_S, tmp_path/folder, "reel")):  # noqa: B023
-            with pytest.raises(InputError) as error: write()
+        for write, what in ((write_timelines, [media]), (write_chapters, None)):
+            arguments = (what, spans) if what else (spans, HOURS_S)
+            with pytest.raises(InputError) as error: write(*arguments, tmp_path/folder, "reel")
             assert "\n" not in str(error.value)
     assert not (tmp_path/"out").exists()
 
 
 def test_opentimelineio_is_loaded_late():
-    "`import highlight_sense.timelines` does without it."
+    "`import highlight_sense.timelines` does not load OpenTimelineIO."
     ask = "import sys, highlight_sense.timelines; print('opentimelineio' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", ask], check=True, text=True, capture_output=True).stdout.strip() == "False"
+    ended = subprocess.run([sys.executable, "-c", ask], check=True, text=True, capture_output=True)
+    assert ended.stdout.strip() == "False"
