@@ -6,7 +6,7 @@
 __all__ = ['parse', 'main', 'demo', 'fetch', 'prepare', 'pack', 'train', 'evaluate', 'audit', 'detect', 'export', 'publish',
            'info']
 
-# %% ../nbs/07_cli.ipynb #87136bc2
+# %% ../nbs/07_cli.ipynb #02134bfd
 import importlib
 import io
 import os
@@ -27,7 +27,7 @@ from .text import printable
 from .usage import (
     argument, deferred, flag, hold_interrupts, option, stop, strict, system_line, usage_line)
 
-# %% ../nbs/07_cli.ipynb #7c03ea65
+# %% ../nbs/07_cli.ipynb #8ce99c82
 _app = cyclopts.App(
     name="highlight-sense", help="Find the moments of a game stream that are worth clipping, from its sound.",
     help_format="plaintext", version=f"highlight-sense {highlight_sense.__version__}",
@@ -35,18 +35,18 @@ _app = cyclopts.App(
 
 
 def _verb(function: Callable) -> Callable:
-    "Register a verb."
-    _app.command(deferred(function), name=function.__name__)
+    "Register a verb; `--help` lists them in this order."
+    _app.command(deferred(function), name=function.__name__, sort_key=len(list(_app)))
     return function
 
-# %% ../nbs/07_cli.ipynb #bdf14cf0
+# %% ../nbs/07_cli.ipynb #a5dae411
 def parse(
     words: list[str],  # what stands behind `highlight-sense`
 ) -> partial:          # the verb with its arguments
     "Find the verb and its arguments."
     from rich.console import Console
     if not words: stop("found no command, expected one; see highlight-sense --help", 2)
-    _app.console = Console(force_jupyter=False)  # text, in a notebook too
+    _app.console = Console(force_jupyter=False, force_terminal=sys.stdout.isatty())  # colours in a terminal only
     try: command, bound, _ = _app.parse_args(words, print_error=False, exit_on_error=False)
     except cyclopts.CycloptsError as error: stop(usage_line(error), 2)
     call = command(*bound.args, **bound.kwargs)
@@ -54,7 +54,7 @@ def parse(
     sys.stdout.flush()
     sys.exit(0)
 
-# %% ../nbs/07_cli.ipynb #877aeaf4
+# %% ../nbs/07_cli.ipynb #c7bfe78a
 def _how_to_resume(call: partial | None) -> str:
     "What to run after Ctrl-C."
     verb = call.func.__name__ if call else ""
@@ -62,14 +62,14 @@ def _how_to_resume(call: partial | None) -> str:
     if verb != "train": return "the same command resumes"
     return f"`highlight-sense train -o {shlex.quote(str(call.keywords['out']))} --resume` resumes"
 
-# %% ../nbs/07_cli.ipynb #ebfe3701
+# %% ../nbs/07_cli.ipynb #b48996e4
 def _mend_streams() -> None:
     "Give the process streams that it can write any text to."
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None: setattr(sys, name, open(os.devnull, "w"))
     if isinstance(sys.stdout, io.TextIOWrapper): sys.stdout.reconfigure(errors="backslashreplace")
 
-# %% ../nbs/07_cli.ipynb #10fb5e0f
+# %% ../nbs/07_cli.ipynb #b59d7bbd
 def main(
     arguments: list[str] | None = None,  # default: those of the process
 ) -> None:
@@ -94,7 +94,7 @@ def main(
     except KeyboardInterrupt:
         stop(f"stopped; every finished file is whole and stays where it is, and {_how_to_resume(call)}", 130)
 
-# %% ../nbs/07_cli.ipynb #938d9fc7
+# %% ../nbs/07_cli.ipynb #0d7a7345
 _CHECKPOINT = argument(Path, "CHECKPOINT", "Model file: ours, the Colab notebook's, or the published weights.")
 _WORKERS = option(int, "Threads that load clips; 0 reads them between the batches.")
 _DEVICE = option(str, "auto, cpu, cuda, cuda:1, mps.")
@@ -102,7 +102,7 @@ _PRECISION = option(Literal["auto", "fp32", "bf16", "fp16"], "auto: what the dev
 _JSON = flag("Print one JSON object.")
 _FORCE = flag("Replace files that highlight-sense did not write, or that were changed by hand.")
 
-# %% ../nbs/07_cli.ipynb #782e3e2c
+# %% ../nbs/07_cli.ipynb #df1fb329
 @_verb
 def demo(
     *,
@@ -113,7 +113,7 @@ def demo(
     from highlight_sense.demo import DemoConfig, run_demo
     print(run_demo(out, DemoConfig(seed=seed)))
 
-# %% ../nbs/07_cli.ipynb #b147755c
+# %% ../nbs/07_cli.ipynb #decdb30e
 _DATA_SET = "aadityahh/dataset-highlight-sense"
 
 
@@ -136,7 +136,7 @@ def fetch(
         raise InputError(f"found {source!r} and --weights, expected one of them; {way}")
     print(f"{fetch_weights(out)}\n{WEIGHTS_NOTICE}")
 
-# %% ../nbs/07_cli.ipynb #65fe98be
+# %% ../nbs/07_cli.ipynb #215a1a59
 @_verb
 def prepare(
     recordings: argument(tuple[Path, ...], "RECORDING", "Media files with two audio tracks, or folders of them."),
@@ -159,7 +159,7 @@ def prepare(
     print(table.map(lambda cell: printable(cell) if isinstance(cell, str) else cell).to_string(index=False))
     print(f"{table.positives.sum()} positive and {table.negatives.sum()} negative clips in {out}")
 
-# %% ../nbs/07_cli.ipynb #128e70d4
+# %% ../nbs/07_cli.ipynb #ef9b9e7f
 @_verb
 def pack(
     clips: argument(str, "CLIPS", "Clip folder, with zip archives or without, or a Kaggle data set as owner/name."),
@@ -177,7 +177,7 @@ def pack(
     if unusable: print(f"left out {len(unusable)} unusable clips, listed in {out/'unusable.txt'}")
     print(f"{len(packed.rows)} clips, {packed.mels.nbytes / 1e9:.2f} GB, in {out}")
 
-# %% ../nbs/07_cli.ipynb #59b80419
+# %% ../nbs/07_cli.ipynb #4dea67e0
 @_verb
 def train(
     clips: argument(Path | None, "CLIPS", "Clip folder or pack (default: that of the run to resume or repeat).") = None,
@@ -196,7 +196,7 @@ def train(
     print(f"{out}: best.pt has {figures} on {best['clips']} validation clips")
     if from_run: print(_compare_files(out/"best.pt", from_run/"best.pt"))
 
-# %% ../nbs/07_cli.ipynb #516e69e2
+# %% ../nbs/07_cli.ipynb #86b725ff
 def _compare_files(path: Path, other: Path) -> str:
     "Whether two files are the same."
     if not other.exists(): return f"{other} is not there to compare with"
@@ -204,7 +204,7 @@ def _compare_files(path: Path, other: Path) -> str:
     if digests[0] == digests[1]: return f"{path} and {other} are the same file, SHA-256 {digests[0]}"
     return f"{path} and {other} differ: SHA-256 {' and '.join(digests)}"
 
-# %% ../nbs/07_cli.ipynb #5f76739e
+# %% ../nbs/07_cli.ipynb #6affb86f
 @_verb
 def evaluate(
     checkpoint: _CHECKPOINT,
@@ -232,7 +232,7 @@ def evaluate(
         metrics = evaluate_recordings(checkpoint, data, labels, config, out, mic=mic, game=game, progress=not json)
     print(dumps(metrics) if json else f"{_table(metrics)}\n{_sentence(metrics)}")
 
-# %% ../nbs/07_cli.ipynb #e43824ee
+# %% ../nbs/07_cli.ipynb #4f86ab7a
 def _evaluate_clips(
     checkpoint: Path,
     data: tuple[Path, ...],
@@ -252,7 +252,7 @@ def _evaluate_clips(
     return evaluate_checkpoint(checkpoint, data[0], config.threshold, size, workers, config.device, config.precision,
                                out, progress=progress).metrics
 
-# %% ../nbs/07_cli.ipynb #8fca46cd
+# %% ../nbs/07_cli.ipynb #f9063705
 def _table(values: dict[str, object]) -> str:
     "One line for each value."
     width = max(len(str(name)) for name in values)
@@ -262,7 +262,7 @@ def _table(values: dict[str, object]) -> str:
         lines.append(printable(f"{name!s:{width}}  {shown}"))
     return "\n".join(lines)
 
-# %% ../nbs/07_cli.ipynb #28936569
+# %% ../nbs/07_cli.ipynb #eca9e298
 def _sentence(metrics: dict) -> str:
     "What an evaluation amounts to."
     if "tp" in metrics:
@@ -275,7 +275,7 @@ def _sentence(metrics: dict) -> str:
     if best is None: return found
     return f"{found}; --threshold {best:.4g} has the best F1 here, {metrics['best_f1_iou30']:.2f}"
 
-# %% ../nbs/07_cli.ipynb #a598aa37
+# %% ../nbs/07_cli.ipynb #274fdcc9
 @_verb
 def audit(
     checkpoint: _CHECKPOINT,
@@ -301,7 +301,7 @@ def audit(
     print(dumps(result.record()) if json else "\n".join(map(printable, str(result).splitlines())))
     if not result.passed: sys.exit(3)
 
-# %% ../nbs/07_cli.ipynb #46dc0e24
+# %% ../nbs/07_cli.ipynb #afb1c3d1
 @_verb
 def detect(
     checkpoint: _CHECKPOINT,
@@ -323,7 +323,7 @@ def detect(
     detect_all(checkpoint, recordings, out, config, mic=mic, game=game, separate=separate, force=force)
     print(f"next: highlight-sense publish {out}")
 
-# %% ../nbs/07_cli.ipynb #42ed5bb7
+# %% ../nbs/07_cli.ipynb #ce3908e5
 @_verb
 def export(
     checkpoint: _CHECKPOINT,
@@ -335,7 +335,7 @@ def export(
     from highlight_sense.engine import export_checkpoint
     print("wrote", *export_checkpoint(checkpoint, out))
 
-# %% ../nbs/07_cli.ipynb #e279aeed
+# %% ../nbs/07_cli.ipynb #9abdf7c0
 @_verb
 def publish(
     out: argument(Path, "OUT", "Folder that `detect` wrote."),
@@ -357,33 +357,36 @@ def publish(
     kinds = [kind for kind, asked in wanted.items() if asked] or publishing.KINDS
     publishing.publish(out, kinds, exact, recordings, force)
 
-# %% ../nbs/07_cli.ipynb #93693334
-def _describe(path: Path) -> dict[str, object]:
-    "What a clip, clip folder, pack, checkpoint, run, exported network or recording is."
-    if path.is_dir() and (path/"best.pt").is_file(): return _describe_with("checkpoint", path/"best.pt")
-    if path.is_dir(): return _describe_with("folder", path)
-    if ".pack::" in str(path): return _describe_with("clip", path)
-    if path.suffix == ".xml" and path.is_file(): return _describe_with("exported", path)
-    if path.suffix != ".pt" and ".zip::" not in str(path): return _describe_with("recording", path)
+# %% ../nbs/07_cli.ipynb #6e6f42b7
+def _describer(path: Path) -> Callable[[Path], dict[str, object]]:
+    "The function that describes this kind of file; each lives where the file is read."
+    if path.is_dir():
+        from highlight_sense.clip_table import describe_folder
+        return describe_folder
+    if path.suffix == ".xml" and path.is_file():
+        from highlight_sense.engine import describe_exported
+        return describe_exported
+    if path.suffix == ".pt" or "::" in str(path): return _record_describer(path)
+    from highlight_sense.media import describe_recording
+    return describe_recording
+
+# %% ../nbs/07_cli.ipynb #6185afe2
+def _record_describer(path: Path) -> Callable[[Path], dict[str, object]]:
+    "The function that describes a clip or a checkpoint."
+    from highlight_sense.clip_files import describe_clip
+    if ".pack::" in str(path): return describe_clip
     from highlight_sense.records import load_record
     record = load_record(path, "a clip or a checkpoint")
-    return _describe_with("clip" if isinstance(record, dict) and "tensor" in record else "checkpoint", path)
+    if isinstance(record, dict) and "tensor" in record: return describe_clip
+    from highlight_sense.checkpoint import describe_checkpoint
+    return describe_checkpoint
 
-# %% ../nbs/07_cli.ipynb #277eb351
-_DESCRIBED_IN = {
-    "checkpoint": "checkpoint", "folder": "clip_table", "clip": "clip_files", "exported": "engine", "recording": "media"}
-
-
-def _describe_with(kind: str, path: Path) -> dict[str, object]:
-    "Call the function that describes this kind of file."
-    module = importlib.import_module(f"highlight_sense.{_DESCRIBED_IN[kind]}")
-    return getattr(module, f"describe_{kind}")(path)
-
-# %% ../nbs/07_cli.ipynb #e3039a77
+# %% ../nbs/07_cli.ipynb #5611e4b3
 @_verb
 def info(
     file: argument(Path, "FILE", "Clip, clip folder, pack, checkpoint, run, exported network or recording."),
     /,
 ) -> None:
     "Say what a file is and what it holds."
-    print(_table(_describe(file)))
+    path = file/"best.pt" if (file/"best.pt").is_file() else file
+    print(_table(_describer(path)(path)))

@@ -103,7 +103,7 @@ def measure_reading(root: Path, paths: list[Path]) -> dict[str, object]:
         first = next((i for i, (kind, source, _) in enumerate(cells) if kind == "code" and "nn.Conv2d(" in source and EXPORT.search(source)), None)
         words += sum(len(source.split()) for kind, source, _ in cells[:first] if kind == "markdown")
         if first is not None: break
-    papers = "; ".join(str(len((root/name).read_text(encoding="utf-8").split())) for name in ("README.md", "benchmarks/RESULTS.md"))
+    papers = "; ".join(str(len((root/name).read_text(encoding="utf-8").split())) for name in ("README.md", "benchmarks/RESULTS.md") if (root/name).exists())
     block = next((definitions(source)[0] for path in paths for kind, source, _ in cells_of(path)
                   if kind == "code" and EXPORT.search(source) and re.search(r"^class ConvBlock\b", source, re.MULTILINE)), None)
     return {"`ConvBlock`, lines": block.end_lineno - block.lineno + 1 if block else "none",
