@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['CopyPlan', 'plan_copy', 'write_copy']
 
-# %% ../nbs/machinery/copying.ipynb #d9f302c3
+# %% ../nbs/machinery/copying.ipynb #ca6efeee
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -17,7 +17,7 @@ from .muxing import add_copy, clip_format, codecs_of, create_media
 from .packets import (
     NEAR_S, MediaSource, PacketTime, Stretch, from_key_to_key, read_chosen, read_packets)
 
-# %% ../nbs/machinery/copying.ipynb #585836d9
+# %% ../nbs/machinery/copying.ipynb #b89b76aa
 def _decode_times(
     pts: Sequence[int],  # presentation times, in the order of the file
 ) -> list[int]:
@@ -29,7 +29,7 @@ def _decode_times(
     lead = [shown[0] - step * (early - place) for place in range(early)]
     return lead + shown[:len(shown) - early]
 
-# %% ../nbs/machinery/copying.ipynb #b8eafac1
+# %% ../nbs/machinery/copying.ipynb #d6fc01fb
 class _PlannedPacket(NamedTuple):
     "What the copy of a packet is given."
     dts: int           # in ticks of its stream
@@ -42,24 +42,24 @@ def _planned(packets: Iterable[PacketTime]) -> dict[int, _PlannedPacket]:
     decoded = zip(durations_s, _decode_times(list(durations_s)))
     return {pts: _PlannedPacket(dts, durations_s[pts]) for pts, dts in decoded}
 
-# %% ../nbs/machinery/copying.ipynb #c9a1df47
+# %% ../nbs/machinery/copying.ipynb #e50c9f6a
 _SETTLE_S = 0.2
 
 
 class CopyPlan(NamedTuple):
     "What a copied clip takes, and what it covers."
     taken: list[dict[int, dict[int, _PlannedPacket]]]  # for each file, by stream index, by `pts`
-    begin_s: float                                    # becomes 0:00
+    begin_s: float                                     # becomes 0:00
     end_s: float
 
-# %% ../nbs/machinery/copying.ipynb #a261788b
+# %% ../nbs/machinery/copying.ipynb #294101ac
 def _pictures(stretch: Stretch, start_s: float, end_s: float) -> dict[int, list[PacketTime]]:
     "Choose the packets of the pictures, by stream index."
     indices = [stream.index for stream in stretch.source.streams("video")]
     chosen = {index: from_key_to_key(stretch.packets[index], start_s, end_s) for index in indices}
     return {index: packets for index, packets in chosen.items() if packets}
 
-# %% ../nbs/machinery/copying.ipynb #e7434990
+# %% ../nbs/machinery/copying.ipynb #a56e6812
 def _overlapping(stretch: Stretch, begin_s: float, end_s: float) -> dict[int, list[PacketTime]]:
     "Choose the packets of sound and subtitles for an interval, by stream index."
     chosen = {}
@@ -71,7 +71,7 @@ def _overlapping(stretch: Stretch, begin_s: float, end_s: float) -> dict[int, li
                                 if begin_s - NEAR_S < packet.time_s < end_s - NEAR_S]
     return chosen
 
-# %% ../nbs/machinery/copying.ipynb #2521d55d
+# %% ../nbs/machinery/copying.ipynb #753ef10f
 def plan_copy(
     stretches: Sequence[Stretch],  # of each file, around the interval
     start_s: float,
@@ -80,8 +80,10 @@ def plan_copy(
     "Choose the packets of a copied clip."
     pictures = [_pictures(stretch, start_s, end_s) for stretch in stretches]
     shown = [packet for picture in pictures for packets in picture.values() for packet in packets]
-    begin_s = min([start_s, *(packet.time_s for packet in shown)]) if shown else max(0.0, start_s - _SETTLE_S)
-    end_s = max((packet.end_s for packet in shown), default=end_s)
+    if shown:
+        begin_s = min(start_s, *(packet.time_s for packet in shown))
+        end_s = max(packet.end_s for packet in shown)
+    else: begin_s = max(0.0, start_s - _SETTLE_S)
     chosen = [picture | _overlapping(stretch, begin_s, end_s) for stretch, picture in zip(stretches, pictures)]
     if not shown:  # whole packets of sound
         packets = [packet for taken in chosen for packets in taken.values() for packet in packets]
@@ -90,7 +92,7 @@ def plan_copy(
     taken = [{index: _planned(packets) for index, packets in sorted(taken.items())} for taken in chosen]
     return CopyPlan(taken, begin_s, end_s)
 
-# %% ../nbs/machinery/copying.ipynb #8ddf2d53
+# %% ../nbs/machinery/copying.ipynb #a359b09a
 def _add_streams(
     container: av.container.OutputContainer, kind: str, stretches: Sequence[Stretch], plan: CopyPlan,
 ) -> dict[tuple[int, int], av.stream.Stream]:  # by number of the file and stream index
@@ -103,7 +105,7 @@ def _add_streams(
             copies[number, stream.index] = add_copy(container, stream, stretch.source.path)
     return copies
 
-# %% ../nbs/machinery/copying.ipynb #e54a3603
+# %% ../nbs/machinery/copying.ipynb #3be3c742
 def _copy_packets(
     container: av.container.OutputContainer, kind: str, stretches: Sequence[Stretch], plan: CopyPlan,
 ) -> float:
@@ -122,14 +124,14 @@ def _copy_packets(
         container.mux(packet)
     return last_s
 
-# %% ../nbs/machinery/copying.ipynb #7a8e6970
+# %% ../nbs/machinery/copying.ipynb #e43f5c7f
 def _last_shown(path: Path) -> float:
     "Find when the last packet of a file's first stream is shown, in seconds from 0:00."
     with MediaSource(path) as source:
         times = [float(packet.pts * packet.time_base) for packet in read_packets(source) if packet.stream_index == 0]
         return max(times) - source.start_s
 
-# %% ../nbs/machinery/copying.ipynb #00f0c6ad
+# %% ../nbs/machinery/copying.ipynb #783fc405
 def write_copy(
     stretches: Sequence[Stretch],
     plan: CopyPlan,
