@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from .audit import loudness_and_length, probe
+from .audit import loudness_and_length, probe_loudness_and_length
 from .clip_files import read_clip
 from .config import DetectConfig, ModelConfig, PrepareConfig, TrainConfig, check_numbers
 from .data import index_clips
@@ -62,7 +62,7 @@ def _probe_shortcuts(out: Path) -> dict[str, float]:  # ROC-AUC by probe; 0.5 is
     index = pd.concat([index_clips(out/"clips"/side) for side in ("train", "test")])
     features = np.array([loudness_and_length(read_clip(path)["tensor"].float()) for path in index.path])
     labels = index.label.to_numpy()
-    scores = probe(features, labels, index.group.to_numpy())
+    scores = probe_loudness_and_length(features, labels, index.group.to_numpy())
     return {name: fast_roc_auc(labels, values) for name, values in scores.items()}
 
 # %% ../nbs/05d_demo.ipynb #c1e25571
