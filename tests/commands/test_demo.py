@@ -1,4 +1,4 @@
-"The first command of README.md, as a newcomer runs it."
+"The first command of the README, as a newcomer runs it."
 import json
 import shlex
 import subprocess
@@ -16,7 +16,7 @@ from pathlib import Path
 from highlight_sense.cli import main
 main()
 status, peak = Path("/proc/self/status"), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-if status.exists(): kib = status.read_text().partition("VmHWM:")[2].split()[0]  # the other counts the process that began this one
+if status.exists(): kib = status.read_text().partition("VmHWM:")[2].split()[0]  # ru_maxrss includes the parent process
 else: kib = peak // 1024 if sys.platform == "darwin" else peak
 print("peak", kib)
 '''
@@ -24,7 +24,7 @@ print("peak", kib)
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
-    "The folder that `highlight-sense demo` leaves, what it printed, and the most memory that it held, in KiB."
+    "Run `highlight-sense demo`; return its folder, its output and its peak memory in KiB."
     pytest.importorskip("resource")  # not on Windows
     out = tmp_path_factory.mktemp("demo")/"out"
     ended = subprocess.run([sys.executable, "-c", MEASURED, "demo", "-o", out], text=True, capture_output=True)
@@ -33,8 +33,8 @@ def demo(tmp_path_factory):
     return out, said, int(peak)
 
 
-def test_it_learns_what_no_single_number_tells(demo):
-    "Average precision on sessions it never heard, against loudness and length alone."
+def test_it_learns_more_than_loudness(demo):
+    "The model is good on held-out sessions; loudness or length alone are not."
     out, *_ = demo
     summary = json.loads((out/"summary.json").read_text())
     assert summary["held-out"]["ap"] >= 0.9 and summary["held-out"]["clips"] >= 80
@@ -42,7 +42,7 @@ def test_it_learns_what_no_single_number_tells(demo):
 
 
 def test_it_leaves_everything_behind(demo):
-    "Checkpoint, metrics, curves, pictures; and the path and the main figures are printed."
+    "Checkpoint, metrics and pictures are there; the path and the main figures are printed."
     out, printed, _ = demo
     for name in ("run/best.pt", "run/last.pt", "run/config.json", "run/metrics.jsonl", "run/metrics.csv", "run/history.png", "run/attention.png",
                  "evaluation/metrics.json", "evaluation/precision_recall.png", "evaluation/confusion.png"):
@@ -53,7 +53,7 @@ def test_it_leaves_everything_behind(demo):
 
 
 def test_it_ends_with_highlights(demo):
-    "Found in whole sessions that the training never heard, and published for one of them."
+    "Highlights are detected in the held-out sessions and published for one of them."
     out, printed, _ = demo
     events = json.loads((out/"summary.json").read_text())["events"]
     assert events["recordings"] == 8 and events["mean_ap"] >= 0.35 and events["precision_iou30"] >= 0.5
@@ -65,7 +65,7 @@ def test_it_ends_with_highlights(demo):
 
 
 def test_its_last_lines_repeat_it(demo):
-    "The two commands run, and find what the demo found."
+    "The two printed commands run and find the same highlights."
     out, printed, _ = demo
     report, = out.glob("found/*/report.html")
     highlights = lambda: json.loads((report.parent/"highlights.json").read_text())["highlights"]

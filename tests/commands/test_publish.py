@@ -1,4 +1,4 @@
-"From a recording with a picture to everything that is published of it; and the report in a real browser."
+"From a video recording to everything that is published, and the report in a real browser."
 import base64
 import io
 import json
@@ -27,7 +27,7 @@ EVERYTHING = ("--clips", "--timeline", "--chapters", "--report")
 
 
 def record(path: Path) -> Path:
-    "As OBS writes: 29.97 frames per second with B-frames, a key frame every 2 s, two titled AAC tracks with noise that comes and goes."
+    "Write a recording like OBS does: 29.97 fps with B-frames, a key frame every 2 s, two titled AAC tracks of varying noise."
     rng, columns = np.random.default_rng(0), np.arange(320)
     with av.open(str(path), "w") as container:
         image = container.add_stream("libx264", rate=FPS, options={"g": "60", "bf": "2", "preset": "ultrafast", "sc_threshold": "0", "crf": "30"})
@@ -50,7 +50,7 @@ def record(path: Path) -> Path:
 
 
 def call(*arguments: object) -> tuple[int, str, str]:
-    "What the command line answers: exit code, output, and the last line on the error stream."
+    "Run a command; return its exit code, output, and last error line."
     code, out, err = run(*arguments)
     assert "Traceback" not in err
     return code, out, (err.splitlines() or [""])[-1]
@@ -58,7 +58,7 @@ def call(*arguments: object) -> tuple[int, str, str]:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory) -> Path:
-    "A folder with a recording, a random network, and three highlights in `out/`, not yet published."
+    "A folder with a recording, a random network, and three unpublished highlights in `out/`."
     place = tmp_path_factory.mktemp("publish")
     torch.manual_seed(0)
     model = HighlightCRNN.from_config(ModelConfig(cnn_channels=(4, 4, 8, 8), rnn_hidden=8, rnn_layers=1, att_dim=4))
@@ -78,7 +78,7 @@ def detected(place, tmp_path) -> Path:
 
 @pytest.fixture(scope="module")
 def published(place, tmp_path_factory) -> Path:
-    "A copy of it with everything."
+    "A copy with everything published."
     out = Path(shutil.copytree(place/"out", tmp_path_factory.mktemp("published")/"out"))
     code, printed, complaint = call("publish", out, *EVERYTHING)
     assert code == 0 and "3 clips" in printed and "report.html" in printed, complaint
@@ -90,13 +90,13 @@ def highlights_in(folder: Path) -> list[dict]:
 
 
 def names_in(folder: Path) -> set[str]:
-    "All files but those that `detect` wrote."
+    "All files that `detect` did not write."
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()} - {
         "highlights.json", "highlights.csv", "scores.csv", "manifest.json"}
 
 
 def seconds_of(path: Path) -> tuple[float, list[float]]:
-    "Decodes a clip: how long its picture lasts, and each of its tracks."
+    "Decode a clip; return the duration of its picture and of each track."
     sounds = {}
     with av.open(str(path)) as container:
         frames = sum(1 for _ in container.decode(video=0))
@@ -109,7 +109,7 @@ def seconds_of(path: Path) -> tuple[float, list[float]]:
 
 
 def test_everything_is_there(published):
-    "And no file besides: three clips, timelines, chapters, a page."
+    "Three clips, timelines, chapters, a report, and nothing else."
     names = names_in(published)
     assert len([name for name in names if name.startswith("clips/") and name.endswith(".mkv")]) == 3
     assert {name for name in names if not name.startswith("clips/")} == {
@@ -122,7 +122,7 @@ def test_everything_is_there(published):
 
 
 def test_clips_play(published):
-    "Named by rank and time, all tracks, from at most a key frame early to at most one late."
+    "Clips are named by rank and time, have all tracks, and start and end within a key frame."
     for one, path in zip(highlights_in(published), sorted((published/"clips").iterdir())):
         start_s = one["clip_start_s"]
         assert path.stem == f"{one['rank']:02}_00h{int(start_s) // 60:02}m{int(start_s) % 60:02}s"
@@ -133,10 +133,10 @@ def test_clips_play(published):
 
 
 def test_again(published):
-    "A second call writes nothing; a third, after something was lost, writes that."
+    "A second call writes nothing; after a clip is lost, a third call writes only that clip."
     times = {path: path.stat().st_mtime_ns for path in published.rglob("*")}
     assert call("publish", published.parent, *EVERYTHING)[0] == 0
-    assert call("publish", published)[0] == 0  # the folder of one recording, and everything by custom
+    assert call("publish", published)[0] == 0  # the folder of one recording; everything by default
     assert {path: path.stat().st_mtime_ns for path in published.rglob("*")} == times
     lost = sorted((published/"clips").iterdir())[1]
     content = lost.read_bytes()
@@ -147,7 +147,7 @@ def test_again(published):
 
 
 def test_exact(detected):
-    "To the frame, instead of the copies that were there; a report that showed those shows these."
+    "Exact clips replace the copies, and the report shows them instead."
     assert call("publish", detected, "--clips", "--report")[0] == 0
     before = {path.name: path.stat().st_size for path in (detected/"clips").iterdir()}
     assert call("publish", detected, "--exact")[0] == 0
@@ -164,13 +164,13 @@ def test_exact(detected):
 @pytest.mark.parametrize(("choice", "folders"), [
     ("--timeline", {"timelines"}), ("--chapters", {"chapters"}), ("--report", {"report.html"}), ("--clips", {"clips"})])
 def test_one_kind(choice, folders, detected):
-    "Only what was asked for."
+    "Only the chosen kind is written."
     assert call("publish", detected.parent, choice)[0] == 0
     assert {name.partition("/")[0] for name in names_in(detected)} == folders
 
 
-def test_what_is_not_ours_stays(detected, place):
-    "A report of the user's own, a recording that was moved or exchanged: one line each; `--force` and `--recordings` help."
+def test_foreign_files_stay(detected, place):
+    "A report that the user changed, a moved recording and a replaced one give one line each; `--force` and `--recordings` help."
     (detected/"report.html").write_text("mine")
     code, _, complaint = call("publish", detected, "--report")
     assert code == 2 and "--force" in complaint and (detected/"report.html").read_text() == "mine"
@@ -195,7 +195,7 @@ def test_what_is_not_ours_stays(detected, place):
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[object]:
-    "A headless Chromium; a machine that tests every change has to have one."
+    "A headless Chromium, which continuous integration must have."
     found = next((place for name in ("chromium", "chromium-browser", "google-chrome") if (place := shutil.which(name))), None)
     if find_spec("playwright") is None: found = None
     if found is None:
@@ -209,7 +209,7 @@ def browser() -> Iterator[object]:
 
 
 class Visit:
-    "A page in the browser, with all that it asked for and complained about."
+    "A page in the browser, with its requests and complaints."
     def __init__(self, browser: object, path: Path, size: dict[str, int], scale: int = 1, scheme: str = "light"):
         self.requests, self.complaints = [], []
         self.context = browser.new_context(viewport=size, device_scale_factor=scale, color_scheme=scheme)
@@ -225,20 +225,20 @@ class Visit:
 
 @pytest.fixture
 def visit(browser, published) -> Iterator[Callable[..., Visit]]:
-    "Opens the report."
+    "Open the report."
     visits = []
     yield lambda *arguments: visits.append(Visit(browser, published/"report.html", *arguments)) or visits[-1]
     for one in visits: one.context.close()
 
 
 def colours(path: Path) -> int:
-    "How many different colours a picture has."
+    "The number of different colours in a picture."
     with Image.open(path) as picture: return len(picture.convert("RGB").getcolors(2 ** 24))
 
 
 @pytest.mark.parametrize(("size", "scale", "scheme"), [(PHONE, 2, "light"), (DESKTOP, 1, "light"), (DESKTOP, 1, "dark")], ids=["phone", "desktop", "dark"])
 def test_it_looks_right(size, scale, scheme, visit, published, tmp_path):
-    "Fits the screen, shows everything, asks nobody for anything and has nothing to complain about."
+    "The report fits the screen, shows everything, loads nothing and logs no error."
     seen = visit(size, scale, scheme)
     assert seen.ask("document.documentElement.scrollWidth <= innerWidth")
     outside = '''[...document.querySelectorAll("body *")].filter(one => { const box = one.getBoundingClientRect();
@@ -261,7 +261,7 @@ def test_it_looks_right(size, scale, scheme, visit, published, tmp_path):
 
 
 def test_clips_in_the_report_play(visit, published):
-    "Picture and sound of each clip, as long as the clip; the picture moves and the sound is not silence."
+    "Each clip plays, for as long as it should, with a moving picture and audible sound."
     seen = visit(DESKTOP)
     seen.page.wait_for_function('[...document.querySelectorAll("video")].every(one => one.readyState >= 1)', timeout=20_000)
     clips = seen.ask('[...document.querySelectorAll("video")].map(one => [one.duration, one.videoWidth, one.videoHeight])')
@@ -275,7 +275,7 @@ def test_clips_in_the_report_play(visit, published):
 
 
 def test_players_show_something_before_they_play(visit, published, tmp_path):
-    "Each has a still of its highlight, small, which is one of the frames that the recording has there."
+    "Each player has a small still, which is a frame of its highlight."
     seen = visit(DESKTOP)
     posters = seen.ask('[...document.querySelectorAll("video")].map(one => one.poster)')
     for poster, one in zip(posters, highlights_in(published), strict=True):
@@ -285,8 +285,8 @@ def test_players_show_something_before_they_play(visit, published, tmp_path):
         assert abs(shade - 4 * (one["start_s"] + one["end_s"]) / 2) < 8  # the recording gets greener by 4 every second
 
 
-def test_near_misses_can_be_heard_and_found(visit, published):
-    "Ten seconds of sound at most, a small part of the page, which play; and the curve leads to them."
+def test_near_misses_play(visit, published):
+    "Near misses play, are at most ten seconds and few bytes, and the curve links to them."
     seen = visit(PHONE)
     near = json.loads((published/"highlights.json").read_text())["near_misses"]
     seen.page.wait_for_function('[...document.querySelectorAll("audio")].every(one => one.readyState >= 1)', timeout=20_000)
@@ -304,7 +304,7 @@ def test_near_misses_can_be_heard_and_found(visit, published):
 
 
 def test_the_picture_holds_clip_and_window(visit, published):
-    "Where things lie in a card is where they lie in the recording, to a hundredth of the width."
+    "Marks on a card are in the right place, to a hundredth of the width."
     places = visit(DESKTOP).ask('''[...document.querySelectorAll("article")].map(card => [".mark", ".row .pick", ".row .clip", ".row .window"].map(name => {
         const box = card.querySelector(name).getBoundingClientRect(), whole = card.querySelector(".field").getBoundingClientRect();
         return [(box.left - whole.left) / whole.width, (box.right - whole.left) / whole.width] }))''')
@@ -315,8 +315,8 @@ def test_the_picture_holds_clip_and_window(visit, published):
         np.testing.assert_allclose(found, (np.array(times_s) - first_s) / (last_s - first_s), atol=0.01)
 
 
-def test_what_the_threshold_is_held_against(detected, browser):
-    "The line across a moment is above the threshold's where the moment was chosen, and below it where it was not."
+def test_the_threshold_line(detected, browser):
+    "Chosen moments have their line above the threshold, near misses below."
     record = json.loads((detected/"highlights.json").read_text())
     chances = [one["probability"] for one in record["highlights"] + record["near_misses"]]
     record["settings"]["threshold"] = threshold = (chances[2] + chances[3]) / 2
@@ -339,7 +339,7 @@ HOSTILE = ('"\'><img src=http://example.com/x onerror=alert(1)><script>alert(2)<
 
 
 def test_names_are_only_names(detected, browser, tmp_path):
-    "Of recordings, tracks and checkpoints, whatever is in them: they are shown, and nothing else happens."
+    "Hostile names of recordings, tracks and checkpoints are shown as text and do nothing."
     record = json.loads((detected/"highlights.json").read_text())
     record["recording"]["name"] = record["voice"]["title"] = record["game"]["title"] = record["tracks"] = record["version"] = HOSTILE
     record["checkpoint"]["path"] = HOSTILE.replace("/", "")
@@ -361,7 +361,7 @@ def test_names_are_only_names(detected, browser, tmp_path):
 
 
 def test_two_files_and_a_mix(place, tmp_path):
-    "Two files: one set of timelines, and the page names them. A mix: the page says so, and compares nothing."
+    "Two files give one set of timelines, and the page names both. For a mix, the page says so and compares nothing."
     with av.open(str(place/"my stream.mkv")) as source:
         for number, name in enumerate(("mic.mka", "game.mka")):
             with av.open(str(tmp_path/name), "w") as container:
@@ -384,8 +384,8 @@ def test_two_files_and_a_mix(place, tmp_path):
     assert "scores are worse than with two tracks" in page and "without the" not in page and page.count("<img ") == 2 and page.count("mix: Mic/Aux") == 4
 
 
-def test_a_highlight_leads_to_its_card(visit):
-    "From the curve over the recording to the card."
+def test_the_curve_links_to_the_cards(visit):
+    "The curve links to the cards."
     for size in (DESKTOP, PHONE):
         seen = visit(size)
         for rank, place in ((3, "nav"), (1, "svg"), (2, "nav"), (3, "svg")):
@@ -397,7 +397,7 @@ def test_a_highlight_leads_to_its_card(visit):
         assert seen.complaints == []
 
 
-def test_links_lead_to_the_clips(visit, published):
-    "Beside the page, in the folder that it is published in."
+def test_links_to_the_clips(visit, published):
+    "The links lead to the published clips."
     links = visit(DESKTOP).ask('[...document.querySelectorAll("article header a")].map(one => decodeURI(one.href))')
     assert sorted(Path(link.removeprefix("file://")) for link in links) == sorted((published/"clips").iterdir())

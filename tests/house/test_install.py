@@ -1,4 +1,4 @@
-"The package as a user gets it: built, installed elsewhere, without the checkout."
+"The package as a user gets it: built and installed, without the checkout."
 import os
 import shutil
 import subprocess
@@ -16,7 +16,7 @@ def files_of(package: Path) -> set[str]:
 
 def test_wheel_holds_every_file(tmp_path):
     "Every module and every data file is in the wheel, and the command answers from there."
-    source = tmp_path/"source"  # a build leaves traces in the folder that it builds
+    source = tmp_path/"source"  # a build leaves files behind
     shutil.copytree(ROOT/"highlight_sense", source/"highlight_sense", ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("setup.py", "settings.ini", "README.md", "LICENSE", "MANIFEST.in"): shutil.copy(ROOT/name, source)
     quiet = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]

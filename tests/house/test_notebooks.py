@@ -1,4 +1,4 @@
-"What a reader of the stored notebooks sees."
+"What a reader of the stored notebooks sees: outputs, and a badge."
 import json
 import re
 from pathlib import Path
@@ -12,7 +12,7 @@ NOTEBOOKS = [*COURSE, *sorted((NBS/"machinery").rglob("*.ipynb"))]
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_stored_outputs_are_evidence(path):
-    "Executed from top to bottom, without errors, warnings, progress bars or folders of somebody's machine."
+    "Notebooks are stored executed, without errors, warnings, progress bars or local paths."
     cells = [cell for cell in json.loads(path.read_text(encoding="utf-8"))["cells"] if cell["cell_type"] == "code"]
     outputs = [output for cell in cells for output in cell["outputs"]]
     assert outputs, "no stored outputs: the notebook was committed without being executed"
@@ -23,7 +23,7 @@ def test_stored_outputs_are_evidence(path):
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_opens_in_colab(path):
-    "A badge for this notebook on top, and an install cell that comes before any import of the package."
+    "Each notebook has its badge on top, and an install cell before it imports the package."
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
     sources = ["".join(cell["source"]) for cell in cells]
     assert any("colab-badge.svg" in source and path.name in source for source in sources[:3])

@@ -44,13 +44,13 @@ MODULES = {*LESSONS, *BELOW}
 
 
 def serves(module: str) -> bool:
-    "Whether a machine may import the lesson that it serves."
+    "Whether a machinery module may import the lesson that it serves."
     return module.split(".")[0] in SERVES_A_LESSON
 
 
 @pytest.mark.parametrize("module", LESSONS)
 def test_a_lesson_imports_only_earlier_lessons(module):
-    "Reading in order, a reader meets nothing that has not been explained; `run` and `batches` count as pages of their lessons."
+    "A lesson imports only lessons before it, so a reader meets nothing unexplained."
     earlier = set(LESSONS[:LESSONS.index(module)])
     assert imports_of(module) & set(LESSONS) <= earlier
 

@@ -1,10 +1,11 @@
-"""Damaged and hostile files by the thousand: each has to end in success with finite numbers, or in one clear line and exit code 2.
+"""Damaged and hostile files by the thousand: each must end with finite numbers, or with one clear line and exit code 2.
 
-    python tests/fuzz.py 50000 --processes 2     cases, of all kinds in turn
-    python tests/fuzz.py --case media:1234       one of them again, in the folder that it prints
+    python tests/robustness/fuzz.py 50000 --processes 2     cases, of all kinds in turn
+    python tests/robustness/fuzz.py --case media:1234       one of them again, in the folder that it prints
 
-A case is a kind of file and a number, which is all that its damage depends on. Exceptions that nobody caught, messages that are none, results that are no
-numbers, processes that die, that take more than a minute or want more than 2 GiB are findings; they are printed as they come, and the exit code is 1.
+A case is a kind of file and a number; its damage depends on nothing else. Findings are uncaught exceptions, missing or broken messages,
+non-finite results, crashed processes, and cases that take more than a minute or more than 2 GiB. They are printed as they appear, and
+the exit code is then 1.
 """
 import argparse
 import contextlib
@@ -89,7 +90,7 @@ ENDINGS = ("mkv", "mp4", "ts", "flv", "mov")
 
 
 def convert(source: Path, target: Path) -> None:
-    "The same packets in another container."
+    "Copy the packets into another container."
     import av
     with av.open(str(source)) as old, av.open(str(target), "w") as new:
         streams = {stream.index: new.add_stream_from_template(stream) for stream in old.streams}
@@ -102,7 +103,7 @@ def convert(source: Path, target: Path) -> None:
 # --- damage
 
 def damaged(content: bytes, rng: np.random.Generator) -> bytes:
-    "Bytes with some of them changed, gone, or there twice."
+    "Change, remove or repeat some of the bytes."
     data = bytearray(content)
     for _ in range(int(rng.integers(1, 5))):
         if not data: return bytes(data)
@@ -120,7 +121,7 @@ def damaged(content: bytes, rng: np.random.Generator) -> bytes:
 
 
 def damaged_member(content: bytes, rng: np.random.Generator) -> bytes:
-    "A zip archive one of whose members is damaged, with the right checksum; or packed with another method; or named otherwise."
+    "Damage one member of a zip archive and fix its checksum, or rename, repeat or remove the member."
     with zipfile.ZipFile(io.BytesIO(content)) as whole: members = [(entry.filename, whole.read(entry)) for entry in whole.infolist()]
     chosen, how = int(rng.integers(len(members))), rng.random()
     name, inside = members[chosen]
@@ -136,7 +137,7 @@ def damaged_member(content: bytes, rng: np.random.Generator) -> bytes:
 
 
 def places(value: object, path: tuple = ()) -> Iterator[tuple]:
-    "The way to everything inside a nested value."
+    "The path of every value inside a nested one."
     inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, part in inside:
         yield (*path, key)
@@ -144,7 +145,7 @@ def places(value: object, path: tuple = ()) -> Iterator[tuple]:
 
 
 def twisted(value: object, rng: np.random.Generator, hostile: Callable[[np.random.Generator], object]) -> object:
-    "A nested value in which something is missing, or is something else."
+    "Remove or replace some values inside a nested one."
     ways = list(places(value))
     for _ in range(int(rng.integers(1, 4))):
         *way, key = ways[int(rng.integers(len(ways)))]
@@ -153,17 +154,17 @@ def twisted(value: object, rng: np.random.Generator, hostile: Callable[[np.rando
             for step in way: holder = holder[step]
             if rng.random() < 0.2: del holder[key]
             else: holder[key] = hostile(rng)
-        except Exception: continue  # it went with an earlier one, or is a tensor, which takes less than a list
+        except Exception: continue  # an earlier change removed it, or it is a tensor
     return value
 
 
 def hostile_value(rng: np.random.Generator) -> object:
-    "Something that nobody expects."
+    "A value that no reader expects."
     return copy.deepcopy(HOSTILE[int(rng.integers(len(HOSTILE)))])
 
 
 def hostile_tensor(rng: np.random.Generator) -> object:
-    "Something that nobody expects in a file of tensors."
+    "A value or tensor that no reader expects in a `.pt` file."
     import torch
     tensors = (torch.zeros(()), torch.zeros(0), torch.full((2, 80, 9), math.nan), torch.zeros(2, 80, 9) + 1e30, torch.zeros(1).expand(2, 80, 10**9),
                torch.ones(3, 80, 9), torch.zeros(2, 80, 9, dtype=torch.int64), torch.zeros(2, 80, 9, dtype=torch.complex64), torch.zeros(2, 80, 9).to_sparse(),
@@ -173,7 +174,7 @@ def hostile_tensor(rng: np.random.Generator) -> object:
 
 
 def damage_record(path: Path, rng: np.random.Generator) -> None:
-    "Damage a file of `torch.save`: its bytes, a member, or what it says."
+    "Damage a file of `torch.save`: its bytes, a member, or its values."
     import torch
     kind = rng.random()
     if kind < 0.3: path.write_bytes(damaged(path.read_bytes(), rng))
@@ -185,7 +186,7 @@ def damage_record(path: Path, rng: np.random.Generator) -> None:
 
 
 def damage_json(path: Path, rng: np.random.Generator) -> None:
-    "Damage a JSON file, or the lines of one: its bytes, or what it says."
+    "Damage a file of JSON or JSON lines: its bytes or its values."
     text = path.read_text()
     if rng.random() < 0.3: path.write_bytes(damaged(text.encode(), rng)); return
     lines = path.suffix == ".jsonl"
@@ -207,7 +208,7 @@ def damage_table(path: Path, rng: np.random.Generator) -> None:
     path.write_text("\n".join(",".join(row) for row in rows), errors="replace")
 
 
-# --- kinds of cases: each damages a copy in `place` and says what to call, and what to look at afterwards
+# --- kinds of cases: each damages a copy in `place` and returns the commands to run
 
 def clip_case(root: Path, place: Path, rng: np.random.Generator) -> list[list[str]]:
     "A clip, alone and among others."
@@ -218,7 +219,7 @@ def clip_case(root: Path, place: Path, rng: np.random.Generator) -> list[list[st
 
 
 def shard_case(root: Path, place: Path, rng: np.random.Generator) -> list[list[str]]:
-    "A zip archive of clips, which are packed."
+    "A zip archive of clips to pack."
     (place/"clips").mkdir()
     content = (root/"shard.zip").read_bytes()
     (place/"clips"/"shard.zip").write_bytes(damaged_member(content, rng) if rng.random() < 0.6 else damaged(content, rng))
@@ -226,7 +227,7 @@ def shard_case(root: Path, place: Path, rng: np.random.Generator) -> list[list[s
 
 
 def pack_case(root: Path, place: Path, rng: np.random.Generator) -> list[list[str]]:
-    "A pack; mostly with a digest that is right again."
+    "A pack, mostly with its digest corrected after the damage."
     from highlight_sense.files import hash_file
     shutil.copytree(root/"clips.pack", place/"clips.pack")
     name = str(rng.choice(["index.jsonl", "index.jsonl", "pack.json", "mels.npy"]))
@@ -249,7 +250,7 @@ def checkpoint_case(root: Path, place: Path, rng: np.random.Generator) -> list[l
 
 
 def labels_case(root: Path, place: Path, rng: np.random.Generator) -> list[list[str]]:
-    "Labels, for cutting clips or for measuring."
+    "Labels, to cut clips or to evaluate with."
     shutil.copy(root/"labels.csv", place/"labels.csv")
     damage_table(place/"labels.csv", rng)
     recording = root/"recordings"/"stream.mkv"
@@ -258,7 +259,7 @@ def labels_case(root: Path, place: Path, rng: np.random.Generator) -> list[list[
 
 
 def found_case(root: Path, place: Path, rng: np.random.Generator) -> list[list[str]]:
-    "A detection, of which something is published."
+    "A detection to publish."
     from highlight_sense.results import MANIFEST
     shutil.copytree(root/"found", place/"found")
     name = str(rng.choice(["highlights.json"] * 5 + ["scores.csv", "manifest"]))
@@ -276,8 +277,8 @@ def media_case(root: Path, place: Path, rng: np.random.Generator) -> list[list[s
     return [["info", path]] + ([["detect", root/"ours.pt", path, "-o", place/"found", "--top", "1"]] if rng.random() < 0.3 else [])
 
 
-def begun_case(root: Path, place: Path, rng: np.random.Generator) -> list[list[str]]:
-    "A pack that is half done, which is gone on with."
+def interrupted_case(root: Path, place: Path, rng: np.random.Generator) -> list[list[str]]:
+    "An interrupted pack to resume."
     clips, part = place/"clips", place/"new.pack.part"
     shutil.copytree(root/"clips", clips)
     shutil.copytree(root/"begun", part)
@@ -289,7 +290,7 @@ def begun_case(root: Path, place: Path, rng: np.random.Generator) -> list[list[s
 
 
 def run_case(root: Path, place: Path, rng: np.random.Generator) -> list[list[str]]:
-    "The folder of a training, which is looked at, gone on with or repeated."
+    "A run folder to describe, resume or repeat."
     shutil.copytree(root/"run", place/"run")
     path = place/"run"/str(rng.choice(["last.pt", "last.pt", "best.pt", "config.json"]))
     if path.suffix == ".pt": damage_record(path, rng)
@@ -299,27 +300,27 @@ def run_case(root: Path, place: Path, rng: np.random.Generator) -> list[list[str
 
 
 KINDS = {"clip": clip_case, "shard": shard_case, "pack": pack_case, "checkpoint": checkpoint_case, "labels": labels_case, "found": found_case,
-         "media": media_case, "begun": begun_case, "run": run_case}
+         "media": media_case, "begun": interrupted_case, "run": run_case}
 
 
-# --- a case, and what it must not do
+# --- running a case
 
 def no_number(word: str) -> float:
-    "For JSON, which has no NaN."
+    "Refuse NaN and infinity, which JSON does not have."
     raise ValueError(f"{word} in the result")
 
 
 def look_at(call: list[str], said: str, place: Path) -> None:
-    "Raise ValueError where what a successful call has left is not finite."
+    "Raise `ValueError` if the results of a successful call are not finite."
     if "--json" in call: json.loads(said, parse_constant=no_number)
     for path in (place/"found").rglob("highlights.json"):
         if call[0] == "detect": json.loads(path.read_text(), parse_constant=no_number)
     for path in place.rglob("scores.csv"):
-        if call[0] == "detect" and any(word in path.read_text().lower() for word in ("nan", "inf")): raise ValueError("scores that are no numbers")
+        if call[0] == "detect" and any(word in path.read_text().lower() for word in ("nan", "inf")): raise ValueError("non-finite scores")
 
 
 def complaint(call: list[str], place: Path) -> str | None:
-    "What is wrong with how a call ended; none: nothing."
+    "Run a command and return what is wrong with how it ended, or None."
     try:
         code, said, wrong = run(*call)
         lines = [line for line in wrong.replace("\r", "\n").splitlines() if line.startswith("highlight-sense: ")]
@@ -332,12 +333,12 @@ def complaint(call: list[str], place: Path) -> str | None:
 
 
 def packed_clips(folder: Path, digests: dict[str, int]) -> set[str]:
-    "The clips that are in a pack, finished or not, as they were."
+    "The undamaged clips in a pack, finished or not."
     try: lines, frames = (folder/"index.jsonl").read_bytes().splitlines(), (folder/"mels.npy").read_bytes()[128:]
     except OSError: return set()
     found = set()
     for line in lines:
-        with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError):  # a line that is damaged itself
+        with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError):  # the line itself is damaged
             row = json.loads(line)
             stretch = frames[320 * row["offset"]:320 * (row["offset"] + row["frames"])]
             if zlib.crc32(stretch) == digests.get(row["clip"]): found.add(row["clip"])
@@ -345,24 +346,24 @@ def packed_clips(folder: Path, digests: dict[str, int]) -> set[str]:
 
 
 def lost_clips(root: Path, place: Path) -> set[str]:
-    "The clips that were in a folder and are neither there nor in the pack."
+    "The clips of a folder that are now neither there nor in the pack."
     digests = {row["clip"]: row["crc32"] for row in map(json.loads, open(root/"clips.pack"/"index.jsonl"))}
     left = {path.relative_to(place/"clips").as_posix() for path in (place/"clips").rglob("*.pt")}
     return digests.keys() - left - packed_clips(place/"new.pack", digests) - packed_clips(place/"new.pack.part", digests)
 
 
 def findings_of(root: Path, kind: str, number: int, place: Path) -> list[str]:
-    "The findings of a case."
+    "Run a case and return its findings."
     before = set(os.listdir(root)) | set(os.listdir(place.parent))
     calls = KINDS[kind](root, place, np.random.default_rng([list(KINDS).index(kind), number]))
     found = [f"{' '.join(map(str, call[:1]))}: {told}" for call in calls if (told := complaint(call, place))]
-    if set(os.listdir(root)) | set(os.listdir(place.parent)) != before: found.append("a file outside of its folder")
+    if set(os.listdir(root)) | set(os.listdir(place.parent)) != before: found.append("a file outside its folder")
     if kind == "begun" and (lost := lost_clips(root, place)): found.append(f"lost: {', '.join(sorted(lost))}")
     return found
 
 
 def work(root: Path, first: int, last: int, step: int) -> None:
-    "Run cases, printing before each its name, and after it what was found."
+    "Run cases; print the name of each before it and its findings after it."
     import torch
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
@@ -380,14 +381,14 @@ def work(root: Path, first: int, last: int, step: int) -> None:
 
 
 def fuzz(cases: int, first: int = 0, processes: int = 1) -> list[tuple[str, str]]:  # case, what happened
-    "Run cases in processes of their own, which are begun again where one dies."
+    "Run cases in separate processes; start a new one when one dies."
     found = []
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder, "originals")
         root.mkdir()
         make_originals(root)
         starts = [first + number for number in range(processes)]
-        running = {number: begin_work(root, starts[number], first + cases, processes) for number in range(processes)}
+        running = {number: start_work(root, starts[number], first + cases, processes) for number in range(processes)}
         case = {}
         while running:
             for number, process in list(running.items()):
@@ -402,13 +403,13 @@ def fuzz(cases: int, first: int = 0, processes: int = 1) -> list[tuple[str, str]
                         found.append((case[number]["case"], f"died with {process.returncode}: {log}"))
                         print(*found[-1], flush=True)
                         starts[number] = case[number]["number"] + processes
-                        running[number] = begin_work(root, starts[number], first + cases, processes)
+                        running[number] = start_work(root, starts[number], first + cases, processes)
                     else: del running[number]
     return found
 
 
-def begin_work(root: Path, first: int, last: int, step: int) -> subprocess.Popen:
-    "A process that runs cases."
+def start_work(root: Path, first: int, last: int, step: int) -> subprocess.Popen:
+    "Start a process that runs cases."
     log = open(root.parent/f"log-{first}", "w")
     return subprocess.Popen([sys.executable, __file__, "--work", root, str(first), str(last), str(step)], stdout=subprocess.PIPE, stderr=log, text=True,
                             env={**os.environ, "OMP_NUM_THREADS": "1"})

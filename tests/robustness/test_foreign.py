@@ -1,4 +1,4 @@
-"What belongs to somebody else stays: no command replaces, removes or follows what it has not made; and what was killed goes on."
+"Foreign files stay: no command replaces or removes a file that it did not write, or follows a link; and a killed command resumes."
 import contextlib
 import json
 import shutil
@@ -33,7 +33,7 @@ def names(place: Path) -> set[str]:
 
 
 def test_other_clips_stay(healthy, tmp_path):
-    "Clips that `prepare` has not made, in a folder whose clips it replaces; also in the folder that one stands in."
+    "`prepare --overwrite` keeps clips that it did not make, also when the folder is the current one."
     told(*prepare(healthy, "stream", tmp_path/"clips"), code=0)
     own = tmp_path/"clips"/"Positive"/"mine"/"own_part1.pt"
     own.parent.mkdir()
@@ -44,8 +44,8 @@ def test_other_clips_stay(healthy, tmp_path):
 
 
 @pytest.mark.parametrize("linked", [True, False])
-def test_a_name_that_is_taken(healthy, tmp_path, linked):
-    "The place beside a clip folder, where new clips are made, belongs to somebody else, or leads elsewhere."
+def test_a_taken_name(healthy, tmp_path, linked):
+    "The hidden folder where new clips are made is a foreign folder, or a link."
     told(*prepare(healthy, "stream", tmp_path/"clips"), code=0)
     place = tmp_path/"thesis" if linked else tmp_path/".clips.part"
     place.mkdir()
@@ -57,7 +57,7 @@ def test_a_name_that_is_taken(healthy, tmp_path, linked):
 
 
 def test_links_are_not_followed(healthy, tmp_path):
-    "Out of a clip folder, and out of a folder of detections."
+    "Links that lead out of a clip folder or a folder of detections are refused."
     told(*prepare(healthy, "stream", tmp_path/"elsewhere"), code=0)
     told(*prepare(healthy, "stream", tmp_path/"clips"), code=0)
     (tmp_path/"clips"/"Negative").rename(tmp_path/"away")
@@ -75,7 +75,7 @@ def test_links_are_not_followed(healthy, tmp_path):
 
 @pytest.mark.parametrize("name", ["best.pt", "metrics.csv", "history.png", "unusable.txt", ".download.part", ".holidays.part.mkv"])
 def test_a_folder_with_other_files(healthy, tmp_path, name):
-    "`train --resume` where there is no run, and `evaluate`, with a clip that has to be left out: refused, or done beside the file."
+    "`train --resume` without a run, and `evaluate`, in a folder with a foreign file: refused, or done without touching it."
     write_clips(tmp_path/"clips", 12, 12)
     (tmp_path/"clips"/"Positive"/"game"/"broken_part1.pt").write_bytes(b"no clip")
     for words in (("train", tmp_path/"clips", "--resume", *TRAINING), ("evaluate", healthy/"model.pt", tmp_path/"clips", "--workers", 0)):
@@ -88,7 +88,7 @@ def test_a_folder_with_other_files(healthy, tmp_path, name):
 
 
 def test_a_run_without_settings(healthy, tmp_path):
-    "A run folder whose `config.json` is gone is not gone on with under others."
+    "A run folder without its `config.json` is not resumed with other settings."
     told("train", healthy/"clips", "-o", tmp_path/"run", *TRAINING, code=0)
     (tmp_path/"run"/"config.json").unlink()
     assert "expected a new folder" in told("train", healthy/"clips", "-o", tmp_path/"run", "--resume", *TRAINING, "--seed", 5)
@@ -96,7 +96,7 @@ def test_a_run_without_settings(healthy, tmp_path):
 
 
 def test_a_run_is_not_repeated_into_itself(healthy, tmp_path):
-    "`--from-run` wants a folder of its own, whatever the path is called by."
+    "`--from-run` refuses to write into the run that it repeats."
     told("train", healthy/"clips", "-o", tmp_path/"run", *TRAINING, code=0)
     before = {name: (tmp_path/"run"/name).read_bytes() for name in names(tmp_path/"run")}
     assert "expected a new folder" in told("train", "-o", tmp_path/"run", "--from-run", tmp_path/"run")
@@ -104,7 +104,7 @@ def test_a_run_is_not_repeated_into_itself(healthy, tmp_path):
 
 
 def test_other_audits(healthy, tmp_path):
-    "A record with some of the names that an audit has."
+    "A foreign `audit.json` that has some of an audit's keys."
     (tmp_path/"audit.json").write_text('{"findings": "mine"}')
     assert "audit.json" in told("audit", healthy/"model.pt", healthy/"clips", "-o", tmp_path)
     assert (tmp_path/"audit.json").read_text() == '{"findings": "mine"}'
@@ -116,7 +116,7 @@ codes = []
 for n in range(1, most + 1):
     for after in (False, True):
         places = [Path(root)/f"{n}{after}{call}" for call in range(len(then) + 1)]
-        for place, source, call in zip(places, [origin, *places], [words, *then]):  # each call where the one before it has ended, which is kept
+        for place, source, call in zip(places, [origin, *places], [words, *then]):  # each call gets a copy of the folder that the previous one left
             shutil.copytree(source, place)
             codes.append(status(start([word.replace("PLACE", str(place)) for word in call], *[lambda: die_at(n, after)] * (call is words))))
 print(json.dumps(codes))
@@ -124,7 +124,7 @@ print(json.dumps(codes))
 
 
 def kill(words: list, then: list[list], most: int, origin: Path, root: Path) -> list[list[tuple[int, Path]]]:
-    "Kill a command, on copies of a folder, before or after each of its first replacements, and call others then: of each kill, exit codes and folders."
+    "Kill a command before or after each of its first renames, on a copy of a folder each, then call others; return exit codes and folders."
     codes = launch(KILLED, words, then, most, origin, root)
     ended = [(codes.pop(0), root/f"{n}{after}{call}") for n in range(1, most + 1) for after in (False, True) for call in range(len(then) + 1)]
     return [ended[first:first + len(then) + 1] for first in range(0, len(ended), len(then) + 1)]
@@ -132,7 +132,7 @@ def kill(words: list, then: list[list], most: int, origin: Path, root: Path) -> 
 
 @needs_fork
 def test_killed_while_clips_are_replaced(healthy, tmp_path):
-    "Between two replacements, and then asked for the first clips again: refused, and never taken for those; and for the second, which come."
+    "After a kill between two renames, the old clips are either whole or refused, and the new ones can still be made."
     contents = lambda place: {name: (place/"clips"/name).read_bytes() for name in names(place/"clips")}
     words = lambda place, *more: [str(word) for word in prepare(healthy, "stream", place, *more)]
     again, other = words("PLACE/clips"), words("PLACE/clips", "--overwrite", "--seed", 9)
@@ -148,7 +148,7 @@ def test_killed_while_clips_are_replaced(healthy, tmp_path):
 
 @needs_fork
 def test_killed_while_a_network_is_exported(healthy, tmp_path):
-    "Its two files come one after the other; called again, both are there, and nothing else is."
+    "An export is two files; after a kill between them, a second call leaves both and nothing else."
     pytest.importorskip("openvino")
     (tmp_path/"old").mkdir()
     told("export", healthy/"model.pt", "-o", tmp_path/"old"/"net.xml", code=0)
@@ -165,7 +165,7 @@ def saved(tensor: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.parametrize("kind", [torch.nn.Parameter, saved, lambda tensor: tensor.clone().requires_grad_()])
 def test_odd_tensors(healthy, tmp_path, kind):
-    "Clips that PyTorch can save and NumPy does not take as they are."
+    "Clips that PyTorch can save but NumPy does not convert directly."
     write_clips(tmp_path/"clips", 12, 12)
     for path in sorted((tmp_path/"clips").rglob("*.pt"))[:3]: torch.save({"tensor": kind(torch.load(path)["tensor"])}, path)
     told("info", tmp_path/"clips", code=0)
@@ -174,14 +174,14 @@ def test_odd_tensors(healthy, tmp_path, kind):
 
 
 @pytest.mark.parametrize("lengths", [(43, 65, "inf"), (43, 65, 1e308, 43, 65, 1e308), (43, 99999999999999999999, 1)])
-def test_lengths_without_end(healthy, tmp_path, lengths):
-    "Numbers that no length or share could be."
+def test_impossible_lengths(healthy, tmp_path, lengths):
+    "Lengths and shares that are infinite or absurd are refused."
     told("prepare", healthy/"stream.mka", "--labels", healthy/"stream.csv", "-o", tmp_path/"new", "--lengths", *lengths)
     told(*prepare(healthy, "stream", tmp_path/"new", "--quiet-s", "1e-310"))
 
 
 def test_odd_tables(healthy, tmp_path):
-    "A table whose head is longer than a reader takes; a list of files with a name that is none; numbers of a calibration that are none."
+    "A table with an endless header, a manifest with an empty name, and a calibration with NaN are refused."
     (tmp_path/"labels.csv").write_text("recording," + "x" * 200_000 + ",start_s,end_s\n")
     told("prepare", healthy/"stream.mka", "--labels", tmp_path/"labels.csv", "-o", tmp_path/"new")
     told("detect", healthy/"model.pt", healthy/"stream.mka", "-o", tmp_path/"found", "--top", 2, code=0)
@@ -197,14 +197,14 @@ def test_odd_tables(healthy, tmp_path):
 
 
 def test_closed_streams(healthy, monkeypatch):
-    "A process whose output nobody wants."
+    "A command works with its output streams closed."
     from highlight_sense.cli import main
     monkeypatch.setattr("sys.stdout", None); monkeypatch.setattr("sys.stderr", None)
     main(["info", str(healthy/"model.pt")])
 
 
-def test_games_for_the_terminal(healthy, tmp_path):
-    "Names of games that would give a terminal orders are shown as text."
+def test_control_characters_in_games(healthy, tmp_path):
+    "Control characters in the name of a game are shown as text."
     for number, game in enumerate(("one\x1b]0;owned\x07", "two")):
         write_clips(tmp_path/str(number), 12, 12)
         for label in ("Positive", "Negative"):

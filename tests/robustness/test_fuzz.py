@@ -1,4 +1,4 @@
-"Two thousand damaged and hostile files, or with `--times 25` fifty thousand."
+"Two thousand damaged and hostile files; with `--times 25`, fifty thousand."
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +11,7 @@ CASES = 2000
 @pytest.mark.long
 @pytest.mark.skipif(sys.platform == "win32", reason="memory is limited the POSIX way")
 def test_damaged_files(times):
-    "None ends in a traceback, a hang or a crash: success with finite numbers, or one line and exit code 2."
+    "Each ends with finite numbers, or with one line and exit code 2: no traceback, no hang, no crash."
     command = [sys.executable, Path(__file__).with_name("fuzz.py"), str(times * CASES)]
     ended = subprocess.run(command, text=True, capture_output=True, timeout=times * 800)
     assert ended.returncode == 0 and ended.stdout.endswith(f"{times * CASES} cases, 0 findings\n"), ended.stdout[-6000:] + ended.stderr[-2000:]

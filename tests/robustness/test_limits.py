@@ -1,4 +1,4 @@
-"Sounds and sets at the edge of what there can be, disks without room, inputs that are gone: numbers or one line, and earlier files as they were."
+"Extreme sounds, tiny data sets, full disks, missing inputs: a command ends with finite numbers or one line, and earlier files stay."
 import errno
 import importlib
 import json
@@ -31,7 +31,7 @@ SOUNDS = {
 
 @pytest.fixture(scope="module")
 def healthy(tmp_path_factory) -> Path:
-    "Clips, a recording with labels, a checkpoint and what it detects."
+    "Clips, a recording with labels, a checkpoint, and a detection."
     place = tmp_path_factory.mktemp("limits")
     write_clips(place/"clips", 12, 12)
     write_stream(place/"stream.mka", SECONDS)
@@ -46,7 +46,7 @@ def healthy(tmp_path_factory) -> Path:
 
 @pytest.mark.parametrize("name", SOUNDS)
 def test_sounds(healthy, tmp_path, name):
-    "Whatever the voice is, and with it the game: finite scores, and clips that can be measured."
+    "Any sound as voice, as game, and as both gives finite scores, and clips that can be evaluated."
     other = SOUNDS["tone"]
     for number, tracks in enumerate(((SOUNDS[name], other), (other, SOUNDS[name]), (SOUNDS[name], SOUNDS[name]))):
         path = tmp_path/f"stream{number}.mka"
@@ -66,14 +66,14 @@ def test_sounds(healthy, tmp_path, name):
 
 @pytest.mark.parametrize("samples", [1, 2, 500])
 def test_short_files(healthy, tmp_path, samples):
-    "A recording of one sample is shorter than a window, and says so."
+    "A recording shorter than a window is refused; `info` still describes it."
     write_recording(tmp_path/"short.mka", {name: np.full(samples, 0.5, np.float32) for name in ("Mic/Aux", "Desktop Audio")}, RATE_HZ)
     assert "of a window" in told("detect", healthy/"model.pt", tmp_path/"short.mka", "-o", tmp_path/"found")
     assert "recording" in told("info", tmp_path/"short.mka", code=0)
 
 
 def test_clips_of_one_frame(healthy, tmp_path):
-    "Clips shorter than a step of the network, of constants and of the largest numbers: finite figures, finite weights."
+    "Clips shorter than one step of the network, with constant and huge values, give finite metrics and weights."
     clips = write_clips(tmp_path/"clips", 8, 8, 1)
     for path, value in zip(sorted(clips.rglob("*.pt")), (0.0, -20.7, 30.0, -1e30, 1e30)): torch.save({"tensor": torch.full((2, 80, 1), value)}, path)
     measured = json.loads(told("evaluate", healthy/"model.pt", clips, "--json", "--workers", 0, code=0).splitlines()[-1])
@@ -84,7 +84,7 @@ def test_clips_of_one_frame(healthy, tmp_path):
 
 @pytest.mark.parametrize("positives, negatives", [(0, 0), (1, 0), (1, 1), (6, 0), (0, 6)])
 def test_small_sets(healthy, tmp_path, positives, negatives):
-    "Nothing to learn from, nothing to measure on: said before anything is written."
+    "Too few clips to train or evaluate on are refused before anything is written."
     clips = write_clips(tmp_path/"clips", positives, negatives)
     told("train", clips, "-o", tmp_path/"run", *TRAINING)
     assert not (tmp_path/"run").exists() or not list((tmp_path/"run").iterdir())
@@ -94,8 +94,8 @@ def test_small_sets(healthy, tmp_path, positives, negatives):
         assert not list(tmp_path.glob("new*"))
 
 
-def test_batches_without_numbers(healthy, tmp_path, monkeypatch):
-    "Training stops where nothing can be learnt any more, however short its epochs are, and what it had stays."
+def test_non_finite_batches(healthy, tmp_path, monkeypatch):
+    "Training stops after many non-finite batches in a row, across short epochs too, and keeps its last good weights."
     from highlight_sense import train as training
     assert "in a row" in told("train", healthy/"clips", "-o", tmp_path/"never", *TRAINING, "--pos-weight", 1e38)
     assert not (tmp_path/"never"/"best.pt").exists()
@@ -112,8 +112,8 @@ def test_batches_without_numbers(healthy, tmp_path, monkeypatch):
         assert record["epochs"] == 1 and all(value.isfinite().all() for value in record["model"].values())
 
 
-def test_weights_without_numbers(healthy, tmp_path, monkeypatch):
-    "Weights that give no numbers any more are not saved within the epoch, so that the run can be gone on with."
+def test_non_finite_weights(healthy, tmp_path, monkeypatch):
+    "Broken weights are not saved in the middle of an epoch, so the run can be resumed."
     from highlight_sense import train as training
     start_epoch = training.start_epoch
 
@@ -130,8 +130,8 @@ def test_weights_without_numbers(healthy, tmp_path, monkeypatch):
     assert torch.load(tmp_path/"run"/"last.pt", weights_only=True)["epochs"] == 2
 
 
-def test_validation_without_numbers(healthy, tmp_path):
-    "Numbers that are none, in a validation clip of a pack: found before anything is computed or written."
+def test_non_finite_validation(healthy, tmp_path):
+    "NaN in a validation clip of a pack is found before anything is computed or written."
     shutil.copytree(healthy/"clips.pack", tmp_path/"clips.pack")
     mels = np.load(tmp_path/"clips.pack"/"mels.npy", mmap_mode="r+")
     mels[...] = np.nan
@@ -143,7 +143,7 @@ def test_validation_without_numbers(healthy, tmp_path):
 # --- room, rights, inputs
 
 def verbs(healthy: Path, place: Path) -> dict[str, tuple]:
-    "Every command that writes, into `place`."
+    "Every command that writes, writing into `place`."
     return {"prepare": ("prepare", healthy/"stream.mka", "--labels", healthy/"labels.csv", "-o", place/"new", "--negative-s", 1, "--lengths", 43, 65, 1),
             "pack": ("pack", healthy/"clips", "-o", place/"new.pack"), "train": ("train", healthy/"clips", "-o", place/"new", *TRAINING),
             "evaluate": ("evaluate", healthy/"model.pt", healthy/"clips", "--workers", 0, "-o", place/"new"),
@@ -153,7 +153,7 @@ def verbs(healthy: Path, place: Path) -> dict[str, tuple]:
 
 
 VERBS = {"prepare": 3000, "pack": 3000, "train": 30_000, "evaluate": 3000, "audit": 100, "detect": 1500, "publish": 3000,
-         "export": 3000, "demo": 100_000}  # bytes that a file may have
+         "export": 3000, "demo": 100_000}  # most bytes of a file
 LIMITED = '''
 import json, resource, sys
 from highlight_sense import audio, audit, checkpoint, cli, demo, detect, engine, evaluate, packing, prepare, publish, recordings, run, sessions, train
@@ -163,14 +163,14 @@ cli.main(json.loads(sys.argv[2]))
 
 
 def contents(place: Path) -> dict[str, bytes]:
-    "All files of a folder, without those that say when or where they were made."
+    "The content of every file in a folder."
     return {str(path.relative_to(place)): path.read_bytes() for path in place.rglob("*") if path.is_file()}
 
 
 @pytest.mark.skipif(os.name == "nt", reason="the size of files is limited the POSIX way")
 @pytest.mark.parametrize("verb", VERBS)
 def test_no_room(healthy, tmp_path, verb):
-    "Files may grow to a few kilobytes only, as if the disk were full: one line, nothing half written; with room, the same command ends."
+    "With files limited to a few kilobytes, as on a full disk, a command ends with one line and leaves no half-written file; with room it succeeds."
     shutil.copytree(healthy/"found", tmp_path/"found")
     words, before = [str(word) for word in verbs(healthy, tmp_path)[verb]], contents(tmp_path/"found")
     ended = subprocess.run([sys.executable, "-c", LIMITED, str(VERBS[verb]), json.dumps(words)], text=True, capture_output=True, timeout=200)
@@ -182,7 +182,7 @@ def test_no_room(healthy, tmp_path, verb):
         if path.name.startswith("."): continue
         if path.suffix == ".json": json.loads(path.read_text())
         if path.suffix == ".pt": torch.load(path, weights_only=True)
-    if verb == "demo": return  # which begins in an empty folder, and takes minutes: tests/test_demo.py
+    if verb == "demo": return  # needs an empty folder and takes minutes: see test_demo.py
     if verb == "train": words += ["--resume"]
     told(*words, code=3 if verb == "audit" else 0)
 
@@ -192,7 +192,7 @@ RIGHTS = [*((verb, errno.EROFS) for verb in VERBS), ("detect", errno.ENOSPC), ("
 
 @pytest.mark.parametrize("verb, number", RIGHTS)
 def test_no_rights(healthy, tmp_path, monkeypatch, verb, number):
-    "A folder in which no file can be made."
+    "In a folder where no file can be created, every command ends with one line and changes nothing."
     shutil.copytree(healthy/"found", tmp_path/"found")
     before, make = contents(tmp_path/"found"), tempfile.mkstemp
 
@@ -208,7 +208,7 @@ def test_no_rights(healthy, tmp_path, monkeypatch, verb, number):
 @pytest.mark.parametrize(("verb", "module", "name"), [("prepare", "prepare", "write_record"), ("pack", "packing", "only_packer"), ("detect", "recordings", "combine"),
                                                       ("evaluate", "train", "judge"), ("publish", "publish", "do_each"), ("demo", "demo", "make_sessions")])
 def test_interrupted(healthy, tmp_path, monkeypatch, verb, module, name):
-    "Ctrl-C ends every command with one line that says how to go on; called again, it does what it would have done."
+    "Ctrl-C ends every command with one line that says how to resume; the next call finishes the work."
     words = {"prepare": ("prepare", healthy/"stream.mka", "--labels", healthy/"labels.csv", "-o", tmp_path/"new", "--negative-s", 1, "--lengths", 43, 86, 1),
              "pack": ("pack", healthy/"clips", "-o", tmp_path/"new.pack"), "demo": ("demo", "-o", tmp_path/"demo"),
              "detect": ("detect", healthy/"model.pt", healthy/"stream.mka", "-o", tmp_path/"new", "--top", 1),
@@ -225,7 +225,7 @@ def test_interrupted(healthy, tmp_path, monkeypatch, verb, module, name):
 
 @pytest.mark.skipif(os.name == "nt", reason="folders cannot be locked there")
 def test_two_at_a_time(healthy, tmp_path):
-    "While one process writes into a folder, others are told so and leave it as it is."
+    "While one process writes into a folder, others refuse to and change nothing."
     shutil.copytree(healthy/"found", tmp_path/"found")
     before, new = contents(tmp_path/"found"), tmp_path/"new"
     with only_writer(tmp_path/"found"/"stream"), only_writer(new):
@@ -238,7 +238,7 @@ def test_two_at_a_time(healthy, tmp_path):
 
 @pytest.mark.skipif(os.name == "nt", reason="processes are interrupted the POSIX way")
 def test_interrupted_with_workers(healthy, tmp_path):
-    "Ctrl-C in a terminal reaches the processes that cut clips, too, whether they have begun or not: one line, and nobody is left."
+    "Ctrl-C in a terminal also reaches the worker processes, started or not: one line, and no process is left."
     for name in "abcd": shutil.copy(healthy/"stream.mka", tmp_path/f"{name}.mka")
     (tmp_path/"labels.csv").write_text("recording,start_s,end_s\n" + "".join(f"{name},1,2\n" for name in "abcd"))
     words = *(tmp_path/f"{name}.mka" for name in "abcd"), "--labels", tmp_path/"labels.csv", "-o", tmp_path/"clips", "--workers", 2, "--negative-s", 1
@@ -257,7 +257,7 @@ def test_interrupted_with_workers(healthy, tmp_path):
 
 @pytest.mark.skipif(os.name == "nt", reason="terminals and pipes of POSIX")
 def test_terminals_and_pipes(healthy):
-    "In the colours of a terminal a complaint is the same line; who reads only the beginning of an output gets no traceback."
+    "On a colour terminal the error is the same plain line, and a closed pipe (`| head`) gives no traceback."
     import pty
     ours, theirs = pty.openpty()
     for more, expected in (((), "-o"), (("-o", "c", "--top", "0"), "top: found 0, expected a number above 0")):
@@ -275,7 +275,7 @@ def test_terminals_and_pipes(healthy):
 
 
 def test_missing_inputs(healthy, tmp_path):
-    "What is not there, or is something else: one line for every verb."
+    "Missing inputs, and inputs of another kind: one line from every command."
     gone, model, clips, found = tmp_path/"gone", healthy/"model.pt", healthy/"clips", tmp_path/"out"
     labels, stream = healthy/"labels.csv", healthy/"stream.mka"
     for words in (("info", gone), ("prepare", gone, "--labels", labels, "-o", found), ("prepare", stream, "--labels", gone, "-o", found),
@@ -289,7 +289,7 @@ def test_missing_inputs(healthy, tmp_path):
 
 
 def test_vanishing_inputs(healthy, tmp_path, monkeypatch):
-    "A clip that goes between the index and its batch; a recording that goes before it is published."
+    "A clip that disappears between the index and its batch; a recording that disappears before it is published."
     from highlight_sense import run as training
     shutil.copytree(healthy/"clips", tmp_path/"clips")
     split = training.split_clips
@@ -310,7 +310,7 @@ def test_vanishing_inputs(healthy, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("verb", ["prepare", "export"])
 def test_replacing_on_a_full_disk(healthy, tmp_path, monkeypatch, verb):
-    "What an earlier command has made stays until the new files are on the disk."
+    "Earlier results stay until the new files are safely on disk."
     words = [str(word) for word in verbs(healthy, tmp_path)[verb]]
     told(*words, code=0)
     made = {name: content for name, content in contents(tmp_path).items() if name.endswith((".pt", ".xml", ".bin"))}
