@@ -18,9 +18,8 @@ from .detections import RankedHighlight, choice_key, read_scores
 from .files import InputError, hash_file, only_writer, remove_unfinished
 from .jobs import do_each
 from .media import probe
-from highlight_sense.publishing import (
-    PastDetection, find_clip, find_detections, hidden_folder, keep_clip, read_past_detection, remove_others,
-    writing_all)
+from .publishing import (
+    PastDetection, clip_once, find_detections, make_once, read_past_detection, remove_others)
 from .reel import Span
 from .report import read_templates, write_report
 from .results import Manifest, hash_of
@@ -33,19 +32,19 @@ def _clip_key(past: PastDetection, one: RankedHighlight, exact: bool) -> str:
     return hash_of(["clip", 1, past.record.recording.fingerprints, (one.clip_start_s, one.clip_end_s), exact])
 
 # %% ../nbs/05c_publish.ipynb #afc69050
+def _cut(past: PastDetection, one: RankedHighlight, exact: bool, place: Path) -> Path:
+    "Cut the clip of a highlight, and return its path: `place` with a suffix."
+    cut = exact_clip if exact else copy_clip
+    return cut(past.files, one.clip_start_s, one.clip_end_s, place).path
+
+# %% ../nbs/05c_publish.ipynb #b187efb9
 def _publish_clips(past: PastDetection, manifest: Manifest, exact: bool = False) -> list[str]:
     "Cut a clip for each highlight, and return their names, the best first."
-    cut = exact_clip if exact else copy_clip
     names = []
-    with hidden_folder(manifest.path) as unfinished:
-        for one in past.highlights:
-            made_from = _clip_key(past, one, exact)
-            stem = clip_stem(one.rank, one.clip_start_s)
-            name = find_clip(manifest, stem, made_from)
-            if name is None:
-                clip = cut(past.files, one.clip_start_s, one.clip_end_s, unfinished/stem).path
-                name = keep_clip(manifest, clip, made_from)
-            names.append(name)
+    for one in past.highlights:
+        stem = clip_stem(one.rank, one.clip_start_s)
+        cut = partial(_cut, past, one, exact)
+        names.append(clip_once(manifest, stem, _clip_key(past, one, exact), cut))
     remove_others(manifest, "clips/", names)
     return names
 
@@ -62,9 +61,9 @@ def _publish_timelines(past: PastDetection, manifest: Manifest) -> list[str]:
     suffixes = ("otio", "edl", "xml", "fcpxml") if past.highlights else ()
     names = [f"timelines/{past.stem}.{suffix}" for suffix in suffixes]
     made_from = hash_of(["timelines", 2, past.identity, [str(path.resolve()) for path in past.files]])
-    if not all(manifest.has(name, made_from) for name in names):
-        with writing_all(manifest, names, made_from):
-            write_timelines([probe(path) for path in past.files], _spans_of(past), manifest.path/"timelines", past.stem)
+    files = [probe(path) for path in past.files]
+    write = partial(write_timelines, files, _spans_of(past), manifest.path/"timelines", past.stem)
+    make_once(manifest, names, made_from, write)
     remove_others(manifest, "timelines/", names)
     return names
 
@@ -74,9 +73,9 @@ def _publish_chapters(past: PastDetection, manifest: Manifest) -> list[str]:
     suffixes = ("txt", "vtt", "ffmeta") if past.highlights else ()
     names = [f"chapters/{past.stem}.chapters.{suffix}" for suffix in suffixes]
     made_from = hash_of(["chapters", 1, past.identity])
-    if not all(manifest.has(name, made_from) for name in names):
-        with writing_all(manifest, names, made_from):
-            write_chapters(_spans_of(past), past.record.recording.duration_s, manifest.path/"chapters", past.stem)
+    duration_s = past.record.recording.duration_s
+    write = partial(write_chapters, _spans_of(past), duration_s, manifest.path/"chapters", past.stem)
+    make_once(manifest, names, made_from, write)
     remove_others(manifest, "chapters/", names)
     return names
 

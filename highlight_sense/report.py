@@ -23,9 +23,9 @@ from .clips import mix, preview
 from .config import DetectConfig, FrontEnd
 from .detect import Explanation, Scores
 from .detections import DetectionRecord, RankedHighlight
-from .drawing import (
+from highlight_sense.drawing import (
     SNIPPET_HZ, area_path, assign_rows, bars_path, data_url, draw_mel, encode_snippet, frequency_marks, percent,
-    still_of, thin_out, tick_marks)
+    still_of, tick_marks)
 from .files import write_atomically
 from .text import clock
 from .tracks import Pair, read_pair
@@ -78,7 +78,7 @@ def _describe_curve(scores: Scores) -> dict:
     drawn = min(1.0, len(scores.curve) * scores.step_s / duration_s)
     bars = bars_path(scores.windows.peak_s.to_numpy() / duration_s, scores.windows.probability.to_numpy())
     return {"duration": clock(round(duration_s)), "ticks": tick_marks(0, duration_s), "bars": bars,
-            "curve": area_path(thin_out(scores.curve), right=drawn)}
+            "curve": area_path(scores.curve, right=drawn)}
 
 # %% ../nbs/05b_report.ipynb #09cafd6a
 def _draw_attention(window: Explanation, start_s: float, end_s: float) -> dict:

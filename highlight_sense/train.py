@@ -30,7 +30,7 @@ from .files import InputError
 from .kernels import CudaGraphed, accelerate, is_accelerated
 from .metrics import best_threshold, clip_metrics, fit_calibration, surely_lower, to_probabilities
 from .model import HighlightCRNN
-from .process import give_back_memory, keep_memory
+from .process import give_back_memory
 from .steps import Tally, new_tally, rest_of_epoch, step_if_finite
 
 # %% ../nbs/03_train.ipynb #7179d1e5
@@ -200,7 +200,6 @@ def start_training(
 ) -> TrainState:
     "A fresh state: AdamW (Loshchilov and Hutter 2019, https://arxiv.org/abs/1711.05101) and its learning rate."
     def share(step: int) -> float: return rate_at(step, steps, config)
-    keep_memory()
     fused = device.type in ("cpu", "cuda", "mps")
     optimizer = torch.optim.AdamW(model.to(device).parameters(), config.lr, weight_decay=config.weight_decay, fused=fused)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, share)
