@@ -6,7 +6,7 @@
 __all__ = ['read_clip', 'highlights_of', 'name_inside', 'clip_place', 'recording_group', 'half_frames', 'clip_row',
            'describe_clip', 'list_clips', 'by_label']
 
-# %% ../nbs/machinery/clip_files.ipynb #e2d97f8b
+# %% ../nbs/machinery/clip_files.ipynb #09501f3a
 import math
 import os
 import re
@@ -22,7 +22,7 @@ from .files import InputError
 from .pack import is_pack, packed_paths, packed_record
 from .records import load_record
 
-# %% ../nbs/machinery/clip_files.ipynb #234f338b
+# %% ../nbs/machinery/clip_files.ipynb #ca1bb723
 def _require_log_mel(tensor: torch.Tensor, path: str | Path, n_mels: int) -> None:
     "Raise `InputError` unless a tensor is the log-mel of a clip: floating point, (2, n_mels, T), finite."
     if tensor.dtype not in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
@@ -34,7 +34,7 @@ def _require_log_mel(tensor: torch.Tensor, path: str | Path, n_mels: int) -> Non
         raise InputError(f"{path}: found NaN or infinity in the tensor, "
                          "expected finite values in the range of float32; replace or remove the file")
 
-# %% ../nbs/machinery/clip_files.ipynb #98cf3059
+# %% ../nbs/machinery/clip_files.ipynb #ab83badd
 def read_clip(
     path: str | Path,               # a .pt file, archive.zip::member or clips.pack::clip
     n_mels: int = FrontEnd.n_mels,
@@ -50,7 +50,7 @@ def read_clip(
     record["tensor"] = tensor.detach().resolve_neg()  # NumPy takes neither a parameter nor a negated view
     return record
 
-# %% ../nbs/machinery/clip_files.ipynb #bd333094
+# %% ../nbs/machinery/clip_files.ipynb #a92f1169
 def highlights_of(
     record: dict,                  # a clip, as `read_clip` gives it
 ) -> list[tuple[float, float]]:    # start_s, end_s from the start of the clip
@@ -61,13 +61,13 @@ def highlights_of(
     except (TypeError, ValueError, RuntimeError, OverflowError): return []
     return [(start_s, end_s) for start_s, end_s in places if 0 <= start_s < end_s < math.inf]
 
-# %% ../nbs/machinery/clip_files.ipynb #6b6be2ff
+# %% ../nbs/machinery/clip_files.ipynb #05f16a77
 def name_inside(path: str, root: Path) -> str:
     "A clip's path below its clip folder or pack, with slashes."
     _, packed, clip = path.partition(".pack::")
     return clip if packed else Path(path).relative_to(root).as_posix().replace(".zip::", ".zip/")
 
-# %% ../nbs/machinery/clip_files.ipynb #ef81deb1
+# %% ../nbs/machinery/clip_files.ipynb #48783937
 def clip_place(path: str, root: Path) -> tuple[str | None, str]:
     "Label ('positive', 'negative' or None) and game of a clip, from its folders."
     parts = PurePosixPath(name_inside(path, root)).parts
@@ -76,25 +76,25 @@ def clip_place(path: str, root: Path) -> tuple[str | None, str]:
     game = next((part for part in parts[at + 1:-1] if not part.endswith(".zip")), "")
     return parts[at].lower(), game
 
-# %% ../nbs/machinery/clip_files.ipynb #81faf93e
+# %% ../nbs/machinery/clip_files.ipynb #0fbcfe2c
 def recording_group(clip_name: str) -> str:
     "The stream that a clip was cut from: its name without `_partN` or `_hlN`."
     return re.sub(r"_(part|hl)\d+$", "", clip_name)
 
-# %% ../nbs/machinery/clip_files.ipynb #d7f64570
+# %% ../nbs/machinery/clip_files.ipynb #50f74833
 def _name_of(record: dict, path: str) -> str:
     "The name that a clip carries, or its file's."
     name = record.get("clip_name")
     return name if isinstance(name, str) and name else PurePosixPath(path.replace(os.sep, "/")).stem
 
-# %% ../nbs/machinery/clip_files.ipynb #1670514e
+# %% ../nbs/machinery/clip_files.ipynb #a4803409
 def half_frames(
     tensor: torch.Tensor,  # (2, n_mels, T)
 ) -> np.ndarray:           # (T, 2, n_mels) float16
     "A log-mel frame by frame, in half precision."
     return np.ascontiguousarray(tensor.to(torch.float16).permute(2, 0, 1).numpy())
 
-# %% ../nbs/machinery/clip_files.ipynb #55cd20a5
+# %% ../nbs/machinery/clip_files.ipynb #b0f3a8ee
 def clip_row(
     record: dict,        # as `read_clip` gives it
     path: str,
@@ -107,7 +107,7 @@ def clip_row(
     return {"name": name, "label": int(label == "positive"), "game": game, "group": recording_group(name),
             "frames": len(frames), "crc32": zlib.crc32(frames)}
 
-# %% ../nbs/machinery/clip_files.ipynb #faef4a9a
+# %% ../nbs/machinery/clip_files.ipynb #ff16e73f
 def describe_clip(path: Path) -> dict[str, object]:
     "A clip's length, type, range of values, and what else its file holds."
     record = read_clip(path)
@@ -116,7 +116,7 @@ def describe_clip(path: Path) -> dict[str, object]:
     values = f"{tensor.dtype}, {tensor.min():.2f} to {tensor.max():.2f}"
     return {"kind": "clip", "frames": tensor.shape[2], "seconds": seconds, "values": values, **record}
 
-# %% ../nbs/machinery/clip_files.ipynb #1ff948c2
+# %% ../nbs/machinery/clip_files.ipynb #44b1af6d
 def _archive_members(path: Path) -> list[str]:
     "The clips inside a zip archive, as `archive.zip::member`."
     try:
@@ -131,7 +131,7 @@ def _archive_members(path: Path) -> list[str]:
     clips = [name for name in names if name.endswith(".pt") and not PurePosixPath(name).name.startswith(".")]
     return [f"{path}::{name}" for name in clips]
 
-# %% ../nbs/machinery/clip_files.ipynb #601ef3ad
+# %% ../nbs/machinery/clip_files.ipynb #c9df6cb2
 def list_clips(
     root: Path,     # clip folder or pack
 ) -> list[str]:     # sorted
@@ -146,7 +146,7 @@ def list_clips(
             if archive.is_file(): found += _archive_members(archive)
     return sorted(path for path in found if clip_place(path, root)[0])
 
-# %% ../nbs/machinery/clip_files.ipynb #8734cdd7
+# %% ../nbs/machinery/clip_files.ipynb #001ab43a
 def by_label(
     paths: list[str],       # from `list_clips`
     root: Path,             # their folder or pack

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['require_usable', 'load_index', 'report_unusable', 'describe_folder']
 
-# %% ../nbs/machinery/clip_table.ipynb #d16c6124
+# %% ../nbs/machinery/clip_table.ipynb #65ad1354
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,7 @@ from .pack import Pack, describe_pack, is_pack, open_pack
 from .results import foreign_file
 from .text import printable
 
-# %% ../nbs/machinery/clip_table.ipynb #0f4d0bce
+# %% ../nbs/machinery/clip_table.ipynb #ff5ec0a3
 _COLUMNS = ["path", "label", "game", "group", "frames", "crc32"]
 
 
@@ -31,14 +31,14 @@ def _read_row(path: str, root: Path) -> dict | InputError:
     except InputError as error: return error
     return {"path": path} | clip_row(record, path, root, half_frames(record["tensor"]))
 
-# %% ../nbs/machinery/clip_table.ipynb #95061dcb
+# %% ../nbs/machinery/clip_table.ipynb #4680390d
 def _packed_rows(pack: Pack, paths: list[str]) -> list[dict]:
     "The rows of these clips of a pack."
     require_front_end(pack.front_end, FrontEnd(), str(pack.path))
     rows = [pack.by_clip[path.partition(".pack::")[2]] for path in paths]
     return [{"path": path} | msgspec.structs.asdict(row) for path, row in zip(paths, rows, strict=True)]
 
-# %% ../nbs/machinery/clip_table.ipynb #37a808bf
+# %% ../nbs/machinery/clip_table.ipynb #fc6effb6
 def _scan_clips(
     root: Path,        # clip folder or pack
     progress: bool,    # show a progress bar
@@ -54,7 +54,7 @@ def _scan_clips(
     unusable = [str(error) for error in found if isinstance(error, InputError)]
     return pd.DataFrame(rows, columns=_COLUMNS), unusable
 
-# %% ../nbs/machinery/clip_table.ipynb #a4d13961
+# %% ../nbs/machinery/clip_table.ipynb #345fa3a8
 _MAX_UNUSABLE = 0.05  # share of unusable clips above which to stop
 
 
@@ -65,7 +65,7 @@ def require_usable(root: str | Path, usable: int, unusable: list[str], max_unusa
     raise InputError(f"{root}: found {len(unusable)} of {clips} clips unusable, expected at most {max_unusable:.0%}; "
                      f"replace them, the first is {unusable[0]}")
 
-# %% ../nbs/machinery/clip_table.ipynb #4b3d87b7
+# %% ../nbs/machinery/clip_table.ipynb #6e948296
 def load_index(
     root: str | Path,                    # clip folder or pack
     max_unusable: float = _MAX_UNUSABLE,  # share above which to stop
@@ -79,7 +79,7 @@ def load_index(
             raise InputError(f"{root}: found no usable {label} clip, expected both classes; check the files")
     return table, unusable
 
-# %% ../nbs/machinery/clip_table.ipynb #e4f62398
+# %% ../nbs/machinery/clip_table.ipynb #80696e7f
 def report_unusable(unusable: list[str], usable: int, out: Path | None, progress: bool) -> None:
     "List the clips that are left out, on the screen and in `unusable.txt`."
     if not unusable: return
@@ -91,7 +91,7 @@ def report_unusable(unusable: list[str], usable: int, out: Path | None, progress
         raise foreign_file(place)
     with write_atomically(place) as beside: beside.write_text("\n".join(lines) + "\n")
 
-# %% ../nbs/machinery/clip_table.ipynb #954b2f64
+# %% ../nbs/machinery/clip_table.ipynb #9484533d
 def describe_folder(path: Path, progress: bool = True) -> dict[str, object]:
     "Count the clips of a folder or a pack, by class, game and recording; of a pack, check every clip first."
     kind = describe_pack(path, progress) if is_pack(path) else {"kind": "clip folder"}

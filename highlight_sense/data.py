@@ -6,7 +6,7 @@
 __all__ = ['get_data_index', 'index_clips', 'length_shares', 'plot_lengths', 'measure_lengths', 'split_notebook',
            'split_by_group', 'split_clips']
 
-# %% ../nbs/00_data.ipynb #9a23112b
+# %% ../nbs/00_data.ipynb #bb69cd21
 import warnings
 from collections.abc import Sequence
 from itertools import pairwise
@@ -23,7 +23,7 @@ from .files import InputError
 
 if TYPE_CHECKING: from matplotlib.figure import Figure
 
-# %% ../nbs/00_data.ipynb #40164b61
+# %% ../nbs/00_data.ipynb #b804b867
 def get_data_index(
     base_path_str: str | Path,  # folder with Positive/<game>/*.pt and Negative/<game>/*.pt, zipped or not, or a pack
 ) -> dict[str, list[str]]:      # 'positive' and 'negative': sorted paths
@@ -31,7 +31,7 @@ def get_data_index(
     root = Path(base_path_str)
     return by_label(list_clips(root), root, root)
 
-# %% ../nbs/00_data.ipynb #fad35f8b
+# %% ../nbs/00_data.ipynb #e4aefc26
 def index_clips(
     root: str | Path,  # clip folder or pack
 ) -> pd.DataFrame:     # path, label (1 positive), game, group, frames, crc32 of the log-mel
@@ -42,7 +42,7 @@ def index_clips(
         warnings.warn("\n".join([found, *unusable]), stacklevel=2)
     return table
 
-# %% ../nbs/00_data.ipynb #a5cef504
+# %% ../nbs/00_data.ipynb #5b5345f9
 def length_shares(
     frames: Sequence[int],  # lengths of clips
 ) -> np.ndarray:            # (6,) shares that sum to 1
@@ -52,7 +52,7 @@ def length_shares(
     counts = np.bincount(ranges, minlength=len(NOTEBOOK_LENGTHS))
     return counts / max(1, counts.sum())
 
-# %% ../nbs/00_data.ipynb #4b49d4de
+# %% ../nbs/00_data.ipynb #06695fbe
 def plot_lengths(
     frames: Sequence[int],             # lengths of the positive clips
     front_end: FrontEnd = FrontEnd(),
@@ -70,7 +70,7 @@ def plot_lengths(
     axes.spines[["top", "right"]].set_visible(False)
     return figure
 
-# %% ../nbs/00_data.ipynb #bb876867
+# %% ../nbs/00_data.ipynb #5233546a
 def measure_lengths(
     frames: Sequence[int],    # lengths of the positive clips
 ) -> tuple[tuple[int, int, float], ...]:  # first frame count, last frame count, share; as NOTEBOOK_LENGTHS
@@ -78,7 +78,7 @@ def measure_lengths(
     bounds = np.quantile(frames, np.linspace(0, 1, 7), method="nearest").astype(int)
     return tuple((int(first), int(last), 1 / 6) for first, last in pairwise(bounds))
 
-# %% ../nbs/00_data.ipynb #aebaa834
+# %% ../nbs/00_data.ipynb #2edc5982
 def split_notebook(
     files: Sequence[str],
     labels: Sequence[int],
@@ -89,7 +89,7 @@ def split_notebook(
     from sklearn.model_selection import train_test_split
     return train_test_split(list(files), list(labels), test_size=val_split, stratify=labels, random_state=seed)
 
-# %% ../nbs/00_data.ipynb #2d755ec6
+# %% ../nbs/00_data.ipynb #95f82875
 def _group_folds(
     labels: np.ndarray,    # (N,)
     groups: np.ndarray,    # (N,)
@@ -101,12 +101,12 @@ def _group_folds(
     dealt = StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(labels, labels, groups)
     return [np.isin(np.arange(len(labels)), held) for _, held in dealt]
 
-# %% ../nbs/00_data.ipynb #95578e72
+# %% ../nbs/00_data.ipynb #1c06783a
 def _is_splitting(fold: np.ndarray, labels: np.ndarray) -> bool:
     "Whether both classes are inside a fold and outside it."
     return all(0 < side.sum() < len(side) for side in (labels[fold], labels[~fold]))
 
-# %% ../nbs/00_data.ipynb #6bace5e6
+# %% ../nbs/00_data.ipynb #3df6752d
 def _best_fold(labels: np.ndarray, groups: np.ndarray, share: float, seed: int) -> np.ndarray:  # (N,), True in the fold
     "The group-whole fold that is nearest to `share` of the clips with the overall share of positives."
     def miss(fold: np.ndarray) -> float:
@@ -119,7 +119,7 @@ def _best_fold(labels: np.ndarray, groups: np.ndarray, share: float, seed: int) 
         if usable: return min(usable, key=miss)
     return min(folds, key=miss)
 
-# %% ../nbs/00_data.ipynb #59c05f5a
+# %% ../nbs/00_data.ipynb #165bfe85
 def split_by_group(
     index: pd.DataFrame,      # label, group
     val_split: float = 0.15,  # share of validation
@@ -131,7 +131,7 @@ def split_by_group(
     held = ~fold if val_split > 0.5 else fold
     return index[~held].reset_index(drop=True), index[held].reset_index(drop=True)
 
-# %% ../nbs/00_data.ipynb #c8a8b7e9
+# %% ../nbs/00_data.ipynb #e3132e99
 def _split_table(
     index: pd.DataFrame,      # path, label
     val_split: float,
@@ -142,7 +142,7 @@ def _split_table(
     by_path = index.set_index("path", drop=False)
     return by_path.loc[train_files].reset_index(drop=True), by_path.loc[val_files].reset_index(drop=True)
 
-# %% ../nbs/00_data.ipynb #854a058b
+# %% ../nbs/00_data.ipynb #e9fc6462
 def split_clips(
     index: pd.DataFrame,      # path, label, group
     how: str = "group",       # 'group' keeps streams whole, 'notebook' splits at random

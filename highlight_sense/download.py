@@ -7,7 +7,7 @@ __all__ = ['BLOCK_BYTES', 'LARGEST_BYTES', 'PUBLISHED_WEIGHTS_URL', 'PUBLISHED_W
            'write_blocks', 'blob_id', 'fetch_weights', 'download_options', 'address_key', 'finished_recording',
            'download_recording']
 
-# %% ../nbs/machinery/download.ipynb #8286cf2b
+# %% ../nbs/machinery/download.ipynb #87bd1698
 import hashlib
 import logging
 import os
@@ -25,7 +25,7 @@ from . import transfer
 from .files import InputError, require_folder
 from .text import shown_url
 
-# %% ../nbs/machinery/download.ipynb #25e4e1aa
+# %% ../nbs/machinery/download.ipynb #ad715862
 def is_url(text: str) -> bool:
     "Whether a text is a web address, http or https, with a host."
     if " " in text or not text.isprintable(): return False
@@ -34,7 +34,7 @@ def is_url(text: str) -> bool:
         return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError: return False  # an impossible host or port
 
-# %% ../nbs/machinery/download.ipynb #87b3b5b4
+# %% ../nbs/machinery/download.ipynb #3ecee0c5
 def _shown_reason(
     text: str,  # the error of another library
 ) -> str:
@@ -44,7 +44,7 @@ def _shown_reason(
     line = re.sub(r"\S+://\S+", "...", first.removeprefix("ERROR: "))
     return "".join(letter for letter in line if letter.isprintable())[:200]
 
-# %% ../nbs/machinery/download.ipynb #2153ee15
+# %% ../nbs/machinery/download.ipynb #83489fd9
 def _first_byte(
     response: requests.Response,
     part: Path,                   # what is here of the file; removed if the server has another one
@@ -62,7 +62,7 @@ def _first_byte(
     raise InputError(f"{shown_url(response.url)}: found nothing there (the server answered {status}), expected a file; "
                      "check the address")
 
-# %% ../nbs/machinery/download.ipynb #4fce278e
+# %% ../nbs/machinery/download.ipynb #6aed845a
 BLOCK_BYTES = 2**14          # read at a time; a block that breaks off is lost
 LARGEST_BYTES = 2**30        # of a file of weights; the published one has about 24 MB
 
@@ -87,7 +87,7 @@ def write_blocks(
     raise InputError(f"{shown_url(response.url)}: found more than {LARGEST_BYTES / 1e9:.1f} GB, "
                      "expected weights of about 24 MB; check the address")
 
-# %% ../nbs/machinery/download.ipynb #2bc18b40
+# %% ../nbs/machinery/download.ipynb #abc161c8
 def _download_rest(url: str, part: Path, progress: bool) -> None:
     "Try once to download what is missing of a file; `ConnectionError` if another try may help."
     held = part.stat().st_size if part.exists() else 0
@@ -100,18 +100,18 @@ def _download_rest(url: str, part: Path, progress: bool) -> None:
         raise InputError(f"{part}: found that the download cannot be written ({error.strerror}), "
                          "expected a folder with room for it; free some space or choose another folder") from None
 
-# %% ../nbs/machinery/download.ipynb #7d7f0c4d
+# %% ../nbs/machinery/download.ipynb #6f65ccf7
 def _download_file(url: str, part: Path, progress: bool) -> None:
     "Download a file to `part`; each try continues the one before."
     transfer.retry(partial(_download_rest, url, part, progress), f"{shown_url(url)}: found no way there")
 
-# %% ../nbs/machinery/download.ipynb #d8175dc3
+# %% ../nbs/machinery/download.ipynb #c5854d48
 PUBLISHED_WEIGHTS_URL = "https://raw.githubusercontent.com/mrmilohd/highlight-sense/main/best_model.pt"
 PUBLISHED_WEIGHTS_BLOB = "8091fafbc94cff16e2d010a825576ba50e7d4129"  # git's id of the content that we mean
 WEIGHTS_NOTICE = ("These weights were published without an accuracy figure, a threshold or a calibration: their scores "
                   "rank moments, but are no probabilities. Take the best few with --top, and judge them yourself.")
 
-# %% ../nbs/machinery/download.ipynb #5fdad21d
+# %% ../nbs/machinery/download.ipynb #145da778
 def blob_id(path: Path) -> str:
     "The id under which git files the content of a file."
     digest = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
@@ -119,7 +119,7 @@ def blob_id(path: Path) -> str:
         while block := file.read(2**20): digest.update(block)
     return digest.hexdigest()
 
-# %% ../nbs/machinery/download.ipynb #209390f9
+# %% ../nbs/machinery/download.ipynb #7a03be32
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 
 
@@ -137,7 +137,7 @@ def _require_blob(
     found = blob_id(path)
     if found != blob: raise InputError(f"{source}: found the git blob {found}, expected {blob}; {remedy}")
 
-# %% ../nbs/machinery/download.ipynb #795fccfe
+# %% ../nbs/machinery/download.ipynb #2d6fddc1
 def fetch_weights(
     folder: str | Path,                    # the weights become best_model.pt in it
     source: str = PUBLISHED_WEIGHTS_URL,
@@ -164,7 +164,7 @@ def fetch_weights(
     os.replace(part, path)
     return path
 
-# %% ../nbs/machinery/download.ipynb #3ec17de8
+# %% ../nbs/machinery/download.ipynb #6cac6523
 def _refuse_endless(
     what: str,                 # begins the message
     info: dict,                # what yt-dlp knows before it downloads
@@ -177,7 +177,7 @@ def _refuse_endless(
         raise InputError(f"{what}: found a stream that is not over, expected a recording; "
                          "wait for its end and run again")
 
-# %% ../nbs/machinery/download.ipynb #a24dc2dc
+# %% ../nbs/machinery/download.ipynb #921fb669
 _FORMAT = "/".join(f"{which}[protocol~='^(http|m3u8)']" for which in ("best[height<=?1080]", "best", "bestaudio"))
 
 
@@ -200,18 +200,18 @@ def download_options(
         "logger": logging.Logger("yt-dlp", logging.CRITICAL + 1),  # silent: what matters comes as an error
     }
 
-# %% ../nbs/machinery/download.ipynb #07ec13f8
+# %% ../nbs/machinery/download.ipynb #213714d6
 def address_key(url: str) -> str:
     "Ten letters that stand for an address in a file's name."
     return hashlib.sha256(url.encode()).hexdigest()[:10]
 
-# %% ../nbs/machinery/download.ipynb #cf6f08ae
+# %% ../nbs/machinery/download.ipynb #359a39e5
 def _plain_name(title: str | None) -> str:
     "The letters and digits of a title, in ASCII, as part of a file's name; at most 80 characters."
     letters = unicodedata.normalize("NFKD", title or "").encode("ascii", "ignore").decode()
     return re.sub(r"[^A-Za-z0-9]+", "_", letters)[:80].strip("_") or "recording"
 
-# %% ../nbs/machinery/download.ipynb #448e4a95
+# %% ../nbs/machinery/download.ipynb #881a914a
 def finished_recording(
     folder: Path,
     key: str,      # of its address
@@ -220,7 +220,7 @@ def finished_recording(
     paths = sorted(folder.iterdir()) if folder.is_dir() else []
     return next((path for path in paths if re.fullmatch(rf".+-{key}\.\w+", path.name) and path.is_file()), None)
 
-# %% ../nbs/machinery/download.ipynb #f0017452
+# %% ../nbs/machinery/download.ipynb #e0ab2a5d
 def _show_progress(
     bar: tqdm,
     state: dict,  # what yt-dlp reports now and then
@@ -229,7 +229,7 @@ def _show_progress(
     bar.total = state.get("total_bytes") or state.get("total_bytes_estimate") or bar.total
     bar.update(state.get("downloaded_bytes", bar.n) - bar.n)
 
-# %% ../nbs/machinery/download.ipynb #a7857262
+# %% ../nbs/machinery/download.ipynb #d69ba875
 def _run_yt_dlp(url: str, options: dict) -> dict:  # what yt-dlp knows afterwards
     "Download with yt-dlp; `InputError` says in one line why that failed."
     import yt_dlp
@@ -241,7 +241,7 @@ def _run_yt_dlp(url: str, options: dict) -> dict:  # what yt-dlp knows afterward
                          "expected the address of one; check it in a browser and run again: "
                          "a download continues where it stopped") from None
 
-# %% ../nbs/machinery/download.ipynb #ea45fce3
+# %% ../nbs/machinery/download.ipynb #ccee9dcf
 def download_recording(
     url: str,
     folder: str | Path,     # for the recording

@@ -6,7 +6,7 @@
 __all__ = ['PACK_VERSION', 'PackRow', 'next_row', 'Pack', 'is_pack', 'open_pack', 'packed_paths', 'packed_clip', 'packed_record',
            'describe_pack']
 
-# %% ../nbs/machinery/pack.ipynb #382b568b
+# %% ../nbs/machinery/pack.ipynb #10a81951
 import io
 import json
 import math
@@ -27,7 +27,7 @@ from .config import FrontEnd
 from .files import InputError, hash_file
 from .records import read_as
 
-# %% ../nbs/machinery/pack.ipynb #ad6f6afb
+# %% ../nbs/machinery/pack.ipynb #3e695bc1
 class PackRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     "One line of `index.jsonl`: a clip, and where its frames are."
     clip: str                                     # path in the pack: Positive/apex/name.pt
@@ -45,7 +45,7 @@ class PackRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         "The frame after the last."
         return self.offset + self.frames
 
-# %% ../nbs/machinery/pack.ipynb #e802c553
+# %% ../nbs/machinery/pack.ipynb #c73d1268
 def next_row(
     line: str | bytes,  # JSON
     end: int,           # the frame that it must start at
@@ -56,7 +56,7 @@ def next_row(
     if row.offset != end: raise ValueError(f"clip {row.clip} starts at frame {row.offset}, expected {end}")
     return row
 
-# %% ../nbs/machinery/pack.ipynb #7f19e2a6
+# %% ../nbs/machinery/pack.ipynb #365df733
 def _read_rows(path: Path) -> list[PackRow]:
     "Read `index.jsonl`; `ValueError` where a line is not what it should be."
     rows, end = [], 0
@@ -66,7 +66,7 @@ def _read_rows(path: Path) -> list[PackRow]:
     if len({row.clip for row in rows}) < len(rows): raise ValueError("a clip occurs twice")
     return rows
 
-# %% ../nbs/machinery/pack.ipynb #545c32ee
+# %% ../nbs/machinery/pack.ipynb #84d7d2ec
 def _map_frames(
     file: io.FileIO,
 ) -> tuple[np.ndarray, mmap.mmap]:  # (frames, 2, n_mels) float16, read-only; the memory behind it
@@ -77,7 +77,7 @@ def _map_frames(
     mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     return np.frombuffer(mapped, np.float16, math.prod(shape), file.tell()).reshape(shape), mapped
 
-# %% ../nbs/machinery/pack.ipynb #e93e74d2
+# %% ../nbs/machinery/pack.ipynb #ae377032
 def _read_frames(
     file: io.FileIO,     # at the first frame
     skipped: int,        # bytes of the frames before those wanted
@@ -90,7 +90,7 @@ def _read_frames(
         raise InputError(f"{file.name}: found {found} of {half.nbytes} bytes, expected all; pack the clips again")
     if half is not out: out[...] = half
 
-# %% ../nbs/machinery/pack.ipynb #89e039a1
+# %% ../nbs/machinery/pack.ipynb #00cd9d30
 @dataclass(frozen=True, eq=False)
 class Pack:
     "The clips of one folder, side by side."
@@ -126,7 +126,7 @@ class Pack:
         "Give back the mapped pages: they count as memory of the process until the system reclaims them."
         if hasattr(mmap, "MADV_DONTNEED"): self.mapped.madvise(mmap.MADV_DONTNEED)
 
-# %% ../nbs/machinery/pack.ipynb #ee6e86c9
+# %% ../nbs/machinery/pack.ipynb #1f574fc4
 PACK_VERSION = 1
 
 
@@ -134,7 +134,7 @@ def is_pack(path: str | Path) -> bool:
     "Whether a folder is a pack."
     return Path(path, "pack.json").is_file()
 
-# %% ../nbs/machinery/pack.ipynb #0dd2cc59
+# %% ../nbs/machinery/pack.ipynb #2ca2b733
 @dataclass(frozen=True)
 class _PackNote:
     "`pack.json`."
@@ -145,7 +145,7 @@ class _PackNote:
     def __post_init__(self) -> None:
         if self.version != PACK_VERSION: raise ValueError(f"version {self.version}")
 
-# %% ../nbs/machinery/pack.ipynb #3e0d2cf6
+# %% ../nbs/machinery/pack.ipynb #4f52cad3
 @lru_cache(maxsize=4)
 def _open_once(path: Path, changed_ns: int) -> Pack:
     "Open a pack whose parts agree with each other."
@@ -166,7 +166,7 @@ def _open_once(path: Path, changed_ns: int) -> Pack:
                          "expected one that `highlight-sense pack` wrote; pack the clips again") from error
     return pack
 
-# %% ../nbs/machinery/pack.ipynb #b7079673
+# %% ../nbs/machinery/pack.ipynb #2ede6ca9
 def _pack_place(path: str | Path) -> Path:
     "The pack's path in a form that ends in .pack."
     for place in (Path(path), Path(path).resolve()):
@@ -174,17 +174,17 @@ def _pack_place(path: str | Path) -> Path:
     raise InputError(f"{path}: found a pack whose name does not end in .pack, expected one that does; "
                      "rename the folder")
 
-# %% ../nbs/machinery/pack.ipynb #95449249
+# %% ../nbs/machinery/pack.ipynb #7683337e
 def open_pack(path: str | Path) -> Pack:
     "Open a pack, once per process."
     return _open_once(_pack_place(path).resolve(), Path(path, "pack.json").stat().st_mtime_ns)
 
-# %% ../nbs/machinery/pack.ipynb #976e7b39
+# %% ../nbs/machinery/pack.ipynb #5a41b6fe
 def packed_paths(path: str | Path) -> list[str]:
     "The paths of the clips in a pack, as `clips.pack::clip`."
     return [f"{_pack_place(path)}::{row.clip}" for row in open_pack(path).rows]
 
-# %% ../nbs/machinery/pack.ipynb #23b9f356
+# %% ../nbs/machinery/pack.ipynb #79f2f00d
 def packed_clip(path: str) -> tuple[Pack, str]:
     "The pack and the clip that `clips.pack::clip` names."
     place, _, clip = path.partition(".pack::")
@@ -195,7 +195,7 @@ def packed_clip(path: str) -> tuple[Pack, str]:
         raise InputError(f"{path}: found no such clip in the pack, expected one of {len(pack.rows)}; check the name")
     return pack, clip
 
-# %% ../nbs/machinery/pack.ipynb #9a860852
+# %% ../nbs/machinery/pack.ipynb #23214819
 def packed_record(path: str) -> dict:  # `tensor` (2, n_mels, T) in half precision, `clip_name`, and more
     "Read a clip from a pack, with everything that its file held."
     pack, clip = packed_clip(path)
@@ -203,7 +203,7 @@ def packed_record(path: str) -> dict:  # `tensor` (2, n_mels, T) in half precisi
     tensor = torch.from_numpy(pack.frames(clip).transpose(1, 2, 0).copy())
     return {**row.more, "clip_name": row.name, "tensor": tensor}
 
-# %% ../nbs/machinery/pack.ipynb #4bba43ef
+# %% ../nbs/machinery/pack.ipynb #e6a71960
 def _damaged_clips(
     pack: Pack,
     progress: bool = False,   # show a progress bar
@@ -216,7 +216,7 @@ def _damaged_clips(
         if number % 100 == 99: pack.release()
     return damaged
 
-# %% ../nbs/machinery/pack.ipynb #51070715
+# %% ../nbs/machinery/pack.ipynb #a2529902
 def describe_pack(path: Path, progress: bool = True) -> dict[str, object]:
     "A pack's size and front end, after a check of every clip in it."
     pack = open_pack(path)

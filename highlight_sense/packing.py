@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['HEAD', 'FLUSH_BYTES', 'write_head', 'PackWriter', 'only_packer', 'pack_clips']
 
-# %% ../nbs/machinery/packing.ipynb #21f38bd3
+# %% ../nbs/machinery/packing.ipynb #40d6a637
 import json
 import os
 import shutil
@@ -32,7 +32,7 @@ from .pack import PACK_VERSION, Pack, PackRow, is_pack, next_row, open_pack
 from .pack_source import ClipSource, PackedClip, download_mark, open_source, read_for_pack
 from .text import printable
 
-# %% ../nbs/machinery/packing.ipynb #85187134
+# %% ../nbs/machinery/packing.ipynb #8f528c12
 HEAD = 128                # bytes of the header of `mels.npy`
 FLUSH_BYTES = 64 * 2**20  # of log-mels between two writes to the index
 
@@ -43,13 +43,13 @@ def write_head(file: BinaryIO, frames: int, n_mels: int) -> None:
     np.lib.format.write_array_header_1_0(file, {"descr": "<f2", "fortran_order": False, "shape": (frames, 2, n_mels)})
     assert file.tell() == HEAD
 
-# %% ../nbs/machinery/packing.ipynb #55f87b77
+# %% ../nbs/machinery/packing.ipynb #59b628ba
 def _sync(file: BinaryIO) -> None:
     "Wait until everything written is on the disk."
     file.flush()
     os.fsync(file.fileno())
 
-# %% ../nbs/machinery/packing.ipynb #e976eadb
+# %% ../nbs/machinery/packing.ipynb #a88e88a8
 def _written_row(line: bytes, end: int, mels: BinaryIO, frame_bytes: int) -> PackRow:
     "The row in a line of an unfinished index; `ValueError` unless the next frames of `mels` are its clip's."
     row = next_row(line, end)
@@ -58,7 +58,7 @@ def _written_row(line: bytes, end: int, mels: BinaryIO, frame_bytes: int) -> Pac
     if size > left or zlib.crc32(mels.read(size)) != row.crc32: raise ValueError("other log-mels")
     return row
 
-# %% ../nbs/machinery/packing.ipynb #4527d855
+# %% ../nbs/machinery/packing.ipynb #2e0521f4
 def _resume(folder: Path, mels: BinaryIO, index: BinaryIO, frame_bytes: int) -> list[PackRow]:
     "The rows of an unfinished pack, once everything after the last safe clip is cut off."
     rows, names, end, whole = [], set(), 0, 0
@@ -80,12 +80,12 @@ def _resume(folder: Path, mels: BinaryIO, index: BinaryIO, frame_bytes: int) -> 
     for file in (index, mels): file.seek(0, os.SEEK_END)
     return rows
 
-# %% ../nbs/machinery/packing.ipynb #beb0fda5
+# %% ../nbs/machinery/packing.ipynb #b8ca4804
 def _open_growing(path: Path) -> BinaryIO:
     "Open a file for reading and writing; what it holds stays."
     return open(path, "r+b" if path.exists() else "w+b")
 
-# %% ../nbs/machinery/packing.ipynb #76ec58a4
+# %% ../nbs/machinery/packing.ipynb #98674560
 class PackWriter:
     "The files of a growing pack. Every clip that the index names is safe in `mels.npy`."
     def __init__(
@@ -121,7 +121,7 @@ class PackWriter:
         if self.on_safe: self.on_safe([clip.path for clip in self.fresh])
         self.fresh = []
 
-# %% ../nbs/machinery/packing.ipynb #397fa0c1
+# %% ../nbs/machinery/packing.ipynb #12c1fed8
 def _finish(writer: PackWriter) -> None:
     "Finish the three files of a pack."
     writer.flush()
@@ -134,7 +134,7 @@ def _finish(writer: PackWriter) -> None:
             "frames": writer.end, "index_sha256": digest}
     with write_atomically(writer.folder/"pack.json") as beside: beside.write_text(json.dumps(note, indent=1) + "\n")
 
-# %% ../nbs/machinery/packing.ipynb #1a68fb23
+# %% ../nbs/machinery/packing.ipynb #63a38302
 def _require_plain_files(part: Path) -> None:
     "Raise `InputError` for a link, a pipe or a device in an unfinished pack."
     for path in (part, *part.rglob("*")):
@@ -142,7 +142,7 @@ def _require_plain_files(part: Path) -> None:
             raise InputError(f"{path}: found a link or a special file in an unfinished pack, "
                              f"expected what `pack` writes; remove {part.name}")
 
-# %% ../nbs/machinery/packing.ipynb #57f05b47
+# %% ../nbs/machinery/packing.ipynb #bdbfa18c
 def _remove_started(part: Path) -> None:
     "Remove what `pack` has started, and nothing that a user has put there."
     shutil.rmtree(part/"arriving", ignore_errors=True)
@@ -150,7 +150,7 @@ def _remove_started(part: Path) -> None:
         for name in ("mels.npy", "index.jsonl", "source.json"): (part/name).unlink(missing_ok=True)
         part.rmdir()
 
-# %% ../nbs/machinery/packing.ipynb #fab831fc
+# %% ../nbs/machinery/packing.ipynb #3ec2a7c6
 @contextmanager
 def only_packer(part: Path) -> Iterator[None]:
     "For the length of a block, be the only process that adds to a growing pack."
@@ -162,7 +162,7 @@ def only_packer(part: Path) -> Iterator[None]:
             if not (index.exists() and index.stat().st_size): _remove_started(part)
             raise
 
-# %% ../nbs/machinery/packing.ipynb #86789bb8
+# %% ../nbs/machinery/packing.ipynb #f857402b
 def _file_of(path: str) -> str:
     "The file that a clip is in."
     archive, found, _ = path.partition(".zip::")
@@ -172,7 +172,7 @@ def _file_of(path: str) -> str:
 def _cannot_consume(place: str, found: str) -> InputError:
     return InputError(f"{place}: found {found}, expected clips that may be removed; leave --consume out")
 
-# %% ../nbs/machinery/packing.ipynb #b4ae9b7b
+# %% ../nbs/machinery/packing.ipynb #a36b11d6
 def _require_no_more(file: str, paths: set[str]) -> None:
     "Raise `InputError` if a zip archive holds a clip that is not among `paths`, or another archive."
     with zipfile.ZipFile(file) as archive: names = [PurePosixPath(name) for name in archive.namelist()]
@@ -180,7 +180,7 @@ def _require_no_more(file: str, paths: set[str]) -> None:
     left = sorted(held - paths)
     if left: raise _cannot_consume(left[0], "something that is not packed in an archive")
 
-# %% ../nbs/machinery/packing.ipynb #e2167bff
+# %% ../nbs/machinery/packing.ipynb #175af172
 class _Consumer:
     "Removes files whose clips are all in the pack."
     def __init__(self, paths: list[str]):  # of all clips that are not packed yet, or not removed
@@ -201,7 +201,7 @@ class _Consumer:
             except OSError as error:
                 raise _cannot_consume(file, f"a file that cannot be removed ({error.strerror})") from None
 
-# %% ../nbs/machinery/packing.ipynb #534cc056
+# %% ../nbs/machinery/packing.ipynb #3b6ed8e9
 def _require_unchanged(paths: list[str], root: Path, rows: list[PackRow]) -> None:
     "Raise `InputError` if a clip differs from its row."
     packed = {row.clip: msgspec.structs.replace(row, offset=0) for row in rows}
@@ -211,21 +211,21 @@ def _require_unchanged(paths: list[str], root: Path, rows: list[PackRow]) -> Non
             raise InputError(f"{path}: found a clip that has changed since it was packed, expected the same; "
                              "remove the unfinished pack to start again")
 
-# %% ../nbs/machinery/packing.ipynb #e3d240f4
+# %% ../nbs/machinery/packing.ipynb #ca62d9b1
 def _consumer_of(source: ClipSource, paths: list[str]) -> _Consumer:
     "What removes the files of a source, and kagglehub's mark that they are all there."
     consumer, mark = _Consumer(paths), download_mark(source.root)
     if mark: mark.unlink(missing_ok=True)
     return consumer
 
-# %% ../nbs/machinery/packing.ipynb #3e2e0f72
+# %% ../nbs/machinery/packing.ipynb #154e0039
 def _tidy(part: Path, unusable: list[str]) -> None:
     "List the unusable clips in a finished pack, and remove what only a growing one needs."
     if unusable: (part/"unusable.txt").write_text("\n".join(map(printable, unusable)) + "\n", encoding="utf-8")
     shutil.rmtree(part/"arriving", ignore_errors=True)
     remove_unfinished(part)
 
-# %% ../nbs/machinery/packing.ipynb #a0034f6d
+# %% ../nbs/machinery/packing.ipynb #ad72b708
 def _grow(part: Path, source: ClipSource, consume: bool, threads: int, progress: bool) -> list[str]:
     "Write the clips that a growing pack lacks, and finish it; a line for each unusable clip."
     if consume and is_pack(source.root):
@@ -250,7 +250,7 @@ def _grow(part: Path, source: ClipSource, consume: bool, threads: int, progress:
     _tidy(part, unusable)
     return unusable
 
-# %% ../nbs/machinery/packing.ipynb #046c427b
+# %% ../nbs/machinery/packing.ipynb #2fdfb941
 def _require_new_pack(out: Path) -> None:
     "Raise `InputError` unless `out` can become a pack."
     if out.suffix != ".pack":
@@ -258,7 +258,7 @@ def _require_new_pack(out: Path) -> None:
     if out.exists():
         raise InputError(f"{out}: found a folder of that name, expected none; choose another name or remove it")
 
-# %% ../nbs/machinery/packing.ipynb #9cf2bd4b
+# %% ../nbs/machinery/packing.ipynb #adaf01be
 def pack_clips(
     source: str | Path,          # clip folder, with or without zip archives, or a Kaggle data set as owner/name
     out: str | Path,             # new pack; its name ends in .pack

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PAUSES_S', 'TIMEOUT_S', 'pause_after', 'retry', 'broken_connections', 'request_from']
 
-# %% ../nbs/machinery/transfer.ipynb #6d273d66
+# %% ../nbs/machinery/transfer.ipynb #66763b6e
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,7 +17,7 @@ from .files import InputError
 
 _Result = TypeVar("_Result")
 
-# %% ../nbs/machinery/transfer.ipynb #0625e8f3
+# %% ../nbs/machinery/transfer.ipynb #10b3d4de
 PAUSES_S = (0, 1, 2, 4, 8)   # before each try
 TIMEOUT_S = 30               # of silence, after which a connection counts as broken
 
@@ -26,7 +26,7 @@ def pause_after(n: int) -> int:  # yt-dlp calls it with `n=`
     "Seconds to wait after failed try `n`, counted from 0."
     return PAUSES_S[min(n + 1, len(PAUSES_S) - 1)]
 
-# %% ../nbs/machinery/transfer.ipynb #6a8f1e6b
+# %% ../nbs/machinery/transfer.ipynb #dc12d4b0
 def retry(
     attempt: Callable[[], _Result],
     what: str,                  # cannot be reached; begins the message
@@ -40,7 +40,7 @@ def retry(
     raise InputError(f"{what} in {len(PAUSES_S)} tries ({problem}), expected {expected}; "
                      "check the network and run again: a download continues where it stopped")
 
-# %% ../nbs/machinery/transfer.ipynb #97bb7244
+# %% ../nbs/machinery/transfer.ipynb #6ed5d6f7
 @contextmanager
 def broken_connections() -> Iterator[None]:
     "Turn what requests and urllib3 raise in a block into a `ConnectionError` without an address."
@@ -50,7 +50,7 @@ def broken_connections() -> Iterator[None]:
         if type(error) is ConnectionError: raise
         raise ConnectionError(type(error).__name__) from None
 
-# %% ../nbs/machinery/transfer.ipynb #c39b6631
+# %% ../nbs/machinery/transfer.ipynb #9be89d22
 def request_from(
     url: str,
     start: int | None = None,  # the first byte wanted (default: the whole file, whether the server knows ranges or not)
