@@ -6,7 +6,7 @@
 __all__ = ['Windows', 'cut_windows', 'Detector', 'WindowScores', 'score_windows', 'Scores', 'combine', 'Moment', 'find_moments',
            'settle_choice', 'choose_moments', 'Highlight', 'add_context', 'Explanation', 'explain']
 
-# %% ../nbs/04_detect.ipynb #4e3ade3d
+# %% ../nbs/04_detect.ipynb #448c4c59
 import dataclasses
 import math
 from bisect import bisect
@@ -25,7 +25,7 @@ from .config import DetectConfig, FrontEnd
 from .metrics import time_curve, to_probabilities
 from .tracks import Pair
 
-# %% ../nbs/04_detect.ipynb #da273a1f
+# %% ../nbs/04_detect.ipynb #7c280fb5
 @dataclass(frozen=True)
 class Windows:
     "How a recording is cut into windows, in frames of the log-mel."
@@ -42,12 +42,12 @@ class Windows:
         "Steps of the attention in a window."
         return self.size // self.step
 
-# %% ../nbs/04_detect.ipynb #f4126c56
+# %% ../nbs/04_detect.ipynb #f3728b48
 def cut_windows(
     blocks: Iterable[torch.Tensor],       # (2, n_mels, frames) each, one after the other
     windows: Windows,
 ) -> Iterator[tuple[int, torch.Tensor]]:  # first frame, log-mel (2, n_mels, size)
-    "Cut a passing log-mel into windows; none where it is shorter than a window."
+    "Cut a passing log-mel into windows; one that is shorter than a window gives none."
     kept, at, number = None, 0, 0  # the log-mel in memory, its first frame, the window that is due
     for block in blocks:
         kept = block if kept is None else torch.cat([kept, block], dim=-1)
@@ -64,7 +64,7 @@ def cut_windows(
     previous = windows.start(number - 1) if number else -1
     if final > previous: yield final, kept[..., final - at:final - at + windows.size]
 
-# %% ../nbs/04_detect.ipynb #4c9b9511
+# %% ../nbs/04_detect.ipynb #4786888f
 @dataclass(frozen=True)
 class Detector:
     "A network that scores windows."
@@ -84,7 +84,7 @@ class Detector:
         logits, attention, step_logits = self.model.score_steps(batch)
         return logits[:, 0].numpy(), attention.numpy(), step_logits.numpy()
 
-# %% ../nbs/04_detect.ipynb #d960b1eb
+# %% ../nbs/04_detect.ipynb #35f00573
 @dataclass(frozen=True)
 class WindowScores:
     "What the model found in each window."
@@ -93,12 +93,12 @@ class WindowScores:
     attention: np.ndarray    # (W, steps) weights that add up to 1
     step_logits: np.ndarray  # (W, steps) logits of the single steps
 
-# %% ../nbs/04_detect.ipynb #7ee3da99
+# %% ../nbs/04_detect.ipynb #13876fea
 def score_windows(
     detector: Detector,
     cut: Iterable[tuple[int, torch.Tensor]],  # first frame and log-mel, from `cut_windows`
 ) -> WindowScores:
-    "Score one window after another."
+    "Score the windows of a recording."
     starts, scored = [], []
     for start, mel in cut:
         starts.append(start)
@@ -106,7 +106,7 @@ def score_windows(
     logits, attention, step_logits = (np.concatenate(parts) for parts in zip(*scored))
     return WindowScores(np.array(starts), logits, attention, step_logits)
 
-# %% ../nbs/04_detect.ipynb #b715c4cc
+# %% ../nbs/04_detect.ipynb #5eb76cdb
 @dataclass(frozen=True)
 class Scores:
     "The scores of a recording: all that the choice of highlights needs."
@@ -125,7 +125,7 @@ class Scores:
         peaks_s = self.windows.peak_s.to_numpy()
         return (start_s <= peaks_s) & (peaks_s < end_s)
 
-# %% ../nbs/04_detect.ipynb #c1047a62
+# %% ../nbs/04_detect.ipynb #ff5a0516
 def combine(
     detector: Detector,
     scored: WindowScores,
@@ -143,7 +143,7 @@ def combine(
     curve = time_curve(scored.starts // windows.step, scored.step_logits, scored.attention)
     return Scores(duration_s, table, curve, seconds(windows.step))
 
-# %% ../nbs/04_detect.ipynb #0de38872
+# %% ../nbs/04_detect.ipynb #b5719fe0
 _FLOOR_S = 180.0        # around a time, or three times the longest highlight if that is more
 _FLOOR_SHARE = 100 / 3  # percent of that time below the floor
 
@@ -158,7 +158,7 @@ def _above_floor(
     above = np.maximum(0, curve - percentile_filter(curve, _FLOOR_SHARE, around))
     return above if above.any() else curve
 
-# %% ../nbs/04_detect.ipynb #a057630e
+# %% ../nbs/04_detect.ipynb #62d186fe
 _FLANK = 0.25  # of a peak's height: its interval ends there
 
 
@@ -178,23 +178,20 @@ def _grow_interval(
         else: end += 1
     return first, end
 
-# %% ../nbs/04_detect.ipynb #5ed32300
-_FAINT = 0.02  # peaks below this are ignored where there are higher ones
-
-
+# %% ../nbs/04_detect.ipynb #9a8891b3
 class _Interval(NamedTuple):
     "A stretch of the curve, in steps."
     first: int
     end: int
     peak: int
 
-
+# %% ../nbs/04_detect.ipynb #7f4d5677
 def _find_intervals(
     curve: np.ndarray,   # (steps,) above its floor
     longest: int,        # steps
 ) -> list[_Interval]:    # in order of time
     "The intervals around the peaks of a curve."
-    least = min(_FAINT, curve.max() / 4)  # in a dull recording the best moments still come first
+    least = min(0.02, curve.max() / 4)
     peaks, _ = find_peaks(np.concatenate([[0.0], curve, [0.0]]), height=max(least, 1e-9))
     taken, intervals = np.zeros(len(curve), bool), []
     for peak in sorted((peaks - 1).tolist(), key=lambda step: -curve[step]):
@@ -204,7 +201,7 @@ def _find_intervals(
         intervals.append(_Interval(first, end, peak))
     return sorted(intervals)
 
-# %% ../nbs/04_detect.ipynb #28e4bda6
+# %% ../nbs/04_detect.ipynb #a6332843
 _ALIKE = 0.5  # the least ratio of two heights that merge
 
 
@@ -214,7 +211,7 @@ def _merge_intervals(
     longest: int,                    # steps
     gap: int,                        # steps between two that merge, at most
 ) -> list[_Interval]:
-    "Join neighbours that are one event."
+    "Merge neighbours that are one event."
     merged = []
     for one in intervals:
         before = merged[-1] if merged else None
@@ -225,7 +222,7 @@ def _merge_intervals(
         else: merged.append(one)
     return merged
 
-# %% ../nbs/04_detect.ipynb #24aa8055
+# %% ../nbs/04_detect.ipynb #cc1b6bcd
 @dataclass(frozen=True)
 class Moment:
     "A stretch of a recording that may be a highlight."
@@ -234,7 +231,7 @@ class Moment:
     peak_s: float
     probability: float
 
-# %% ../nbs/04_detect.ipynb #86a7b9c6
+# %% ../nbs/04_detect.ipynb #d932e5e5
 def _to_moment(interval: _Interval, scores: Scores, config: DetectConfig) -> Moment:
     "An interval in seconds, as long as a highlight may be, inside the recording; its probability is not yet known."
     duration_s, step_s = scores.duration_s, scores.step_s
@@ -245,7 +242,7 @@ def _to_moment(interval: _Interval, scores: Scores, config: DetectConfig) -> Mom
     end_s = min(duration_s, start_s + length_s)
     return Moment(start_s, end_s, min((interval.peak + 0.5) * step_s, end_s), 0.0)
 
-# %% ../nbs/04_detect.ipynb #da6458ce
+# %% ../nbs/04_detect.ipynb #6eaf3151
 def _best_window(scores: Scores, moment: Moment) -> pd.Series:
     "The window that speaks for a moment."
     table, attends = scores.windows, scores.attending(moment.start_s, moment.end_s)
@@ -254,13 +251,13 @@ def _best_window(scores: Scores, moment: Moment) -> pd.Series:
     contains = (table.start_s.to_numpy() <= moment.peak_s) & (moment.peak_s <= table.end_s.to_numpy())
     return table.iloc[np.where(contains, probabilities, 2).argmin()]
 
-# %% ../nbs/04_detect.ipynb #f3024c46
+# %% ../nbs/04_detect.ipynb #a50174d3
 def _rate(scores: Scores, moments: Iterable[Moment]) -> list[Moment]:  # the most probable first
     "Give each moment the probability of its window."
     rated = [dataclasses.replace(one, probability=float(_best_window(scores, one).probability)) for one in moments]
     return sorted(rated, key=lambda moment: (-moment.probability, moment.start_s))
 
-# %% ../nbs/04_detect.ipynb #1df84195
+# %% ../nbs/04_detect.ipynb #724f0535
 def _remove_overlaps(
     moments: Sequence[Moment],  # the most probable first
     least_s: float = 0.0,       # the length of the shortest moment
@@ -282,11 +279,11 @@ def _remove_overlaps(
         timeline.insert(at, moment)
     return kept
 
-# %% ../nbs/04_detect.ipynb #2a34b531
+# %% ../nbs/04_detect.ipynb #5bc6bbbe
 def find_moments(
     scores: Scores,
     config: DetectConfig = DetectConfig(),
-) -> list[Moment]:  # the most probable first; none overlap
+) -> list[Moment]:  # the most probable first, without overlaps
     "Everything that may be a highlight, before any choice."
     longest = int(min(config.max_length, scores.duration_s) / scores.step_s)
     curve = _above_floor(scores.curve, longest, scores.step_s)
@@ -295,7 +292,7 @@ def find_moments(
     apart = _remove_overlaps(moments, min(config.min_length, scores.duration_s))
     return _rate(scores, apart)
 
-# %% ../nbs/04_detect.ipynb #b31b188f
+# %% ../nbs/04_detect.ipynb #c9adc10a
 _WITHOUT_THRESHOLD = 10  # highlights
 
 
@@ -308,7 +305,7 @@ def settle_choice(
     if threshold is None: return dataclasses.replace(config, top=_WITHOUT_THRESHOLD)
     return dataclasses.replace(config, threshold=threshold)
 
-# %% ../nbs/04_detect.ipynb #280f031a
+# %% ../nbs/04_detect.ipynb #639f2e41
 _NEAR_MISSES = 5
 
 
@@ -323,14 +320,14 @@ def choose_moments(
     chosen = [moment for rank, moment in enumerate(moments) if moment.probability > least and rank < limit]
     return chosen, list(moments[len(chosen):len(chosen) + _NEAR_MISSES])
 
-# %% ../nbs/04_detect.ipynb #51b20296
+# %% ../nbs/04_detect.ipynb #ceb11d9b
 @dataclass(frozen=True)
 class Highlight(Moment):
     "A moment, and the clip that is cut for it."
     clip_start_s: float
     clip_end_s: float
 
-# %% ../nbs/04_detect.ipynb #2fa0f899
+# %% ../nbs/04_detect.ipynb #6b2f6162
 def add_context(
     moments: Sequence[Moment],
     config: DetectConfig,
@@ -346,7 +343,7 @@ def add_context(
         highlights[moment] = Highlight(**dataclasses.asdict(moment), clip_start_s=clip_start_s, clip_end_s=clip_end_s)
     return [highlights[moment] for moment in moments]
 
-# %% ../nbs/04_detect.ipynb #cf7ac400
+# %% ../nbs/04_detect.ipynb #197697e1
 @dataclass(frozen=True)
 class Explanation:
     "What the model found in the window that made a moment probable."
@@ -358,7 +355,7 @@ class Explanation:
     attention: tuple[float, ...]  # of each step of the window; adds up to 1
     step_s: float
 
-# %% ../nbs/04_detect.ipynb #35bae1f7
+# %% ../nbs/04_detect.ipynb #7c8aed0e
 def explain(
     detector: Detector,
     pair: Pair,          # the tracks of the recording
@@ -368,7 +365,7 @@ def explain(
     "Score the window of a moment again, and each of its tracks alone."
     front_end, windows = detector.front_end, detector.windows
     start_s = float(_best_window(scores, moment).start_s)
-    end_s = start_s + front_end.seconds(windows.size - 1)  # a centred front end makes one frame more than there are hops
+    end_s = start_s + front_end.seconds(windows.size - 1)  # centring adds a frame
     mel = torch.cat(list(read_log_mel(pair, front_end, start_s, end_s)), dim=-1)
     no_voice, no_game = mel.clone(), mel.clone()
     no_voice[0] = math.log(front_end.log_floor)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['plan_windows', 'FastDetector', 'load_detector', 'score_in_batches']
 
-# %% ../nbs/machinery/detector.ipynb #15dcda79
+# %% ../nbs/machinery/detector.ipynb #b0672102
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ from .files import InputError, hash_file
 from .kernels import CudaGraphed, accelerate, is_accelerated
 from .process import give_back_memory, one_thread, prefetch, usable_cores
 
-# %% ../nbs/machinery/detector.ipynb #3dda1ee4
+# %% ../nbs/machinery/detector.ipynb #ac9e22ba
 def _choose_lengths(
     config: DetectConfig,
     longest_s: float,     # of the training clips
@@ -42,7 +42,7 @@ def _choose_lengths(
         raise InputError(f"stride: found {stride_s:g} s, {expected}; choose less")
     return window_s, stride_s
 
-# %% ../nbs/machinery/detector.ipynb #308c2751
+# %% ../nbs/machinery/detector.ipynb #4c354380
 def plan_windows(config: DetectConfig, info: CheckpointInfo, front_end: FrontEnd) -> Windows:
     "The windows that suit a checkpoint."
     window_s, stride_s = _choose_lengths(config, front_end.seconds(info.max_frames))
@@ -55,7 +55,19 @@ def plan_windows(config: DetectConfig, info: CheckpointInfo, front_end: FrontEnd
         raise InputError(f"{found}, expected at least {front_end.seconds(step):.2f} s for both; choose more")
     return Windows(size, min(stride, size), step)
 
-# %% ../nbs/machinery/detector.ipynb #68755e9a
+# %% ../nbs/machinery/detector.ipynb #74f69c0f
+def _stack(
+    mels: Sequence[torch.Tensor],  # (2, n_mels, frames) each
+    step: int,                     # frames
+    padded: int | None,            # frames to pad to; default: no padding
+) -> list[torch.Tensor]:           # log-mels and, where they are padded, masks
+    "Windows as one batch."
+    if padded is not None:
+        return [torch.stack(part) for part in zip(*(pad_or_truncate(mel, padded) for mel in mels))]
+    frames = min(mel.shape[-1] for mel in mels) // step * step
+    return [torch.stack([mel[..., :frames] for mel in mels])]
+
+# %% ../nbs/machinery/detector.ipynb #035240fe
 @dataclass(frozen=True)
 class FastDetector(Detector):
     "A detector read from a checkpoint."
@@ -90,19 +102,7 @@ class FastDetector(Detector):
             logits, attention, step_logits = (part.float().cpu().numpy() for part in results)
         return logits[:, 0], attention[:, :self.windows.steps], step_logits[:, :self.windows.steps]
 
-# %% ../nbs/machinery/detector.ipynb #727dddea
-def _stack(
-    mels: Sequence[torch.Tensor],  # (2, n_mels, frames) each
-    step: int,                     # frames
-    padded: int | None,            # frames to pad to; default: no padding
-) -> list[torch.Tensor]:           # log-mels and, where they are padded, masks
-    "Windows as one batch."
-    if padded is not None:
-        return [torch.stack(part) for part in zip(*(pad_or_truncate(mel, padded) for mel in mels))]
-    frames = min(mel.shape[-1] for mel in mels) // step * step
-    return [torch.stack([mel[..., :frames] for mel in mels])]
-
-# %% ../nbs/machinery/detector.ipynb #ad7b5557
+# %% ../nbs/machinery/detector.ipynb #8622b510
 def _scoring_device(config: DetectConfig) -> torch.device:
     "The device that scores windows."
     if config.engine == "torch": return pick_device(config.device)
@@ -111,7 +111,7 @@ def _scoring_device(config: DetectConfig) -> torch.device:
         raise InputError(f"device: {found}, expected cpu; leave out --device or --engine")
     return pick_device("cpu")
 
-# %% ../nbs/machinery/detector.ipynb #fdf0531a
+# %% ../nbs/machinery/detector.ipynb #8b9bf8ab
 def load_detector(checkpoint: str | Path, config: DetectConfig = DetectConfig()) -> FastDetector:
     "Make a checkpoint of any dialect ready to score recordings."
     device = _scoring_device(config)
@@ -125,7 +125,7 @@ def load_detector(checkpoint: str | Path, config: DetectConfig = DetectConfig())
     path = Path(checkpoint)
     return FastDetector(model, windows, front_end, info.scaling, path, hash_file(path), info, precision, engine)
 
-# %% ../nbs/machinery/detector.ipynb #0845a2f2
+# %% ../nbs/machinery/detector.ipynb #edcbb6be
 def _usual_batch(detector: FastDetector) -> tuple[int, int]:  # windows in a batch, batches at a time
     "How a detector scores best."
     if detector.engine or detector.device.type != "cpu": return 32, 1
@@ -137,7 +137,7 @@ def _in_batches(items: Iterable, size: int) -> Iterator[list]:
     items = iter(items)
     while batch := list(islice(items, size)): yield batch
 
-# %% ../nbs/machinery/detector.ipynb #e9bf44b7
+# %% ../nbs/machinery/detector.ipynb #7f4a3298
 _GIVE_BACK_EVERY = 25  # batches
 
 
@@ -160,4 +160,5 @@ def score_in_batches(
             starts.extend(first_frames)
             for column, part in zip(columns, parts): column.frombytes(part.astype(np.float32).tobytes())
     logits, *by_step = map(np.array, columns)
-    return WindowScores(np.array(starts), logits, *(part.reshape(len(starts), detector.windows.steps) for part in by_step))
+    attention, step_logits = (part.reshape(len(starts), detector.windows.steps) for part in by_step)
+    return WindowScores(np.array(starts), logits, attention, step_logits)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Job', 'plan_jobs', 'require_one_recording', 'choose_tracks', 'do_each']
 
-# %% ../nbs/machinery/jobs.ipynb #e6b582a1
+# %% ../nbs/machinery/jobs.ipynb #b66e5d64
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,24 +17,24 @@ from .download import download_recording, is_url
 from .files import InputError, require_folder
 from .labels import find_recordings
 from .results import Manifest, hash_of
-from .text import printable
 from .separation import separate_mix, separated_pair
+from .text import printable
 from .tracks import Pair, choose_pair
 
-# %% ../nbs/machinery/jobs.ipynb #8641635f
-def _is_written_by_us(folder: Path) -> bool:
-    "Whether a folder holds results."
+# %% ../nbs/machinery/jobs.ipynb #a4682509
+def _holds_results(folder: Path) -> bool:
+    "Whether we wrote files into a folder."
     try: return bool(Manifest(folder).files)
     except InputError: return False
 
-
+# %% ../nbs/machinery/jobs.ipynb #24a5ba4f
 def _results_around(path: Path, place: Path, out: Path) -> Path | None:
     "The folder of results or downloads below `place` that a file is in."
     inside = [place/folder for folder in path.relative_to(place).parents][:-1]
     downloads = (out/"downloads").resolve()
-    return next((folder for folder in inside if _is_written_by_us(folder) or folder.resolve() == downloads), None)
+    return next((folder for folder in inside if _holds_results(folder) or folder.resolve() == downloads), None)
 
-# %% ../nbs/machinery/jobs.ipynb #a5823bcf
+# %% ../nbs/machinery/jobs.ipynb #3e0ca270
 def _recordings_at(place: str | Path, out: Path, progress: bool) -> list[Path]:
     "The recordings that a file, a folder or an address stands for."
     if is_url(str(place)): return [download_recording(str(place), out/"downloads", progress)]
@@ -46,9 +46,10 @@ def _recordings_at(place: str | Path, out: Path, progress: bool) -> list[Path]:
         if progress: print(f"skipped: {folder}: {count} media file{'' if count == 1 else 's'} among results")
     left = [path for path in found if not around[path]]
     if left: return left
-    raise InputError(f"{place}: found no recording but among results, expected one; choose another folder, or name the files")
+    advice = "choose another folder, or name the files"
+    raise InputError(f"{place}: found recordings among results only, expected one elsewhere; {advice}")
 
-# %% ../nbs/machinery/jobs.ipynb #9fea7310
+# %% ../nbs/machinery/jobs.ipynb #f7c23702
 @dataclass(frozen=True)
 class Job:
     "A recording to search, and the folder for what is found."
@@ -56,25 +57,29 @@ class Job:
     name: str               # of the recording
     folder: Path
 
-# %% ../nbs/machinery/jobs.ipynb #7d51ffe9
+# %% ../nbs/machinery/jobs.ipynb #39db810b
 def _require_name(recording: Path) -> Path:
     "The path; `InputError` where no folder can be named after it."
     if recording.stem != "..": return recording
     raise InputError(f"{recording}: found a name of dots, expected one that a folder can have; rename the file")
 
-
+# %% ../nbs/machinery/jobs.ipynb #51738267
 def _name_folders(paths: Sequence[Path], out: Path) -> tuple[list[Job], list[str]]:  # and why others have none
-    "A job for each recording; two files of one name would share a folder."
+    "Make a job for each recording."
     stems = Counter(_require_name(path).stem for path in paths)
     names = Counter(path.name for path in paths)
     jobs, failed = [], []
     for path in paths:
         count = names[path.name]
-        if count == 1: jobs.append(Job(path, path.name, out/(path.stem if stems[path.stem] == 1 else path.name)))
-        else: failed.append(f"{path}: found {count} recordings of that name, expected one, since it names the folder; detect them separately")
+        if count == 1:
+            folder = path.stem if stems[path.stem] == 1 else path.name
+            jobs.append(Job(path, path.name, out/folder))
+        else:
+            found = f"found {count} recordings of that name"
+            failed.append(f"{path}: {found}, expected one, since it names the folder; detect them separately")
     return jobs, failed
 
-# %% ../nbs/machinery/jobs.ipynb #84d9fb62
+# %% ../nbs/machinery/jobs.ipynb #197afafe
 def plan_jobs(
     recordings: Sequence[str | Path],  # files, folders, web addresses; empty: voice and game are files of their own
     out: str | Path,
@@ -84,18 +89,22 @@ def plan_jobs(
     "Find or download the recordings, and name a folder for each."
     out = require_folder(out)
     if not recordings:
-        if game is None: raise InputError("found no recording, expected one, or two files with --mic and --game; name them")
+        if game is None:
+            raise InputError("found no recording, expected one, or two files with --mic and --game; name them")
         return [Job(None, Path(game).name, out/_require_name(Path(game)).stem)], []
     paths, failed = [], []
     for place in recordings:
-        try: paths += [path for path in _recordings_at(place, out, progress) if path.resolve() not in map(Path.resolve, paths)]
+        try: found = _recordings_at(place, out, progress)
         except InputError as error:
             if len(recordings) == 1: raise
             failed.append(str(error))
+            continue
+        known = {path.resolve() for path in paths}
+        paths += [path for path in found if path.resolve() not in known]
     jobs, twins = _name_folders(paths, out)
     return jobs, failed + twins
 
-# %% ../nbs/machinery/jobs.ipynb #6e3df32f
+# %% ../nbs/machinery/jobs.ipynb #c1694cc4
 def require_one_recording(
     tracks: Sequence[str | None],  # --mic and --game
     recordings: int,
@@ -105,9 +114,9 @@ def require_one_recording(
     if not files or recordings < 2: return
     found = f"found one file of the voice or the game for {recordings} recordings"
     expected = "expected a track that each of them has"
-    raise InputError(f"{files[0]}: {found}, {expected}; name a track, or detect them separately, each with its own files")
+    raise InputError(f"{files[0]}: {found}, {expected}; name a track, or detect them separately")
 
-# %% ../nbs/machinery/jobs.ipynb #2ff32e70
+# %% ../nbs/machinery/jobs.ipynb #0a2f302c
 def choose_tracks(
     job: Job,
     results: Manifest,
@@ -129,7 +138,7 @@ def choose_tracks(
             separate_mix(pair.voice, path, None, pick_device(device), progress)
     return separated_pair(results.path/"separated.mka"), files
 
-# %% ../nbs/machinery/jobs.ipynb #a28e3b2c
+# %% ../nbs/machinery/jobs.ipynb #7eaa55dd
 def do_each(
     jobs: Sequence,
     work: Callable,              # on one job

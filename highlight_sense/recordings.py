@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['score_recording', 'Detection', 'detect_recording', 'detect', 'evaluate_recordings']
 
-# %% ../nbs/04a_recordings.ipynb #ac3eaf13
+# %% ../nbs/04a_recordings.ipynb #7cdb7693
 import dataclasses
 import json
 import tempfile
@@ -21,11 +21,12 @@ from tqdm import tqdm
 from .audio import read_log_mel
 from .checkpoint import CheckpointInfo
 from .config import DetectConfig
-from .detect import (
-    Explanation, Highlight, Moment, Scores, add_context, choose_moments, combine, cut_windows, explain, find_moments, settle_choice)
+from highlight_sense.detect import (
+    Explanation, Highlight, Moment, Scores, add_context, choose_moments, combine, cut_windows, explain, find_moments,
+    settle_choice)
 from .detections import (
-    DetectionRecord, RankedHighlight, choice_key, describe_detection, fingerprint, rank_highlight, read_scores, require_own_folder,
-    round_highlight, write_detection, write_highlights, write_scores)
+    DetectionRecord, RankedHighlight, choice_key, describe_detection, fingerprint, rank_highlight, read_scores,
+    require_own_folder, round_highlight, to_json_values, write_detection, write_highlights, write_scores)
 from .detector import FastDetector, load_detector, score_in_batches
 from .files import InputError, only_writer, write_atomically
 from .jobs import Job, choose_tracks, do_each, plan_jobs, require_one_recording
@@ -36,7 +37,7 @@ from .results import Manifest, hash_of
 from .text import clock, printable
 from .tracks import Pair, duration_of_pair
 
-# %% ../nbs/04a_recordings.ipynb #209be338
+# %% ../nbs/04a_recordings.ipynb #eda86b0e
 class _Meter:
     "Passes the log-mel of a recording on, and counts its frames."
     def __init__(self, blocks: Iterable[torch.Tensor], bar: tqdm, frame_s: float):
@@ -49,7 +50,7 @@ class _Meter:
             self.bar.update(round(self.frame_s * block.shape[-1]))
             yield block
 
-# %% ../nbs/04a_recordings.ipynb #23328350
+# %% ../nbs/04a_recordings.ipynb #c60c52ed
 def score_recording(
     detector: FastDetector,
     pair: Pair,
@@ -59,20 +60,22 @@ def score_recording(
     "Read and score a recording."
     front_end, windows, path = detector.front_end, detector.windows, pair.game.path
     blocks = read_log_mel(pair, front_end, device=detector.device)
-    with tqdm(total=round(duration_of_pair(pair)), desc=printable(path.name), unit="s", leave=False, disable=not progress) as bar:
+    total, name = round(duration_of_pair(pair)), printable(path.name)
+    with tqdm(total=total, desc=name, unit="s", leave=False, disable=not progress) as bar:
         meter = _Meter(blocks, bar, front_end.seconds(1))
         scored = score_in_batches(detector, cut_windows(meter, windows), batch_size)
     duration_s = front_end.seconds(meter.frames - 1)
     if not len(scored.starts):
         least_s = front_end.seconds(windows.size - 1)
-        raise InputError(f"{path}: found {duration_s:.1f} s, expected at least one window of {least_s:.1f} s; choose a shorter --window")
+        expected = f"expected at least one window of {least_s:.1f} s"
+        raise InputError(f"{path}: found {duration_s:.1f} s, {expected}; choose a shorter --window")
     broken = int((~np.isfinite(scored.logits)).sum())
     if broken:
         found = f"found {broken} of {len(scored.logits)} scores not finite"
         raise InputError(f"{detector.path}: {found}, expected numbers; use other weights, or --precision fp32")
     return combine(detector, scored, duration_s)
 
-# %% ../nbs/04a_recordings.ipynb #ae175ecd
+# %% ../nbs/04a_recordings.ipynb #d2939c9f
 def _keep_scores(
     detector: FastDetector,
     pair: Pair,
@@ -91,7 +94,7 @@ def _keep_scores(
         with results.writing("scores.csv", made_from) as path: write_scores(scores, path)
     return read_scores(results.path/"scores.csv"), reused
 
-# %% ../nbs/04a_recordings.ipynb #76a9b8ff
+# %% ../nbs/04a_recordings.ipynb #baf44f26
 @dataclass(frozen=True)
 class Detection:
     "What was found in a recording, and where it is written."
@@ -105,30 +108,31 @@ class Detection:
     reused: bool                   # whether an earlier call had left the scores
     remarks: tuple[str, ...] = ()  # what the user should know about them
 
-# %% ../nbs/04a_recordings.ipynb #7f9f2d4a
+# %% ../nbs/04a_recordings.ipynb #3baa3224
 def _search(scores: Scores, config: DetectConfig) -> tuple[list[Moment], list[Highlight], list[Highlight]]:
     "All moments, the highlights among them, and the near misses."
     moments = find_moments(scores, config)
     chosen, near = choose_moments(moments, config, scores.duration_s)
     return moments, add_context(chosen, config, scores.duration_s), add_context(near, config, scores.duration_s)
 
-# %% ../nbs/04a_recordings.ipynb #bc1ace8e
+# %% ../nbs/04a_recordings.ipynb #e8d68637
 def _remarks_on(
     asked: DetectConfig,
     info: CheckpointInfo,
     outdated: Sequence[str],  # products of an earlier choice
 ) -> tuple[str, ...]:
-    "What the user should know who reads the list of highlights."
+    "What the user should know about the highlights."
     remarks, config = [], settle_choice(asked, info.threshold)
     if config.top != asked.top:
-        remarks.append(f"no threshold in this checkpoint: the best {config.top}; --top, --per-hour or --threshold choose otherwise")
+        choices = "--top, --per-hour or --threshold choose otherwise"
+        remarks.append(f"no threshold in this checkpoint: the best {config.top}; {choices}")
     if info.calibration is None:
         remarks.append("no calibration in this checkpoint: its probabilities only rank moments")
     if outdated:
         remarks.append(f"{', '.join(outdated)}: from an earlier choice of highlights; publish again")
     return tuple(remarks)
 
-# %% ../nbs/04a_recordings.ipynb #909a0836
+# %% ../nbs/04a_recordings.ipynb #6875d7a1
 def _explain_all(
     detector: FastDetector,
     pair: Pair,
@@ -142,7 +146,7 @@ def _explain_all(
         explanations = list(prefetch(explain_one, highlights, threads=usable_cores()))
     return tuple(rank_highlight(rank, one, why) for rank, (one, why) in enumerate(zip(highlights, explanations), 1))
 
-# %% ../nbs/04a_recordings.ipynb #d55b3fa9
+# %% ../nbs/04a_recordings.ipynb #7efda576
 def _write_files(
     detector: FastDetector,
     found: Detection,
@@ -150,8 +154,9 @@ def _write_files(
     results: Manifest,
 ) -> None:
     "Write highlights.csv and highlights.json."
+    facts = {name: value for name, value in to_json_values(record).items() if name not in ("highlights", "near_misses")}
     numbers = [round_highlight(one) for one in (*found.highlights, *found.near_misses)]
-    made_from = hash_of([record.facts, results.files["scores.csv"], numbers])
+    made_from = hash_of([facts, results.files["scores.csv"], numbers])
     if results.has("highlights.json", made_from) and results.has("highlights.csv", made_from): return
     record = dataclasses.replace(
         record, highlights=_explain_all(detector, found.pair, found.scores, found.highlights),
@@ -159,7 +164,7 @@ def _write_files(
     with results.writing("highlights.csv", made_from) as path: write_highlights(path, found.name, found.highlights)
     with results.writing("highlights.json", made_from) as path: write_detection(record, path)
 
-# %% ../nbs/04a_recordings.ipynb #afecd6a8
+# %% ../nbs/04a_recordings.ipynb #1b300d98
 def detect_recording(
     detector: FastDetector,
     job: Job,
@@ -176,7 +181,8 @@ def detect_recording(
         require_own_folder(results)
         results.require_ours("highlights.json", "highlights.csv")
         pair, files = choose_tracks(job, results, mic, game, separate, config.device, progress)
-        if progress: print(printable(f"{job.name}: {pair}" + ("; scores will be worse than with two tracks" if pair.mixed else "")))
+        warning = "; scores will be worse than with two tracks" if pair.mixed else ""
+        if progress: print(printable(f"{job.name}: {pair}{warning}"))
         scores, reused = _keep_scores(detector, pair, results, config.batch_size, progress)
         settled = settle_choice(config, detector.info.threshold)
         moments, chosen, near = _search(scores, settled)
@@ -186,24 +192,25 @@ def detect_recording(
         _write_files(detector, found, record, results)
         return found
 
-# %% ../nbs/04a_recordings.ipynb #0100a838
+# %% ../nbs/04a_recordings.ipynb #f6332613
 def _headline(detection: Detection) -> str:
     "How much was found."
     count = f"{len(detection.highlights)} highlight" + ("" if len(detection.highlights) == 1 else "s")
     return printable(f"{detection.name}: {count} in {clock(round(detection.scores.duration_s))}")
 
-
+# %% ../nbs/04a_recordings.ipynb #622864c1
 def _listing(detection: Detection) -> str:
     "What was found, line by line."
     lines = [f"{_headline(detection)}, written to {detection.folder}"]
-    lines += [f"  {clock(one.start_s)} to {clock(one.end_s)}  probability {one.probability:.2f}" for one in detection.highlights]
+    for one in detection.highlights:
+        lines.append(f"  {clock(one.start_s)} to {clock(one.end_s)}  probability {one.probability:.2f}")
     lines += [f"  {remark}" for remark in detection.remarks]
     if detection.near_misses and not detection.highlights:
-        nearest = detection.near_misses[0].probability
-        lines.append(f"  the nearest miss has probability {nearest:.2f}; --top 5 instead of a threshold takes the best five")
+        nearest = f"the nearest miss has probability {detection.near_misses[0].probability:.2f}"
+        lines.append(f"  {nearest}; --top 5 instead of a threshold takes the best five")
     return "\n".join(map(printable, lines))
 
-# %% ../nbs/04a_recordings.ipynb #9b1f5b59
+# %% ../nbs/04a_recordings.ipynb #e21087cb
 def detect(
     checkpoint: str | Path,
     recordings: Sequence[str | Path],  # files, folders, web addresses; empty: `mic` and `game` are files
@@ -227,7 +234,7 @@ def detect(
 
     return do_each(jobs, work, describe, f"are in {out}", failed, progress)
 
-# %% ../nbs/04a_recordings.ipynb #f79fcdff
+# %% ../nbs/04a_recordings.ipynb #ad2d8c3b
 def _to_rows(moments: Iterable[Moment]) -> np.ndarray:  # (moments, 3): start_s, end_s, probability
     "Moments as the metrics take them."
     return np.array([(one.start_s, one.end_s, one.probability) for one in moments]).reshape(-1, 3)
@@ -240,18 +247,19 @@ def _measure(found: Sequence[Detection], truth: dict[str, np.ndarray]) -> dict:
     considered = {one.name: _to_rows(one.moments) for one in found}
     return event_metrics(truth, chosen, durations_s, considered)
 
-# %% ../nbs/04a_recordings.ipynb #d36144cc
+# %% ../nbs/04a_recordings.ipynb #480c2dc1
 def _write_metrics(place: Path, found: Sequence[Detection], truth: dict[str, np.ndarray], metrics: dict) -> None:
     "Write metrics.json, and evaluation.png for each detection."
     made_from = hash_of(metrics)
     for one in found:
         curve = one.scores.times_s, one.scores.curve
         picture = plot_events(truth[one.name], _to_rows(one.highlights), one.scores.duration_s, one.name, curve)
-        with only_writer(one.folder), Manifest(one.folder).writing("evaluation.png", made_from) as path: save_figure(picture, path)
-    with only_writer(place), Manifest(place).writing("metrics.json", made_from) as path, write_atomically(path) as unfinished:
-        unfinished.write_text(json.dumps(metrics, indent=2) + "\n")
+        with only_writer(one.folder), Manifest(one.folder).writing("evaluation.png", made_from) as path:
+            save_figure(picture, path)
+    with only_writer(place), Manifest(place).writing("metrics.json", made_from) as path:
+        with write_atomically(path) as unfinished: unfinished.write_text(json.dumps(metrics, indent=2) + "\n")
 
-# %% ../nbs/04a_recordings.ipynb #5d646db1
+# %% ../nbs/04a_recordings.ipynb #d7d263c9
 def evaluate_recordings(
     checkpoint: str | Path,
     recordings: Sequence[str | Path],  # files or folders
@@ -269,7 +277,8 @@ def evaluate_recordings(
         raise InputError(f"{labels}: found no highlights, expected at least one; add a line recording,start_s,end_s")
     with ExitStack() as stack:
         place = Path(out or stack.enter_context(tempfile.TemporaryDirectory()))
-        found = detect(checkpoint, list(known), place, config, mic=mic, game=game, progress=progress, describe=_headline)
+        options = {"mic": mic, "game": game, "progress": progress}
+        found = detect(checkpoint, list(known), place, config, describe=_headline, **options)
         truth = {one.name: np.array(known[path]).reshape(-1, 2) for path, one in zip(known, found)}
         metrics = _measure(found, truth)
         if out is not None: _write_metrics(place, found, truth, metrics)
