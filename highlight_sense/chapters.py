@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['youtube_chapters', 'youtube_notice', 'webvtt_chapters', 'ffmetadata_chapters']
 
-# %% ../nbs/machinery/chapters.ipynb #bdccc15f
+# %% ../nbs/machinery/chapters.ipynb #25743c1e
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from operator import attrgetter
 from .reel import Span, one_line, require_spans
 from .text import clock
 
-# %% ../nbs/machinery/chapters.ipynb #92234ceb
+# %% ../nbs/machinery/chapters.ipynb #08b81772
 @dataclass(frozen=True)
 class _Chapter:
     "A part of a recording, until the next chapter begins."
@@ -28,11 +28,11 @@ _SHORTEST_S = 10
 _START, _BETWEEN, _END = "Start", "In between", "End"
 
 
-def _fits(start_s: float, end_s: float) -> bool:
+def _has_room(start_s: float, end_s: float) -> bool:
     "Return whether a chapter fits in, when times are written in whole seconds."
     return floor(end_s) - floor(start_s) >= _SHORTEST_S
 
-# %% ../nbs/machinery/chapters.ipynb #d6992007
+# %% ../nbs/machinery/chapters.ipynb #6e93625e
 def _list_chapters(
     spans: Sequence[Span],
     duration_s: float,  # of the recording
@@ -44,16 +44,16 @@ def _list_chapters(
         title = one_line(span.name) or f"Highlight {number}"
         start_s = max(0.0, min(span.start_s, duration_s - _SHORTEST_S))
         pause_s = max(clear_s, chapters[-1].start_s + _SHORTEST_S)
-        if number > 1 and _fits(pause_s, start_s): chapters.append(_Chapter(pause_s, _BETWEEN))
+        if number > 1 and _has_room(pause_s, start_s): chapters.append(_Chapter(pause_s, _BETWEEN))
         last = chapters[-1]
-        if _fits(last.start_s, start_s): chapters.append(_Chapter(start_s, title))
+        if _has_room(last.start_s, start_s): chapters.append(_Chapter(start_s, title))
         else: chapters[-1] = _Chapter(last.start_s, title if number == 1 else f"{last.title} / {title}")
         clear_s = max(clear_s, span.end_s)
     rest_s = max(clear_s, chapters[-1].start_s + _SHORTEST_S)
-    if _fits(rest_s, duration_s): chapters.append(_Chapter(rest_s, _END))
+    if _has_room(rest_s, duration_s): chapters.append(_Chapter(rest_s, _END))
     return chapters
 
-# %% ../nbs/machinery/chapters.ipynb #cd051b38
+# %% ../nbs/machinery/chapters.ipynb #bb1b807d
 def _youtube_title(title: str) -> str:
     "Write a title that YouTube reads as a title."
     angled = title.replace("<", "‹").replace(">", "›")
@@ -65,7 +65,7 @@ def youtube_chapters(spans: Sequence[Span], duration_s: float) -> str:
     chapters = _list_chapters(spans, duration_s)
     return "".join(f"{clock(chapter.start_s)} {_youtube_title(chapter.title)}\n" for chapter in chapters)
 
-# %% ../nbs/machinery/chapters.ipynb #d4a56143
+# %% ../nbs/machinery/chapters.ipynb #57d8d29d
 def youtube_notice(spans: Sequence[Span], duration_s: float) -> str | None:
     "Explain why YouTube will not show these chapters; None where it will."
     text = youtube_chapters(spans, duration_s)
@@ -75,7 +75,7 @@ def youtube_notice(spans: Sequence[Span], duration_s: float) -> str | None:
         return f"a description on YouTube holds 5000 characters; the chapters have {len(text)}, so leave some out"
     return None
 
-# %% ../nbs/machinery/chapters.ipynb #ff30c594
+# %% ../nbs/machinery/chapters.ipynb #074ee5b4
 def _chapter_times(spans: Sequence[Span], duration_s: float) -> Iterator[tuple[int, int, str]]:
     "Yield start and end (milliseconds) and title of every chapter."
     chapters = _list_chapters(spans, duration_s)
@@ -83,7 +83,7 @@ def _chapter_times(spans: Sequence[Span], duration_s: float) -> Iterator[tuple[i
     ends = [*starts[1:], round(1000 * duration_s)]
     for start, end, chapter in zip(starts, ends, chapters): yield start, max(end, start + 1), chapter.title
 
-# %% ../nbs/machinery/chapters.ipynb #314c2bc4
+# %% ../nbs/machinery/chapters.ipynb #59590b7f
 def _vtt_time(ms: int) -> str:
     "Write milliseconds as 00:01:02.345."
     return f"{ms // 3_600_000:02}:{ms // 60_000 % 60:02}:{ms // 1000 % 60:02}.{ms % 1000:03}"
@@ -96,7 +96,7 @@ def webvtt_chapters(spans: Sequence[Span], duration_s: float) -> str:
         text += f"\n{number}\n{_vtt_time(start)} --> {_vtt_time(end)}\n{escape(title, quote=False)}\n"
     return text
 
-# %% ../nbs/machinery/chapters.ipynb #0c51dc99
+# %% ../nbs/machinery/chapters.ipynb #06989e3c
 def ffmetadata_chapters(spans: Sequence[Span], duration_s: float) -> str:
     "Write chapters as FFmpeg's metadata."
     text = ";FFMETADATA1\n"

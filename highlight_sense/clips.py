@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['CutClip', 'clip_stem', 'copy_clip', 'exact_clip', 'mix', 'preview']
 
-# %% ../nbs/05_clips.ipynb #e56d93d8
+# %% ../nbs/05_clips.ipynb #0e3b578b
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from .encoding import pictures_shown, write_exact, write_preview
 from .media import require_waveform
 from .packets import look_around, open_sources
 
-# %% ../nbs/05_clips.ipynb #2536d7de
+# %% ../nbs/05_clips.ipynb #f1c4ecd3
 @dataclass(frozen=True)
 class CutClip:
     "A clip that was written."
@@ -28,7 +28,7 @@ class CutClip:
     end_s: float    # the moment at which it ends
     copied: bool    # or encoded again
 
-# %% ../nbs/05_clips.ipynb #16ecf140
+# %% ../nbs/05_clips.ipynb #44bff118
 def clip_stem(
     rank: int,       # 1 for the best
     start_s: float,  # seconds of the recording
@@ -40,7 +40,7 @@ def clip_stem(
     words = re.sub(r"[^\w-]+", "_", title).strip("_")[:40].rstrip("_")  # 40 letters of up to 4 bytes
     return f"{time}_{words}" if words else time
 
-# %% ../nbs/05_clips.ipynb #d4287b4b
+# %% ../nbs/05_clips.ipynb #33eb202f
 def copy_clip(
     sources: Sequence[str | Path],  # one file, or several that were recorded together
     start_s: float,                 # seconds of the recording, as a player shows them
@@ -54,7 +54,7 @@ def copy_clip(
         path, begin_s = write_copy(stretches, plan, out_stem)
         return CutClip(path, begin_s, plan.end_s, copied=True)
 
-# %% ../nbs/05_clips.ipynb #f9f2bd6d
+# %% ../nbs/05_clips.ipynb #72234fca
 def exact_clip(
     sources: Sequence[str | Path],  # one file, or several that were recorded together
     start_s: float,                 # seconds of the recording, as a player shows them
@@ -69,7 +69,7 @@ def exact_clip(
         path = write_exact(stretches, start_s, end_s, out_stem, has_picture=bool(shown))
         return CutClip(path, start_s, end_s, copied=False)
 
-# %% ../nbs/05_clips.ipynb #276c41a1
+# %% ../nbs/05_clips.ipynb #20c2e9d0
 def mix(
     sound: np.ndarray,  # (channels, samples) in -1..1
 ) -> np.ndarray:        # (samples,)
@@ -77,7 +77,7 @@ def mix(
     mixed = sound.sum(axis=0)
     return mixed / max(1.0, float(np.abs(mixed).max(initial=0.0)))
 
-# %% ../nbs/05_clips.ipynb #ecf330ce
+# %% ../nbs/05_clips.ipynb #81a1c8d6
 def preview(
     sources: Sequence[str | Path],  # the first with a picture gives it
     start_s: float,                 # seconds of the recording, as a player shows them

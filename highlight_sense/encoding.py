@@ -5,11 +5,10 @@
 # %% auto #0
 __all__ = ['pictures_shown', 'write_exact', 'write_preview']
 
-# %% ../nbs/machinery/encoding.ipynb #319466e6
+# %% ../nbs/machinery/encoding.ipynb #3d7a6bc9
 import heapq
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
-from itertools import chain
 from pathlib import Path
 
 import av
@@ -23,20 +22,20 @@ from .media import RUN_UP_S
 from .muxing import create_media
 from .packets import PacketTime, Stretch, from_key_to_key, read_chosen
 
-# %% ../nbs/machinery/encoding.ipynb #65b557ea
+# %% ../nbs/machinery/encoding.ipynb #78673c69
 def pictures_shown(stretches: Sequence[Stretch], start_s: float, end_s: float) -> list[list[PacketTime]]:
     "List the pictures that show something in an interval, each with all packets around it."
     pictures = [stretch.packets[stream.index] for stretch in stretches for stream in stretch.source.streams("video")]
     return [packets for packets in pictures if from_key_to_key(packets, start_s, end_s)]
 
-# %% ../nbs/machinery/encoding.ipynb #83d5d6de
+# %% ../nbs/machinery/encoding.ipynb #6cbffb57
 def _picture_needed(packets: Sequence[PacketTime], start_s: float, end_s: float) -> list[PacketTime]:
     "Choose the packets of a picture that must be decoded; empty where it shows nothing."
     group = from_key_to_key(packets, start_s, end_s)
     stop = max((place for place, packet in enumerate(group, 1) if packet.time_s < end_s), default=0)
     return group[:stop]
 
-# %% ../nbs/machinery/encoding.ipynb #8cc487fd
+# %% ../nbs/machinery/encoding.ipynb #10c4dc46
 def _needed(stretch: Stretch, start_s: float, end_s: float) -> dict[int, list[int]]:
     "Choose the packets that must be decoded for an interval: their `pts`, by stream index."
     needed = {}
@@ -52,12 +51,12 @@ def _needed(stretch: Stretch, start_s: float, end_s: float) -> dict[int, list[in
             needed[stream.index] = [packet.pts for packet in picture]
     return needed
 
-# %% ../nbs/machinery/encoding.ipynb #1a2503ef
+# %% ../nbs/machinery/encoding.ipynb #761cbf2d
 def _indices(stretch: Stretch, kind: str, chosen: dict[int, list[int]]) -> list[int]:
     "List the chosen streams of a kind."
     return [stream.index for stream in stretch.source.streams(kind) if stream.index in chosen]
 
-# %% ../nbs/machinery/encoding.ipynb #f586db0d
+# %% ../nbs/machinery/encoding.ipynb #84a3a9d1
 def _encode_tracks(
     container: av.container.OutputContainer,
     codec: str,                              # of the sound
@@ -78,7 +77,7 @@ def _encode_tracks(
         container.mux(encoders[number, packet.stream_index].encode(packet))
     for encoder in encoders.values(): container.mux(encoder.finish())
 
-# %% ../nbs/machinery/encoding.ipynb #1fc4a2fc
+# %% ../nbs/machinery/encoding.ipynb #2de81d3e
 def _exact_format(stretches: Sequence[Stretch], has_picture: bool) -> tuple[str, str, str]:
     "Choose FFmpeg's name of the format, the file ending and the codec of the sound."
     if has_picture: return "mp4", ".mp4", "aac"
@@ -86,7 +85,7 @@ def _exact_format(stretches: Sequence[Stretch], has_picture: bool) -> tuple[str,
     if len(sounds) == 1 and not is_deep(sounds[0]): return "wav", ".wav", "pcm_s16le"
     return "matroska", ".mka", "flac"
 
-# %% ../nbs/machinery/encoding.ipynb #d2742648
+# %% ../nbs/machinery/encoding.ipynb #97088385
 def write_exact(
     stretches: Sequence[Stretch],
     start_s: float,
@@ -102,7 +101,7 @@ def write_exact(
         _encode_tracks(container, codec, stretches, needed, start_s, end_s)
     return path
 
-# %% ../nbs/machinery/encoding.ipynb #f7d022e9
+# %% ../nbs/machinery/encoding.ipynb #49c34871
 def _first_picture(stretches: Sequence[Stretch], start_s: float, end_s: float) -> tuple[Stretch, int, list[int]] | None:
     "Find the picture for a preview: its file, stream index and the `pts` of the packets that must be decoded."
     for stretch in stretches:
@@ -111,17 +110,15 @@ def _first_picture(stretches: Sequence[Stretch], start_s: float, end_s: float) -
         for index in _indices(stretch, "video", needed): return stretch, index, needed[index]
     return None
 
-# %% ../nbs/machinery/encoding.ipynb #621ab98c
-def _preview_picture(
-    container: av.container.OutputContainer, stretch: Stretch, index: int, times: Sequence[int],
-    start_s: float, end_s: float,
+# %% ../nbs/machinery/encoding.ipynb #917ca8c9
+def _picture_packets(
+    encoder: PictureEncoder, stretch: Stretch, index: int, times: Sequence[int],
 ) -> Iterator[av.Packet]:
-    "Add a stream for the picture of a preview; yield its packets."
-    encoder = PictureEncoder(container, PREVIEW, stretch, index, times[0], start_s, end_s)
-    packets = (packet for _, packet in read_chosen([stretch], [{index: times}]))
-    return chain(chain.from_iterable(map(encoder.encode, packets)), encoder.finish())
+    "Decode the packets of a picture that are shown at these times, and encode them."
+    for _, packet in read_chosen([stretch], [{index: times}]): yield from encoder.encode(packet)
+    yield from encoder.finish()
 
-# %% ../nbs/machinery/encoding.ipynb #abb9b2f2
+# %% ../nbs/machinery/encoding.ipynb #02801a48
 def _preview_sound(
     container: av.container.OutputContainer, samples: np.ndarray, rate_hz: int,
 ) -> Iterator[av.Packet]:
@@ -132,7 +129,7 @@ def _preview_sound(
     copy.codec_context.flags |= Flags.bitexact
     return encode_mono(copy, samples, rate_hz)
 
-# %% ../nbs/machinery/encoding.ipynb #8841ab57
+# %% ../nbs/machinery/encoding.ipynb #15c31796
 def _decoded_s(packet: av.Packet) -> Fraction: return packet.dts * packet.time_base
 
 
@@ -148,7 +145,11 @@ def write_preview(
     shown = _first_picture(stretches, start_s, end_s)
     path = path.with_suffix(".mp4" if shown else ".m4a")
     with create_media(path, "mp4" if shown else "ipod", [stretch.source.path for stretch in stretches]) as container:
-        tracks = [_preview_picture(container, *shown, start_s, end_s)] if shown else []
+        tracks = []
+        if shown:
+            stretch, index, times = shown
+            encoder = PictureEncoder(container, PREVIEW, stretch, index, times[0], start_s, end_s)
+            tracks.append(_picture_packets(encoder, stretch, index, times))
         tracks.append(_preview_sound(container, samples, rate_hz))
         for packet in heapq.merge(*tracks, key=_decoded_s): container.mux(packet)
     return path

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['fcpxml_text']
 
-# %% ../nbs/machinery/fcpxml.ipynb #a92a637d
+# %% ../nbs/machinery/fcpxml.ipynb #c04285fc
 import re
 from collections.abc import Sequence
 from xml.etree import ElementTree as ET
@@ -13,12 +13,12 @@ from xml.etree import ElementTree as ET
 from .reel import Footage, Reel, ReelCut, channel_count, channels_in, track_title
 from .xml_nodes import node, xml_text
 
-# %% ../nbs/machinery/fcpxml.ipynb #5f5b67b7
+# %% ../nbs/machinery/fcpxml.ipynb #b8df8b01
 def _time(reel: Reel, frames: int) -> str:
     "Write a number of frames as seconds."
     return f"{frames / reel.rate}s"
 
-# %% ../nbs/machinery/fcpxml.ipynb #3f05fd13
+# %% ../nbs/machinery/fcpxml.ipynb #141d9452
 def _asset(reel: Reel, footage: Footage) -> ET.Element:
     "Describe a file."
     tracks, about = footage.media.tracks, {}
@@ -30,7 +30,7 @@ def _asset(reel: Reel, footage: Footage) -> ET.Element:
     times = {"start": _time(reel, footage.origin), "duration": _time(reel, footage.length)}
     return node("asset", [media], id=f"r{footage.number + 1}", name=footage.file_name, **times, **about)
 
-# %% ../nbs/machinery/fcpxml.ipynb #899a27c1
+# %% ../nbs/machinery/fcpxml.ipynb #672dde9e
 _OUT_CHANNELS = {2: "L, R", 6: "L, R, C, LFE, Ls, Rs"}  # by number of channels
 
 
@@ -45,8 +45,8 @@ def _sounds(footage: Footage) -> list[ET.Element]:
         sounds.append(node("audio-channel-source", srcCh=played, outCh=_OUT_CHANNELS.get(len(numbers)), role=role))
     return sounds
 
-# %% ../nbs/machinery/fcpxml.ipynb #9ea45607
-def _clip(
+# %% ../nbs/machinery/fcpxml.ipynb #2cc5944d
+def _asset_clip(
     reel: Reel,
     cut: ReelCut,
     footage: Footage,
@@ -61,24 +61,24 @@ def _clip(
         duration=_time(reel, footage.frames_of(cut)), tcFormat="DF" if footage.drop else "NDF",
         format="r1" if footage.shown else None, audioRole="dialogue" if footage.media.tracks else None)
 
-# %% ../nbs/machinery/fcpxml.ipynb #2e63968c
+# %% ../nbs/machinery/fcpxml.ipynb #d1282dc0
 def _storyline(reel: Reel, cut: ReelCut) -> list[ET.Element]:
     "Write a cut: a clip, a gap, or both."
     footage, at = reel.footage[0], reel.start + cut.record
     frames = footage.frames_of(cut)
     begins = footage.origin + cut.source if frames else 0  # of a gap
-    inside = [_clip(reel, cut, other, begins, lane=1 - other.number)
+    inside = [_asset_clip(reel, cut, other, begins, lane=1 - other.number)
               for other in reel.footage[1:] if other.frames_of(cut)]
     place = {"start": _time(reel, begins), "duration": _time(reel, 1)}
     inside.append(node("marker", **place, value=cut.name, note=cut.note or None))
     items = []
-    if frames: items.append(_clip(reel, cut, footage, at, inside))
+    if frames: items.append(_asset_clip(reel, cut, footage, at, inside))
     if frames < cut.frames:
         place = {"offset": _time(reel, at + frames), "start": "0s", "duration": _time(reel, cut.frames - frames)}
         items.append(node("gap", [] if frames else inside, name="Gap", **place))
     return items
 
-# %% ../nbs/machinery/fcpxml.ipynb #3f6917cb
+# %% ../nbs/machinery/fcpxml.ipynb #63b9cdeb
 def fcpxml_text(reel: Reel) -> str:
     "Write a reel in Final Cut Pro's XML."
     width, height = (reel.video.width, reel.video.height) if reel.video else (1920, 1080)

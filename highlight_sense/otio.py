@@ -5,20 +5,20 @@
 # %% auto #0
 __all__ = ['otio_timeline']
 
-# %% ../nbs/machinery/otio.ipynb #4b9a1d0b
+# %% ../nbs/machinery/otio.ipynb #cc6dcdd3
 import opentimelineio
 from opentimelineio.opentime import RationalTime, TimeRange
 
 from .media import AudioTrack
 from .reel import Footage, Reel, ReelCut, channel_count, track_title
 
-# %% ../nbs/machinery/otio.ipynb #8f2cfc99
+# %% ../nbs/machinery/otio.ipynb #440c228b
 def _range(reel: Reel, start: int, frames: int) -> TimeRange:
     "Make a range of frames at the rate of a reel."
     return TimeRange(RationalTime(start, float(reel.rate)), RationalTime(frames, float(reel.rate)))
 
-# %% ../nbs/machinery/otio.ipynb #c548e38e
-def _clip(
+# %% ../nbs/machinery/otio.ipynb #a9604076
+def _otio_clip(
     reel: Reel,
     number: int,               # of the cut, from 1
     footage: Footage,
@@ -37,12 +37,12 @@ def _clip(
     clip.metadata["Resolve_OTIO"] = resolve
     return clip
 
-# %% ../nbs/machinery/otio.ipynb #69b4a4e8
+# %% ../nbs/machinery/otio.ipynb #5f2b3d5b
 def _marker(cut: ReelCut, marked: TimeRange) -> opentimelineio.schema.Marker:
     "Make the marker of a cut."
     return opentimelineio.schema.Marker(name=cut.name, marked_range=marked, color="GREEN", comment=cut.note)
 
-# %% ../nbs/machinery/otio.ipynb #55d9f1b6
+# %% ../nbs/machinery/otio.ipynb #105578ab
 def _add_track(
     timeline: opentimelineio.schema.Timeline,
     reel: Reel,
@@ -56,13 +56,13 @@ def _add_track(
     timeline.tracks.append(track)
     for number, cut in enumerate(reel.cuts, 1):
         frames = footage.frames_of(cut)
-        pieces = [_clip(reel, number, footage, audio)] if frames else []
+        pieces = [_otio_clip(reel, number, footage, audio)] if frames else []
         missing = _range(reel, 0, cut.frames - frames)
         if frames < cut.frames: pieces.append(opentimelineio.schema.Gap(source_range=missing))
         if len(timeline.tracks) == 1: pieces[0].markers.append(_marker(cut, pieces[0].source_range))
         track.extend(pieces)
 
-# %% ../nbs/machinery/otio.ipynb #0e01dd2a
+# %% ../nbs/machinery/otio.ipynb #be128142
 def otio_timeline(reel: Reel) -> opentimelineio.schema.Timeline:
     "Make an OpenTimelineIO timeline of a reel."
     start = RationalTime(reel.start, float(reel.rate))

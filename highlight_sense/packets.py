@@ -6,7 +6,7 @@
 __all__ = ['NEAR_S', 'MediaSource', 'open_sources', 'read_packets', 'PacketTime', 'Stretch', 'look_around', 'from_key_to_key',
            'read_chosen', 'flush_packet']
 
-# %% ../nbs/machinery/packets.ipynb #46fedc2c
+# %% ../nbs/machinery/packets.ipynb #ab41a8aa
 import heapq
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -25,7 +25,7 @@ from .files import InputError
 from .media import demuxed, go_to, open_media, require_whole, start_of
 from .timeline import LAG_S
 
-# %% ../nbs/machinery/packets.ipynb #c1ba307d
+# %% ../nbs/machinery/packets.ipynb #ea2f29fa
 class MediaSource:
     "A file that clips are cut from, for use in a `with` statement. Times are those that a player shows."
 
@@ -53,14 +53,14 @@ class MediaSource:
         "Convert a time to ticks of one of the streams."
         return round((time_s + self.start_s) / self.container.streams[index].time_base)
 
-# %% ../nbs/machinery/packets.ipynb #879b5c67
+# %% ../nbs/machinery/packets.ipynb #7a1a0b45
 @contextmanager
 def open_sources(paths: Sequence[str | Path]) -> Iterator[list[MediaSource]]:
     "Open the files of a recording."
     if not paths: raise InputError("sources: found an empty list of files, expected at least one; name the recording")
     with ExitStack() as files: yield [files.enter_context(MediaSource(path)) for path in paths]
 
-# %% ../nbs/machinery/packets.ipynb #9693ecf4
+# %% ../nbs/machinery/packets.ipynb #da9214b5
 def read_packets(source: MediaSource) -> Iterator[av.Packet]:
     "Read on from the current place; every packet has a time."
     time_s = 0.0
@@ -74,7 +74,7 @@ def read_packets(source: MediaSource) -> Iterator[av.Packet]:
         found = f"found damaged data after {max(0.0, time_s):.1f} s ({error.strerror})"
         raise InputError(f"{source.path}: {found}, expected readable media; copy the file again") from error
 
-# %% ../nbs/machinery/packets.ipynb #e01b03f3
+# %% ../nbs/machinery/packets.ipynb #a6c5a4ee
 class PacketTime(NamedTuple):
     "When a packet is shown."
     pts: int       # in ticks of its stream
@@ -89,7 +89,7 @@ class PacketTime(NamedTuple):
         duration_s = float((packet.duration or 0) * packet.time_base)
         return cls(packet.pts, time_s, time_s + duration_s, packet.is_keyframe)
 
-# %% ../nbs/machinery/packets.ipynb #4ad469c6
+# %% ../nbs/machinery/packets.ipynb #f883dd7d
 class Stretch(NamedTuple):
     "What lies around an interval of a file."
     source: MediaSource
@@ -102,14 +102,14 @@ class Stretch(NamedTuple):
         "When the last packet ends."
         return max((packet.end_s for packets in self.packets.values() for packet in packets), default=0.0)
 
-# %% ../nbs/machinery/packets.ipynb #99162245
+# %% ../nbs/machinery/packets.ipynb #f35772e6
 NEAR_S = 1e-6                   # times closer than this are equal
 _BESIDE_S = 3.0                 # streams lie side by side in a file, up to this
 _LEAD_S = 1.0                   # sound may be stored this much before its picture
 _BEYOND_S = 1.0                 # a clip may end this much after the recording does
 _BACK_S = 3.0, 8.0, 20.0, 60.0  # distances before the clip at which a survey begins, one try after the other
 
-# %% ../nbs/machinery/packets.ipynb #11517a40
+# %% ../nbs/machinery/packets.ipynb #a4ff0483
 def _rewind(source: MediaSource, from_s: float) -> bool:
     "Jump to `from_s`, or to the start of the file where that is 0 or less; return whether it worked."
     if from_s > 0: return go_to(source.container, source.start_s + from_s)
@@ -117,7 +117,7 @@ def _rewind(source: MediaSource, from_s: float) -> bool:
     source.open()
     return True
 
-# %% ../nbs/machinery/packets.ipynb #bd0dca93
+# %% ../nbs/machinery/packets.ipynb #81a7af4e
 @dataclass
 class _KeyFrames:
     "The key frames of a picture around an interval, as a survey meets them."
@@ -135,7 +135,7 @@ class _KeyFrames:
         self.closed = packet.key and packet.time_s > self.end_s - NEAR_S
         self.until_s = packet.time_s if self.closed else max(self.end_s, packet.time_s) + LAG_S
 
-# %% ../nbs/machinery/packets.ipynb #2b0c6562
+# %% ../nbs/machinery/packets.ipynb #47962a6b
 def _survey(source: MediaSource, from_s: float, start_s: float, end_s: float) -> Stretch | None:
     "Note the packets from `from_s` until after the interval; return None where that is too late to decode the start."
     if not _rewind(source, from_s): return None
@@ -155,7 +155,7 @@ def _survey(source: MediaSource, from_s: float, start_s: float, end_s: float) ->
         if times.time_s > until_s + _BESIDE_S: return Stretch(source, packets, from_s, last=False)
     return Stretch(source, packets, from_s, last=True) if from_s <= 0 or first_s < start_s else None
 
-# %% ../nbs/machinery/packets.ipynb #bea02be0
+# %% ../nbs/machinery/packets.ipynb #605bbb2f
 def _with_ends(packets: Sequence[PacketTime]) -> list[PacketTime]:
     "Give an end to the packets of a stream that have none."
     times = sorted({packet.time_s for packet in packets})
@@ -164,7 +164,7 @@ def _with_ends(packets: Sequence[PacketTime]) -> list[PacketTime]:
     return [packet if packet.end_s > packet.time_s
             else packet._replace(end_s=following.get(packet.time_s, packet.time_s + usual_s)) for packet in packets]
 
-# %% ../nbs/machinery/packets.ipynb #2018381f
+# %% ../nbs/machinery/packets.ipynb #0c0cb269
 def _neighbourhood(source: MediaSource, start_s: float, end_s: float) -> Stretch:
     "Survey one file, from as near as possible."
     if not source.streams("video", "audio"):
@@ -176,7 +176,7 @@ def _neighbourhood(source: MediaSource, start_s: float, end_s: float) -> Stretch
         require_whole(source.container, stretch.end_s + source.start_s, source.path)
     return stretch
 
-# %% ../nbs/machinery/packets.ipynb #f9ae5c5b
+# %% ../nbs/machinery/packets.ipynb #3d31cc6a
 def look_around(
     sources: Sequence[MediaSource],
     start_s: float,
@@ -193,15 +193,16 @@ def look_around(
     found = f"found a clip from {start_s:.1f} to {end_s:.1f} s"
     raise InputError(f"{names}: {found}, expected one within the recording's {last_s:.1f} s; choose other times")
 
-# %% ../nbs/machinery/packets.ipynb #243da417
+# %% ../nbs/machinery/packets.ipynb #3bde4bdc
 def _first_key(packets: Sequence[PacketTime], start_s: float, end_s: float) -> int:
     "Find the place of the key frame to begin with, or the number of packets if none fits."
     keys = [place for place, packet in enumerate(packets) if packet.key]
     before = [place for place in keys if packets[place].time_s < start_s + NEAR_S]
     inside = [place for place in keys if start_s < packets[place].time_s < end_s]
-    return before[-1] if before else inside[0] if inside else len(packets)
+    if before: return before[-1]
+    return inside[0] if inside else len(packets)
 
-# %% ../nbs/machinery/packets.ipynb #862d3e57
+# %% ../nbs/machinery/packets.ipynb #805e8a2c
 def _end_of_group(packets: Sequence[PacketTime], first: int, end_s: float) -> int:
     "Find the place at which to stop, for a cut that begins at place `first`."
     later = range(first + 1, len(packets))
@@ -211,7 +212,7 @@ def _end_of_group(packets: Sequence[PacketTime], first: int, end_s: float) -> in
     while stop < len(packets) and packets[stop].time_s < packets[key].time_s: stop += 1
     return stop if stop > key + 1 else key
 
-# %% ../nbs/machinery/packets.ipynb #ad71fbe9
+# %% ../nbs/machinery/packets.ipynb #a3161f1d
 def from_key_to_key(
     packets: Sequence[PacketTime],  # of a picture, in the order of the file
     start_s: float,
@@ -223,7 +224,7 @@ def from_key_to_key(
     taken = [packet for packet in group if packet.time_s >= group[0].time_s]
     return taken if any(packet.end_s > start_s for packet in taken) else []
 
-# %% ../nbs/machinery/packets.ipynb #3acd2362
+# %% ../nbs/machinery/packets.ipynb #09b784f1
 def _read_one(
     number: int, stretch: Stretch, chosen: Mapping[int, Iterable[int]],
 ) -> Iterator[tuple[float, int, av.Packet]]:  # time in seconds, number of the file, packet
@@ -239,7 +240,7 @@ def _read_one(
         yield time_s, number, packet
         if not any(left.values()): return
 
-# %% ../nbs/machinery/packets.ipynb #ee3abb73
+# %% ../nbs/machinery/packets.ipynb #ef44083c
 def read_chosen(
     stretches: Sequence[Stretch],
     chosen: Sequence[Mapping[int, Iterable[int]]],  # for each file, by stream index: the `pts` of the packets
@@ -249,7 +250,7 @@ def read_chosen(
     files = [_read_one(number, *each) for number, each in enumerate(zip(stretches, chosen, strict=True))]
     for _, number, packet in heapq.merge(*files, key=itemgetter(0)): yield number, packet
 
-# %% ../nbs/machinery/packets.ipynb #2e1a346f
+# %% ../nbs/machinery/packets.ipynb #1cd023ea
 def flush_packet(stream: av.stream.Stream) -> av.Packet:
     "Make the packet that tells the decoder of a stream that no more will follow."
     packet = av.Packet()

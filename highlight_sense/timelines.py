@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['timeline_rate', 'make_reel', 'make_timeline', 'write_timelines', 'write_chapters']
 
-# %% ../nbs/05a_timelines.ipynb #4b429924
+# %% ../nbs/05a_timelines.ipynb #5f205e29
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -22,7 +22,7 @@ from .timecode import DROP_RATES, STANDARD_RATES, frame_number, start_timecode
 
 if TYPE_CHECKING: import opentimelineio
 
-# %% ../nbs/05a_timelines.ipynb #7f63fa3d
+# %% ../nbs/05a_timelines.ipynb #f405a917
 def timeline_rate(
     rate: Fraction | None,  # frames per second in the file; None: no picture
 ) -> Fraction:              # one of `STANDARD_RATES`
@@ -34,7 +34,7 @@ def timeline_rate(
         if distance <= wanted / 50: return nearest
     return Fraction(30) if rate < 30 else Fraction(60)
 
-# %% ../nbs/05a_timelines.ipynb #91d5066e
+# %% ../nbs/05a_timelines.ipynb #32af5d78
 def _place_cuts(
     spans: Sequence[Span],
     rate: Fraction,  # frames per second
@@ -50,7 +50,7 @@ def _place_cuts(
         record += end - start
     return cuts
 
-# %% ../nbs/05a_timelines.ipynb #b16b0a1e
+# %% ../nbs/05a_timelines.ipynb #11d0d629
 def _describe_file(media: MediaInfo, number: int, rate: Fraction, timecode: str | None) -> Footage:
     "Describe a file in frames of the reel."
     drop = timecode is not None and ";" in timecode and rate in DROP_RATES
@@ -58,7 +58,7 @@ def _describe_file(media: MediaInfo, number: int, rate: Fraction, timecode: str 
     origin = frame_number(timecode, rate, drop, counted) if timecode else 0
     return Footage(media, number, origin, max(1, round(Fraction(media.duration_s) * rate)), drop)
 
-# %% ../nbs/05a_timelines.ipynb #fb7a250b
+# %% ../nbs/05a_timelines.ipynb #9f366a0b
 def make_reel(
     files: Sequence[MediaInfo],            # of one recording, started together
     spans: Sequence[Span],                 # in the order in which they play
@@ -78,19 +78,19 @@ def make_reel(
     cuts = tuple(_place_cuts(spans, rate, max(one.length for one in footage)))
     return Reel(footage, rate, frame_number("01:00:00:00", rate, footage[0].drop), cuts)
 
-# %% ../nbs/05a_timelines.ipynb #8bc38594
+# %% ../nbs/05a_timelines.ipynb #757d522a
 def make_timeline(files: Sequence[MediaInfo], spans: Sequence[Span]) -> "opentimelineio.schema.Timeline":
     "Make an OpenTimelineIO timeline of highlights of a recording."
     from highlight_sense.otio import otio_timeline
     return otio_timeline(make_reel(files, spans, [start_timecode(media.path) for media in files]))
 
-# %% ../nbs/05a_timelines.ipynb #f12410fe
+# %% ../nbs/05a_timelines.ipynb #9c35e69a
 def _write_text(path: Path, text: str) -> Path:
     "Write a text file."
     with write_atomically(path) as beside: beside.write_bytes(text.encode())
     return path
 
-# %% ../nbs/05a_timelines.ipynb #579ffac6
+# %% ../nbs/05a_timelines.ipynb #2016b4f0
 def write_timelines(
     files: Sequence[MediaInfo],  # of one recording, started together: mostly one
     spans: Sequence[Span],       # in the order in which they play
@@ -105,7 +105,7 @@ def write_timelines(
              "fcpxml": fcpxml_text(reel)}
     return [_write_text(folder/f"{stem}.{ending}", text) for ending, text in texts.items()]
 
-# %% ../nbs/05a_timelines.ipynb #0af81ee8
+# %% ../nbs/05a_timelines.ipynb #d0eedeb5
 def write_chapters(
     spans: Sequence[Span],
     duration_s: float,   # of the recording
