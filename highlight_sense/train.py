@@ -37,6 +37,16 @@ from .steps import Tally, new_tally, rest_of_epoch, step_if_finite
 Loader = DataLoader | ClipLoader | list  # of log-mels (B, 2, n_mels, T), masks (B, T), labels (B,)
 
 
+def _notebook_loaders(train_table: pd.DataFrame, val_table: pd.DataFrame, config: TrainConfig) -> tuple[Loader, Loader]:
+    "The loaders of step 7: every clip is padded to the longest."
+    positives = train_table[train_table.label == 1]
+    lengths = NOTEBOOK_LENGTHS if config.lengths == "notebook" else measure_lengths(positives.frames)
+    training = HighlightSenseDataset(train_table.path, train_table.label, config.max_frames, True, config.seed, lengths)
+    validation = HighlightSenseDataset(val_table.path, val_table.label, config.max_frames, False)
+    train_loader = make_loader(training, config.batch_size, config.workers)
+    return train_loader, make_loader(validation, config.batch_size, config.workers)
+
+# %% ../nbs/03_train.ipynb #f93c1664
 def make_loaders(
     train_table: pd.DataFrame,   # path, label, frames
     val_table: pd.DataFrame,
@@ -52,16 +62,6 @@ def make_loaders(
     train_loader = ClipLoader(train_table, train_plans, device, config.workers)
     return train_loader, ClipLoader(val_table, val_plans, device, config.workers)
 
-# %% ../nbs/03_train.ipynb #f93c1664
-def _notebook_loaders(train_table: pd.DataFrame, val_table: pd.DataFrame, config: TrainConfig) -> tuple[Loader, Loader]:
-    "The loaders of step 7: every clip is padded to the longest."
-    positives = train_table[train_table.label == 1]
-    lengths = NOTEBOOK_LENGTHS if config.lengths == "notebook" else measure_lengths(positives.frames)
-    train_set = HighlightSenseDataset(
-        train_table.path, train_table.label, config.max_frames, True, config.seed, lengths)
-    val_set = HighlightSenseDataset(val_table.path, val_table.label, config.max_frames, False)
-    return make_loader(train_set, config.batch_size, config.workers), make_loader(val_set, config.batch_size, config.workers)
-
 # %% ../nbs/03_train.ipynb #61f07500
 def clip_loss(
     logits: torch.Tensor,               # (B,)
@@ -72,7 +72,15 @@ def clip_loss(
     weight = None if pos_weight is None else torch.full((1,), pos_weight, device=logits.device)
     return F.binary_cross_entropy_with_logits(logits, labels.float(), pos_weight=weight)
 
-# %% ../nbs/03_train.ipynb #57fa07c9
+# %% ../nbs/03_train.ipynb #28c35525
+def _require_finite(logits: np.ndarray) -> None:
+    "Raise `InputError` unless all logits are finite."
+    broken = int((~np.isfinite(logits)).sum())
+    if not broken: return
+    raise InputError(f"found {broken} of {len(logits)} logits that are not finite, expected finite ones; "
+                     "verify a pack with `info`, use other weights, or train with a lower learning rate or fp32")
+
+# %% ../nbs/03_train.ipynb #237f6b61
 @torch.no_grad()
 def predict(
     model: HighlightCRNN,
@@ -92,16 +100,8 @@ def predict(
     labels, logits = torch.cat(labels).cpu().numpy(), torch.cat(logits).cpu().numpy()
     _require_finite(logits)
     if not isinstance(loader, ClipLoader): return labels, logits
-    back = np.argsort(loader.plans.order)  # it batches clips of similar length
+    back = np.argsort(loader.plans.order)
     return labels[back], logits[back]
-
-# %% ../nbs/03_train.ipynb #28c35525
-def _require_finite(logits: np.ndarray) -> None:
-    "Raise `InputError` unless all logits are finite."
-    broken = int((~np.isfinite(logits)).sum())
-    if not broken: return
-    raise InputError(f"found {broken} of {len(logits)} logits that are not finite, expected finite ones; "
-                     "verify a pack with `info`, use other weights, or train with a lower learning rate or fp32")
 
 # %% ../nbs/03_train.ipynb #e848c4d7
 @dataclass(frozen=True)
@@ -190,7 +190,7 @@ class TrainState:
         "How many epochs are finished."
         return len(self.history)
 
-# %% ../nbs/03_train.ipynb #0cdc02cf
+# %% ../nbs/03_train.ipynb #8eb1a6a7
 def start_training(
     model: HighlightCRNN,
     config: TrainConfig,
@@ -200,8 +200,9 @@ def start_training(
 ) -> TrainState:
     "A fresh state: AdamW (Loshchilov and Hutter 2019, https://arxiv.org/abs/1711.05101) and its learning rate."
     def share(step: int) -> float: return rate_at(step, steps, config)
-    fused = device.type in ("cpu", "cuda", "mps")
-    optimizer = torch.optim.AdamW(model.to(device).parameters(), config.lr, weight_decay=config.weight_decay, fused=fused)
+    config = config.settled()
+    accelerate(model, device, config.kernels)
+    optimizer = torch.optim.AdamW(model.parameters(), config.lr, weight_decay=config.weight_decay, fused=True)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, share)
     scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
     return TrainState(model, optimizer, schedule, scaler, new_tally(device))
@@ -227,7 +228,8 @@ def start_epoch(
 def end_epoch(state: TrainState, measured: Evaluation) -> None:
     "Add a row to the history and start a new tally."
     tally = state.tally
-    row = {"epoch": state.epoch + 1, "train_loss": tally.loss.item() / max(1.0, tally.clips.item()), "skipped": int(tally.skipped)}
+    loss = tally.loss.item() / max(1.0, tally.clips.item())
+    row = {"epoch": state.epoch + 1, "train_loss": loss, "skipped": int(tally.skipped)}
     row |= {"val_loss" if name == "loss" else name: value for name, value in measured.metrics.items()}
     state.history.append(row)
     state.tally = new_tally(tally.loss.device, tally.in_a_row)
@@ -257,10 +259,8 @@ def fit(
     progress: bool = True,  # show progress bars and a line for each epoch
 ) -> TrainState:            # with the model of the last epoch, and the best weights
     "Train, validate after every epoch, and keep the latest weights that are not surely worse than earlier ones."
-    config = config.settled()
     device = pick_device(config.device)
     precision = pick_precision(device, config.precision)
-    accelerate(model, device, config.kernels)
     state = start_training(model, config, device, precision, config.epochs * len(train_loader))
     if run: run.restore(state)
 
@@ -282,8 +282,8 @@ def fit(
                 step_if_finite(state, loss, norm, len(labels))
                 if run: run.save_if_due(state)
         measured = evaluate(model, val_loader, device, config.threshold or 0.5, config.pos_weight, precision, progress)
-        calibrated = calibrate(measured, config)
         end_epoch(state, measured)
+        calibrated = calibrate(measured, config)
         kept = state.best is None or not surely_lower(measured.labels, measured.logits, state.best.logits)
         if kept: keep_best(state, calibrated)
         if run: run.save_epoch(state, calibrated, kept)
@@ -310,8 +310,9 @@ def train_and_eval(
     model.load_state_dict(state.best_weights)
     metrics = state.best.metrics
     if save_path is not None:
-        padding = train_loader.dataset if isinstance(train_loader, DataLoader) else train_loader.plans
-        save_checkpoint(save_path, model, state.best_epoch, FrontEnd(), padding.max_frames, metrics["threshold"], metrics)
+        padded = train_loader.dataset if isinstance(train_loader, DataLoader) else train_loader.plans
+        max_frames = padded.max_frames
+        save_checkpoint(save_path, model, state.best_epoch, FrontEnd(), max_frames, metrics["threshold"], metrics)
         print(f"Model saved to {Path(save_path).name}")
     print(f"Val Loss : {metrics['loss']:.4f}\nPrecision: {metrics['precision']:.4f}\nF1 Score : {metrics['f1']:.4f}")
     return metrics["loss"], metrics["precision"], metrics["f1"]

@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 COURSE = sorted((ROOT/"nbs").glob("[0-9]*.ipynb"))
 MACHINERY = sorted((ROOT/"nbs"/"machinery").rglob("*.ipynb"))
-SERVES_A_LESSON = {"batches", "checkpoint", "detections", "detector", "engine", "kernels", "run"}  # machinery that works on what a lesson defines
+SERVES_A_LESSON = {"batches", "checkpoint", "detections", "detector", "engine", "kernels", "run", "run_folder"}  # machinery that works on what a lesson defines
 
 
 def module_of(notebook: Path) -> str:
