@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['fcp7_xml']
 
-# %% ../nbs/machinery/fcp7.ipynb #daaaf035
+# %% ../nbs/machinery/fcp7.ipynb #4fefd260
 from xml.etree import ElementTree as ET
 
 from .reel import Channel, Footage, Reel, channels_in
 from .timecode import timecode_of
 from .xml_nodes import node, xml_text
 
-# %% ../nbs/machinery/fcp7.ipynb #e0fda46c
+# %% ../nbs/machinery/fcp7.ipynb #9110771c
 def _frame_rate(reel: Reel) -> ET.Element:
     "Write the frame rate."
     ntsc = "TRUE" if reel.rate.denominator == 1001 else "FALSE"
@@ -21,10 +21,11 @@ def _frame_rate(reel: Reel) -> ET.Element:
 
 def _timecode(reel: Reel, number: int, drop: bool) -> ET.Element:
     "Write the timecode at which something begins."
-    return node("timecode", [_frame_rate(reel), node("string", timecode_of(number, reel.rate, drop)), node("frame", number),
-                             node("displayformat", "DF" if drop else "NDF")])
+    return node("timecode", [
+        _frame_rate(reel), node("string", timecode_of(number, reel.rate, drop)), node("frame", number),
+        node("displayformat", "DF" if drop else "NDF")])
 
-# %% ../nbs/machinery/fcp7.ipynb #d7476b60
+# %% ../nbs/machinery/fcp7.ipynb #3c0a5ba7
 def _sound_kind(rate_hz: int) -> ET.Element:
     "Describe sound."
     return node("samplecharacteristics", [node("depth", 16), node("samplerate", rate_hz)])
@@ -36,7 +37,7 @@ def _picture_kind(reel: Reel) -> ET.Element:
     scan = [node("anamorphic", "FALSE"), node("pixelaspectratio", "square"), node("fielddominance", "none")]
     return node("samplecharacteristics", [_frame_rate(reel), *size, *scan])
 
-# %% ../nbs/machinery/fcp7.ipynb #13cbfe19
+# %% ../nbs/machinery/fcp7.ipynb #b261f1b9
 def _file(reel: Reel, footage: Footage) -> ET.Element:
     "Describe a file, where it is first used."
     media = [node("video", [_picture_kind(reel)])] if footage.shown else []
@@ -45,10 +46,11 @@ def _file(reel: Reel, footage: Footage) -> ET.Element:
         listed = [node("audiochannel", [node("sourcechannel", channel.index)]) for channel in channels]
         media.append(node("audio", [_sound_kind(track.rate_hz), node("channelcount", len(channels)), *listed]))
     return node("file", [
-        node("name", footage.file_name), node("pathurl", footage.url), _frame_rate(reel), node("duration", footage.length),
-        _timecode(reel, footage.origin, footage.drop), node("media", media)], id=f"file-{footage.number}")
+        node("name", footage.file_name), node("pathurl", footage.url), _frame_rate(reel),
+        node("duration", footage.length), _timecode(reel, footage.origin, footage.drop), node("media", media)],
+        id=f"file-{footage.number}")
 
-# %% ../nbs/machinery/fcp7.ipynb #013da4fd
+# %% ../nbs/machinery/fcp7.ipynb #823d6e1c
 def _clip_id(number: int, channel: Channel | None) -> str:
     "Name the clip of a cut, by the number of the cut: the picture, or a channel."
     return f"clipitem-a{channel.lane}-{number}" if channel else f"clipitem-v-{number}"
@@ -60,7 +62,7 @@ def _link(number: int, channel: Channel | None, place: int, *group: ET.Element) 
         node("linkclipref", _clip_id(number, channel)), node("mediatype", "audio" if channel else "video"),
         node("trackindex", channel.lane if channel else 1), node("clipindex", place), *group])
 
-# %% ../nbs/machinery/fcp7.ipynb #bc875e44
+# %% ../nbs/machinery/fcp7.ipynb #3bc36084
 def _links(reel: Reel, number: int) -> list[ET.Element]:
     "Link all clips of the cut with this number."
     places = {file: clips[number] for file, clips in reel.places.items() if number in clips}  # by number of the file
@@ -73,14 +75,14 @@ def _links(reel: Reel, number: int) -> list[ET.Element]:
         links.append(_link(number, channel, places[channel.footage.number], node("groupindex", group)))
     return links
 
-# %% ../nbs/machinery/fcp7.ipynb #c5f95b2e
+# %% ../nbs/machinery/fcp7.ipynb #a63aed7a
 def _describes_file(reel: Reel, number: int, channel: Channel | None) -> bool:
     "Return whether a clip is the first in the document to use its file."
     footage = channel.footage if channel else reel.footage[0]
     first_track = channel is None or (channel.index == 1 and not footage.shown)
     return first_track and reel.places[footage.number][number] == 1
 
-# %% ../nbs/machinery/fcp7.ipynb #27682045
+# %% ../nbs/machinery/fcp7.ipynb #69225564
 def _clip_item(reel: Reel, number: int, channel: Channel | None) -> ET.Element:
     "Write the clip of a cut, by the number of the cut: the picture, or a channel."
     cut, footage = reel.cuts[number - 1], channel.footage if channel else reel.footage[0]
@@ -90,16 +92,17 @@ def _clip_item(reel: Reel, number: int, channel: Channel | None) -> ET.Element:
     kind = ("stereo" if channel.stereo else "mono") if channel else None
     return node("clipitem", [
         node("masterclipid", f"masterclip-{footage.number}"), node("name", cut.name), node("enabled", "TRUE"),
-        node("duration", footage.length), _frame_rate(reel), node("start", cut.record), node("end", cut.record + frames),
-        node("in", cut.source), node("out", cut.source + frames), file, node("sourcetrack", played),
-        *_links(reel, number), node("logginginfo", [node("lognote", cut.note)])],
+        node("duration", footage.length), _frame_rate(reel), node("start", cut.record),
+        node("end", cut.record + frames), node("in", cut.source), node("out", cut.source + frames), file,
+        node("sourcetrack", played), *_links(reel, number), node("logginginfo", [node("lognote", cut.note)])],
         id=_clip_id(number, channel), premiereChannelType=kind)
 
-# %% ../nbs/machinery/fcp7.ipynb #364edf69
+# %% ../nbs/machinery/fcp7.ipynb #32fb8881
 def _track(reel: Reel, channel: Channel | None) -> ET.Element:
     "Write all clips of the picture, or of a channel."
     numbers = reel.places[channel.footage.number if channel else 1]
-    content = [*(_clip_item(reel, number, channel) for number in numbers), node("enabled", "TRUE"), node("locked", "FALSE")]
+    clips = [_clip_item(reel, number, channel) for number in numbers]
+    content = [*clips, node("enabled", "TRUE"), node("locked", "FALSE")]
     if not channel: return node("track", content)
     track = node(
         "track", [*content, node("outputchannelindex", 1 + channel.place % 2)],
@@ -109,7 +112,7 @@ def _track(reel: Reel, channel: Channel | None) -> ET.Element:
     track.set("MZ.TrackName", channel.title)
     return track
 
-# %% ../nbs/machinery/fcp7.ipynb #10c8aa11
+# %% ../nbs/machinery/fcp7.ipynb #317ac557
 def fcp7_xml(reel: Reel) -> str:
     "Write a reel in Final Cut Pro 7's XML."
     rates_hz = [track.rate_hz for footage in reel.footage for track in footage.media.tracks]
@@ -122,6 +125,6 @@ def fcp7_xml(reel: Reel) -> str:
     markers = [node("marker", [node("name", cut.name), node("comment", cut.note), node("in", cut.record),
                                node("out", cut.record + cut.frames)]) for cut in reel.cuts]
     sequence = node("sequence", [
-        node("name", reel.title), node("duration", reel.frames), _frame_rate(reel), _timecode(reel, reel.start, reel.drop),
-        node("media", media), *markers], id="sequence-1")
+        node("name", reel.title), node("duration", reel.frames), _frame_rate(reel),
+        _timecode(reel, reel.start, reel.drop), node("media", media), *markers], id="sequence-1")
     return xml_text(node("xmeml", [sequence], version="4"))
