@@ -509,13 +509,13 @@ def _draw_clips(index: pd.DataFrame, most: int, seed: int = 0) -> pd.DataFrame:
     return pd.concat(kept).sort_index().reset_index(drop=True)
 
 # %% ../nbs/03b_audit.ipynb #23ba5f3a
-_COLOURS = {"good": BLUE, "note": GREY, "bad": VERMILION}
+_VERDICT_COLOURS = {"good": BLUE, "note": GREY, "bad": VERMILION}
 
 
 def _draw_aucs(axes: Axes, findings: Sequence[Finding]) -> None:
     "Draw a dot for each ROC-AUC, with its interval."
     for row, finding in enumerate(findings):
-        colour = _COLOURS[finding.verdict]
+        colour = _VERDICT_COLOURS[finding.verdict]
         interval = [finding.low, finding.high]
         if finding.low is not None: axes.plot(interval, [row, row], color=colour, linewidth=2.5, alpha=0.4)
         axes.plot(finding.value, row, "o", color=colour, markersize=7, clip_on=False)
@@ -527,7 +527,7 @@ def _draw_aucs(axes: Axes, findings: Sequence[Finding]) -> None:
 def _draw_changes(axes: Axes, findings: Sequence[Finding]) -> None:
     "Draw a line from 0 to each change, and a mark at its limit on either side."
     for row, finding in enumerate(findings):
-        colour = _COLOURS[finding.verdict]
+        colour = _VERDICT_COLOURS[finding.verdict]
         axes.plot([0, finding.value], [row, row], "o-", color=colour, markersize=7, markevery=[1], linewidth=2.5)
         for side in (-1, 1): axes.plot([side * finding.limit] * 2, [row - 0.3, row + 0.3], color=GREY, linewidth=1.2)
     widest = 1.15 * max([0.1, *(abs(finding.value) for finding in findings)])
@@ -547,19 +547,19 @@ def _plot_audit(result: Audit) -> Figure:
     left, right = fig.subplots(1, 2, width_ratios=(3, 2))
     _draw_aucs(left, aucs)
     _draw_changes(right, changes)
-    legend = [Patch(color=colour, label=verdict) for verdict, colour in _COLOURS.items()]
+    legend = [Patch(color=colour, label=verdict) for verdict, colour in _VERDICT_COLOURS.items()]
     fig.legend(handles=legend, loc="outside lower center", ncols=3)
     return fig
 
 # %% ../nbs/03b_audit.ipynb #9002d3e1
-_FILES = ("audit.json", "audit.png")
+_AUDIT_FILES = ("audit.json", "audit.png")
 
 
 def _open_results(out: str | Path) -> Manifest:
     "The manifest of an audit folder; `InputError` where another program's file has one of our names."
     results = Manifest(out)
-    results.adopt(_FILES, "audit", {"schema", "checkpoint", "passed", "findings"})
-    results.require_ours(*_FILES, made_from="audit")
+    results.adopt(_AUDIT_FILES, "audit", {"schema", "checkpoint", "passed", "findings"})
+    results.require_ours(*_AUDIT_FILES, made_from="audit")
     return results
 
 # %% ../nbs/03b_audit.ipynb #4a258404

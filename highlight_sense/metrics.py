@@ -394,7 +394,7 @@ def _draw_log_mels(fig: Figure, tracks: Sequence[Axes], mel: np.ndarray, front_e
     fig.colorbar(image, ax=tracks, label="power, dB", pad=0.01, aspect=30)
 
 # %% ../nbs/02a_metrics.ipynb #ea91332b
-def _draw_attention(
+def _draw_steps(
     axes: Axes,
     attention: np.ndarray,   # (steps,)
     edges_s: np.ndarray,     # (steps + 1,)
@@ -430,7 +430,7 @@ def plot_clip_attention(
     fig = Picture(9, 5.2)
     *tracks, below = fig.subplots(3, 1, sharex=True, height_ratios=(2, 2, 1.3))
     _draw_log_mels(fig, tracks, mel[..., :frames], front_end)
-    _draw_attention(below, attention[:steps], edges_s, highlights_s)
+    _draw_steps(below, attention[:steps], edges_s, highlights_s)
     below.set_xlim(0, front_end.seconds(frames))
     tracks[0].set_title(title)
     return fig
