@@ -45,7 +45,8 @@ def clip_curves(
     frames = min(mel.shape[-1], max_frames)
     spec, mask = pad_or_truncate(mel, frames if model.config.mask_aware else max_frames)
     device = next(model.parameters()).device
-    with autocast(device, precision): _, attention, step_logits = model.eval().score_steps(spec[None].to(device), mask[None])
+    model.eval()
+    with autocast(device, precision): _, attention, step_logits = model.score_steps(spec[None].to(device), mask[None])
     steps = math.ceil(frames / model.shrink)
     attention, step_logits = (values[:, :steps].float().cpu().numpy() for values in (attention, step_logits))
     return attention[0], time_curve(np.zeros(1, int), step_logits, attention)
@@ -133,7 +134,7 @@ _FILES = ("metrics.json", "precision_recall.png", "confusion.png", "reliability.
 
 
 def _open_evaluation(out: str | Path) -> Manifest:
-    "The manifest of a folder; `InputError` if an evaluation would replace a file there that is not one's."
+    "The manifest of a folder; `InputError` if an evaluation would replace any other file there."
     manifest = Manifest(out)
     manifest.adopt(_FILES, "evaluate", {"ap", "ece_before"})
     manifest.require_ours(*_FILES, made_from="evaluate")
