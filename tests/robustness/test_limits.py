@@ -219,7 +219,7 @@ def test_interrupted(healthy, tmp_path, monkeypatch, verb, module, name):
         def interrupted(*_, **__): raise KeyboardInterrupt
         patched.setattr(importlib.import_module(f"highlight_sense.{module}"), name, interrupted)
         said = told(*words, code=130).splitlines()[-1]
-    assert said.startswith("highlight-sense: stopped; ") and ("goes on" in said or "begins anew" in said)
+    assert said.startswith("highlight-sense: stopped; ") and ("resumes" in said or "starts afresh" in said)
     if verb != "demo": told(*words, code=0)
 
 
