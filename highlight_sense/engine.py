@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['WholeWindows', 'OpenVINOEngine', 'describe_exported', 'export_checkpoint']
 
-# %% ../nbs/machinery/engine.ipynb #7f59a621
+# %% ../nbs/machinery/engine.ipynb #6850b888
 import copy
 import html
 import json
@@ -26,9 +26,9 @@ from .model import HighlightCRNN, relative_level
 from .process import prefetch, usable_cores
 from .results import foreign_file
 
-# %% ../nbs/machinery/engine.ipynb #1e9c3432
+# %% ../nbs/machinery/engine.ipynb #c62c1d4d
 class _AfterConvolutions(nn.Module):
-    "GRU, attention and classifier: features (B, steps, features) to logits (B, 1), attention and step logits (B, steps)."
+    "Features (B, steps, features) to logits (B, 1), attention and step logits (B, steps)."
     def __init__(self, network: HighlightCRNN):
         super().__init__()
         self.rnn, self.attn, self.classifier = network.rnn, network.attn, network.classifier
@@ -38,20 +38,20 @@ class _AfterConvolutions(nn.Module):
         context, weights = self.attn(states)
         return self.classifier(context), weights, self.classifier(states).squeeze(-1)
 
-# %% ../nbs/machinery/engine.ipynb #cffd54d9
+# %% ../nbs/machinery/engine.ipynb #7d7b35f9
 class WholeWindows(nn.Module):
-    "A mask-aware network on windows of whole steps: log-mels (B, 2, n_mels, 16 k) to logits (B, 1), attention and step logits (B, k)."
+    "A mask-aware network: log-mels (B, 2, n_mels, 16 k) to logits (B, 1), attention and step logits (B, k)."
     def __init__(self, network: HighlightCRNN):  # not accelerated
         super().__init__()
         if not network.config.mask_aware:
             found = "found a network that depends on its padding (the notebook's recipe, the published weights)"
-            raise InputError(f"{found}, expected a mask-aware one; train with the default recipe, or leave the engine to PyTorch")
+            raise InputError(f"{found}, expected a mask-aware one; train with the default recipe, or use PyTorch")
         self.level_free, self.cnn, self.rest = network.config.level_free, network.cnn, _AfterConvolutions(network)
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         return self.rest(self.cnn(relative_level(x) if self.level_free else x))
 
-# %% ../nbs/machinery/engine.ipynb #3f91b007
+# %% ../nbs/machinery/engine.ipynb #679ed68e
 def _import_openvino():
     "The module, without its telemetry, or `InputError` that says how to install it."
     sys.modules.setdefault("openvino_telemetry", None)
@@ -60,7 +60,7 @@ def _import_openvino():
         raise InputError("found no OpenVINO, expected it installed; run pip install openvino") from None
     return openvino
 
-# %% ../nbs/machinery/engine.ipynb #87c3e8a6
+# %% ../nbs/machinery/engine.ipynb #4883dde6
 def _convert(
     module: nn.Module,
     sizes: Sequence[int],   # of an example input
@@ -71,11 +71,11 @@ def _convert(
     shape = openvino.PartialShape([-1 if axis in free else size for axis, size in enumerate(sizes)])
     with torch.no_grad(): return openvino.convert_model(module, example_input=torch.zeros(*sizes), input=[shape])
 
-# %% ../nbs/machinery/engine.ipynb #32608f7a
+# %% ../nbs/machinery/engine.ipynb #5c5f8abf
 def _windows_of(network: HighlightCRNN) -> WholeWindows:
     return WholeWindows(copy.deepcopy(network).cpu()).eval()
 
-# %% ../nbs/machinery/engine.ipynb #f52c2b4b
+# %% ../nbs/machinery/engine.ipynb #8ca681b1
 _IN_CACHE = 2  # windows
 
 
@@ -87,7 +87,8 @@ class OpenVINOEngine:
         precision: str = "fp32",   # fp32, bf16 or fp16, where the CPU has it
     ):
         names = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
-        settings = {"INFERENCE_PRECISION_HINT": names[precision], "PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": usable_cores()}
+        settings = {"INFERENCE_PRECISION_HINT": names[precision], "PERFORMANCE_HINT": "LATENCY",
+                    "INFERENCE_NUM_THREADS": usable_cores()}
         self.shrink, self.level_free, self.features = network.shrink, network.config.level_free, network.rnn.input_size
         whole, core = _windows_of(network), _import_openvino().Core()
         cnn = _convert(whole.cnn, (2, 2, network.config.n_mels, 4 * network.shrink), free=(0, 3))
@@ -100,10 +101,10 @@ class OpenVINOEngine:
         return (relative_level(part) if self.level_free else part).contiguous().numpy()
 
     def __call__(self, specs: torch.Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        "Score windows of whole steps: log-mels (B, 2, n_mels, T) to logits (B, 1), attention and step logits (B, steps)."
+        "Score log-mels (B, 2, n_mels, T): logits (B, 1), attention and step logits (B, steps)."
         if specs.shape[3] % self.shrink:
             raise ValueError(f"found windows of {specs.shape[3]} frames, expected whole steps of {self.shrink}")
-        cnn, rest = self.cnn.create_infer_request(), self.rest.create_infer_request()  # of their own: threads may call at once
+        cnn, rest = self.cnn.create_infer_request(), self.rest.create_infer_request()  # threads may call at once
         features = np.empty((len(specs), specs.shape[3] // self.shrink, self.features), np.float32)
         parts = np.split(features, range(_IN_CACHE, len(specs), _IN_CACHE))
         for level, out in zip(prefetch(self._levels, specs.split(_IN_CACHE), 2), parts):
@@ -111,14 +112,14 @@ class OpenVINOEngine:
         found = rest.infer([features], share_inputs=True)
         return tuple(found[number] for number in range(3))
 
-# %% ../nbs/machinery/engine.ipynb #d8007f9d
+# %% ../nbs/machinery/engine.ipynb #848d1164
 def _note_of(info: CheckpointInfo) -> dict:
     "What a program has to know to use a network."
     return {"front_end": asdict(info.front_end) if info.front_end else None, "tracks": ["voice", "game"],
             "frames_of_a_step": 2 ** len(info.config.cnn_channels), "longest_clip_frames": info.max_frames,
             "threshold": info.threshold, "temperature": info.scaling[0], "offset": info.scaling[1]}
 
-# %% ../nbs/machinery/engine.ipynb #15a191d3
+# %% ../nbs/machinery/engine.ipynb #26713c3d
 def _find_note(path: Path) -> str | None:
     "The note in an exported file, or `None` where there is none."
     with open(path, "rb") as file:
@@ -126,26 +127,28 @@ def _find_note(path: Path) -> str | None:
         found = re.search('<highlight_sense value="([^"]*)', file.read().decode(errors="replace"))
     return html.unescape(found[1]) if found else None
 
-# %% ../nbs/machinery/engine.ipynb #766414d1
+# %% ../nbs/machinery/engine.ipynb #fe1fc258
 def describe_exported(path: Path) -> dict[str, object]:
     "The note in an exported file, and the size of its weights; `InputError` for other files."
     try: note = dict(**json.loads(_find_note(path)))
     except (TypeError, ValueError, RecursionError):
-        raise InputError(f"{path}: found no network, expected one that `highlight-sense export` wrote; choose another file") from None
+        expected = "expected one that `highlight-sense export` wrote"
+        raise InputError(f"{path}: found no network, {expected}; choose another file") from None
     weights = path.with_suffix(".bin")
     size = f"{weights.stat().st_size / 1e6:.1f} MB" if weights.is_file() else "missing, but needed"
     facts = {name.replace("_", " "): in_words(value) for name, value in note.items() if value is not None}
     return {"kind": "network for OpenVINO", weights.name: size, **facts}
 
-# %% ../nbs/machinery/engine.ipynb #e3ed3507
-def _require_ours(out: Path) -> None:
+# %% ../nbs/machinery/engine.ipynb #bca152bc
+def _require_replaceable(out: Path) -> None:
     "`InputError` where `out` is no `.xml` file, or where it or its weights exist and no export wrote them."
     if out.suffix != ".xml": raise InputError(f"{out}: found a name without .xml, expected one that ends in it; add it")
     there = [path for path in (out, out.with_suffix(".bin")) if path.exists()]
     networks = [out] if out.exists() else out.parent.glob(".unfinished-*.xml")
-    if there and not any(path.is_file() and _find_note(path) is not None for path in networks): raise foreign_file(there[0])
+    if not there: return
+    if not any(path.is_file() and _find_note(path) is not None for path in networks): raise foreign_file(there[0])
 
-# %% ../nbs/machinery/engine.ipynb #31f68b5d
+# %% ../nbs/machinery/engine.ipynb #6e2e84c6
 def _write_files(converted, out: Path, weights: Path) -> None:
     "Write a converted network whole or not at all."
     openvino = _import_openvino()
@@ -160,14 +163,14 @@ def _write_files(converted, out: Path, weights: Path) -> None:
             with open(path, "rb+") as file: os.fsync(file.fileno())
         out.unlink(missing_ok=True)
 
-# %% ../nbs/machinery/engine.ipynb #3f147e19
+# %% ../nbs/machinery/engine.ipynb #4ed85cec
 def export_checkpoint(
     checkpoint: str | Path,
     out: str | Path,        # a name that ends in .xml; the weights go into a .bin file next to it
 ) -> tuple[Path, Path]:     # both files
     "Write the network of a checkpoint for OpenVINO."
     out = Path(out)
-    _require_ours(out)
+    _require_replaceable(out)
     network, info = load_checkpoint(checkpoint)
     converted = _convert(_windows_of(network), (2, 2, network.config.n_mels, 4 * network.shrink), free=(0, 3))
     converted.inputs[0].set_names({"log_mels"})

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['is_accelerated', 'accelerate', 'CudaGraphed', 'kernels_in_use']
 
-# %% ../../nbs/machinery/kernels/accelerate.ipynb #65fcc6e1
+# %% ../../nbs/machinery/kernels/accelerate.ipynb #0bfe731d
 import logging
 from functools import cache
 
@@ -15,17 +15,17 @@ from torch import nn
 from .choice import kernels_in_use, wants_plain
 from .fused_block import FusedBlock
 from .fused_gru import FusedGRU
-from .graphs import CudaGraphed
+from .graphs import CudaGraphed  # noqa: F401 - for other modules
 from ..model import ConvBlock, HighlightCRNN, PaddedGRU
 
 _all_ = ["CudaGraphed", "kernels_in_use"]
 
-# %% ../../nbs/machinery/kernels/accelerate.ipynb #6bfbd0b0
+# %% ../../nbs/machinery/kernels/accelerate.ipynb #15c6dd7d
 @cache
 def _announce(kernels: str) -> None:
     logging.getLogger(__name__).info("kernels: %s", kernels)
 
-# %% ../../nbs/machinery/kernels/accelerate.ipynb #cf53a5af
+# %% ../../nbs/machinery/kernels/accelerate.ipynb #c039cfe8
 _FUSED: dict[type, type] = {ConvBlock: FusedBlock, PaddedGRU: FusedGRU}
 
 
@@ -33,7 +33,7 @@ def is_accelerated(model: nn.Module) -> bool:
     "Whether `accelerate` has changed parts of this network."
     return any(type(part) in _FUSED.values() for part in model.modules())
 
-# %% ../../nbs/machinery/kernels/accelerate.ipynb #5dc599f1
+# %% ../../nbs/machinery/kernels/accelerate.ipynb #8c5a7fe3
 def accelerate(
     model: HighlightCRNN,
     device: torch.device,

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['VARIABLE', 'kernels_for', 'wants_plain', 'kernels_in_use']
 
-# %% ../../nbs/machinery/kernels/choice.ipynb #c990b75f
+# %% ../../nbs/machinery/kernels/choice.ipynb #cc3d1264
 import os
 
 import torch
@@ -14,7 +14,7 @@ from ..files import InputError
 from .cpu import CPU_KERNELS
 from .torch_ops import TORCH_KERNELS, Kernels
 
-# %% ../../nbs/machinery/kernels/choice.ipynb #74e1e762
+# %% ../../nbs/machinery/kernels/choice.ipynb #fc8d5d6a
 def kernels_for(values: torch.Tensor) -> Kernels:  # feature maps, or a GRU's recurrent weights
     "Return the fastest kernels for values of this kind."
     if values.is_cuda:
@@ -23,17 +23,18 @@ def kernels_for(values: torch.Tensor) -> Kernels:  # feature maps, or a GRU's re
         return GPU_KERNELS if GPU_KERNELS.fits(values) else TORCH_KERNELS
     return CPU_KERNELS if CPU_KERNELS.fits(values) else TORCH_KERNELS
 
-# %% ../../nbs/machinery/kernels/choice.ipynb #88c32f67
+# %% ../../nbs/machinery/kernels/choice.ipynb #04fe4393
 VARIABLE = "HIGHLIGHT_SENSE_KERNELS"
 
 
 def wants_plain(kernels: str = "auto") -> bool:  # auto or plain
     "Whether the plain network is to compute."
     asked = os.environ.get(VARIABLE, "auto") if kernels == "auto" else kernels
-    if asked not in ("auto", "plain"): raise InputError(f"{VARIABLE}: found {asked!r}, expected auto or plain; set one of these")
+    if asked not in ("auto", "plain"):
+        raise InputError(f"{VARIABLE}: found {asked!r}, expected auto or plain; set one of these")
     return asked == "plain"
 
-# %% ../../nbs/machinery/kernels/choice.ipynb #1edab413
+# %% ../../nbs/machinery/kernels/choice.ipynb #b77bd889
 def kernels_in_use(
     device: torch.device,
     precision: str = "fp32",   # fp32, bf16 or fp16

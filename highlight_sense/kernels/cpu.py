@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['CPU_KERNELS']
 
-# %% ../../nbs/machinery/kernels/cpu.ipynb #c3884c9b
+# %% ../../nbs/machinery/kernels/cpu.ipynb #57923812
 import ctypes
 import hashlib
 import os
@@ -22,9 +22,9 @@ import torch
 from ..files import write_atomically
 from .torch_ops import Kernels
 
-# %% ../../nbs/machinery/kernels/cpu.ipynb #908d5b97
-_DTYPES = {torch.float32: [], torch.bfloat16: ["-DBF16"]}                                    # and the compiler's options
-_FACTS = ("vendor_id", "cpu family", "model", "stepping", "flags", "CPU", "Features")       # lines of /proc/cpuinfo that name the CPU and its instructions
+# %% ../../nbs/machinery/kernels/cpu.ipynb #7c96110f
+_DTYPES = {torch.float32: [], torch.bfloat16: ["-DBF16"]}  # and the compiler's options
+_FACTS = ("vendor_id", "cpu family", "model", "stepping", "flags", "CPU", "Features")  # lines of /proc/cpuinfo
 
 
 @cache
@@ -34,18 +34,17 @@ def _cpu_facts() -> tuple[str, ...]:
     except OSError: return ()
     return tuple(sorted({line for line in lines if line.startswith(_FACTS)}))
 
-# %% ../../nbs/machinery/kernels/cpu.ipynb #7465500c
+# %% ../../nbs/machinery/kernels/cpu.ipynb #48ef67c2
 @cache
 def _lanes_for(channels: int) -> int:
     "The widest vector that divides `channels`, or 0."
     widest = 16 if any("avx512f" in line.split() for line in _cpu_facts()) else 8
     return next((lanes for lanes in (16, 8, 4) if lanes <= widest and channels % lanes == 0), 0)
 
-# %% ../../nbs/machinery/kernels/cpu.ipynb #6e731bd3
-def _cache_folder() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home()/".cache")/"highlight_sense"
+# %% ../../nbs/machinery/kernels/cpu.ipynb #573e52ca
+def _cache_folder() -> Path: return Path(os.environ.get("XDG_CACHE_HOME") or Path.home()/".cache")/"highlight_sense"
 
-
+# %% ../../nbs/machinery/kernels/cpu.ipynb #7e234efc
 def _build(dtype: torch.dtype, lanes: int, folder: Path) -> ctypes.CDLL:
     "Load the kernels for this type and width, compiled if `folder` does not have them."
     compiler = shlex.split(os.environ.get("CC", "")) or [next(filter(shutil.which, ("gcc", "cc")), "cc")]
@@ -55,10 +54,11 @@ def _build(dtype: torch.dtype, lanes: int, folder: Path) -> ctypes.CDLL:
     library = folder/f"kernels-{name}.so"
     if library.exists(): return ctypes.CDLL(str(library))
     with write_atomically(library) as unfinished:
-        subprocess.run([*command, "-x", "c", "-o", str(unfinished), "-"], input=source.encode(), capture_output=True, check=True, timeout=60)
+        command += ["-x", "c", "-o", str(unfinished), "-"]
+        subprocess.run(command, input=source.encode(), capture_output=True, check=True, timeout=60)
         return ctypes.CDLL(str(unfinished))
 
-# %% ../../nbs/machinery/kernels/cpu.ipynb #8dadfca1
+# %% ../../nbs/machinery/kernels/cpu.ipynb #ffac3623
 def _shares_threads(library: ctypes.CDLL) -> bool:
     "Whether the library computes in as many threads as PyTorch is set to."
     before = torch.get_num_threads()
@@ -66,7 +66,7 @@ def _shares_threads(library: ctypes.CDLL) -> bool:
     try: return library.most_threads() == before + 1
     finally: torch.set_num_threads(before)
 
-# %% ../../nbs/machinery/kernels/cpu.ipynb #46c74396
+# %% ../../nbs/machinery/kernels/cpu.ipynb #da09ccb9
 @cache
 def _load(dtype: torch.dtype, lanes: int) -> ctypes.CDLL | None:
     "The kernels for this type and width, or `None` where they cannot be had."
@@ -78,29 +78,33 @@ def _load(dtype: torch.dtype, lanes: int) -> ctypes.CDLL | None:
     except (OSError, ValueError, subprocess.SubprocessError): return None
     return library if _shares_threads(library) else None
 
-
+# %% ../../nbs/machinery/kernels/cpu.ipynb #eba9a287
 def _fits(values: torch.Tensor) -> bool:
-    "Whether there are kernels for these feature maps, (B, C, n_mels, T), or weights, (D, 3 H, H); never for a tracer's tensors."
+    "Whether there are kernels for these maps, (B, C, n_mels, T), or weights, (D, 3 H, H); not for a tracer's tensors."
     real = type(values) in (torch.Tensor, torch.nn.Parameter) and not torch.jit.is_tracing()
     if not real or values.device.type != "cpu" or values.dtype not in _DTYPES: return False
     lanes = _lanes_for(values.shape[1 if values.dim() == 4 else -1])
     return lanes > 0 and _load(values.dtype, lanes) is not None
 
-# %% ../../nbs/machinery/kernels/cpu.ipynb #e8a9ad7b
+# %% ../../nbs/machinery/kernels/cpu.ipynb #d8a32806
 def _struct(name: str, pointers: str, numbers: str) -> type[ctypes.Structure]:
     "A struct of `cpu.c`: its pointers, then its numbers, in order."
-    fields = [(field, ctypes.c_void_p) for field in pointers.split()] + [(field, ctypes.c_long) for field in numbers.split()]
+    fields = [(field, ctypes.c_void_p) for field in pointers.split()]
+    fields += [(field, ctypes.c_long) for field in numbers.split()]
     return type(name, (ctypes.Structure,), {"_fields_": fields})
 
-
-_MapsPass = _struct("MapsPass", "maps pooled grad scale offset slope mask out sums", "clips bands frames channels per_clip down")
+# %% ../../nbs/machinery/kernels/cpu.ipynb #6f5fad16
+_MapsPass = _struct("MapsPass", "maps pooled grad scale offset slope mask out sums",
+                    "clips bands frames channels per_clip down")
 _GruForward = _struct("GruForward", "gates product bias states opened new recurrent rough", "layers clips hidden")
-_GruBackward = _struct("GruBackward", "grad product before opened new recurrent carried by_gates by_product", "layers clips hidden")
+_GruBackward = _struct("GruBackward", "grad product before opened new recurrent carried by_gates by_product",
+                       "layers clips hidden")
 
 
 def _address(tensor: torch.Tensor | None) -> int | None: return None if tensor is None else tensor.data_ptr()
+def _addresses(tensors: dict) -> dict: return {name: _address(tensor) for name, tensor in tensors.items()}
 
-# %% ../../nbs/machinery/kernels/cpu.ipynb #e2572650
+# %% ../../nbs/machinery/kernels/cpu.ipynb #dc1198e2
 def _pass_over(
     operation: str,              # a function of cpu.c
     maps: torch.Tensor,          # (B, C, n_mels, T), channels last
@@ -111,19 +115,19 @@ def _pass_over(
     assert maps.is_contiguous(memory_format=torch.channels_last) and pool in ((1, 2), (2, 2))
     clips, channels, bands, frames = maps.shape
     by_clip = tensors.get("scale") is not None and len(tensors["scale"]) > 1
-    tensors = {name: tensor.float().contiguous() if name in ("scale", "offset", "slope", "mask") and tensor is not None else tensor
-               for name, tensor in tensors.items()}
-    job = _MapsPass(maps=maps.data_ptr(), clips=clips, bands=bands, frames=frames, channels=channels, down=pool[0],
-                    per_clip=channels if by_clip else 0, **{name: _address(tensor) for name, tensor in tensors.items()})
+    for name in {"scale", "offset", "slope", "mask"} & tensors.keys():
+        if tensors[name] is not None: tensors[name] = tensors[name].float().contiguous()
+    job = _MapsPass(maps=_address(maps), clips=clips, bands=bands, frames=frames, channels=channels, down=pool[0],
+                    per_clip=channels if by_clip else 0, **_addresses(tensors))
     getattr(_load(maps.dtype, _lanes_for(channels)), operation)(ctypes.byref(job))
 
-# %% ../../nbs/machinery/kernels/cpu.ipynb #e64a0f92
+# %% ../../nbs/machinery/kernels/cpu.ipynb #7c3ecf4a
 def _sum_maps(maps: torch.Tensor, mask: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
     sums = maps.new_empty((len(maps), maps.shape[2], 2, maps.shape[1]), dtype=torch.float64)
     _pass_over("sum_maps", maps, (1, 2), mask=mask, sums=sums)
     return sums.sum(1)[..., None, None].unbind(1)
 
-# %% ../../nbs/machinery/kernels/cpu.ipynb #00d36d4d
+# %% ../../nbs/machinery/kernels/cpu.ipynb #05850bcb
 def _norm_pool(
     maps: torch.Tensor, scale: torch.Tensor, offset: torch.Tensor, mask: torch.Tensor | None, pool: tuple[int, int],
 ) -> torch.Tensor:
@@ -133,7 +137,7 @@ def _norm_pool(
     _pass_over("norm_pool", maps, pool, scale=scale, offset=offset, mask=mask, out=out)
     return out
 
-# %% ../../nbs/machinery/kernels/cpu.ipynb #d4adb7f4
+# %% ../../nbs/machinery/kernels/cpu.ipynb #a2d1d363
 def _sum_slopes(
     maps: torch.Tensor, grad: torch.Tensor, pooled: torch.Tensor, pool: tuple[int, int],
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -141,7 +145,7 @@ def _sum_slopes(
     _pass_over("sum_slopes", maps, pool, grad=grad, pooled=pooled, sums=sums)
     return sums.sum(1)[..., None, None].unbind(1)
 
-# %% ../../nbs/machinery/kernels/cpu.ipynb #233e8e3e
+# %% ../../nbs/machinery/kernels/cpu.ipynb #5a1c74a7
 def _norm_pool_gradient(
     maps: torch.Tensor, grad: torch.Tensor, pooled: torch.Tensor, scale: torch.Tensor,
     line: tuple[torch.Tensor, torch.Tensor] | None, mask: torch.Tensor | None, pool: tuple[int, int],
@@ -152,7 +156,7 @@ def _norm_pool_gradient(
                mask=mask, out=out)
     return out
 
-# %% ../../nbs/machinery/kernels/cpu.ipynb #fb29813f
+# %% ../../nbs/machinery/kernels/cpu.ipynb #11a5e923
 def _gru_states(gates: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> tuple[torch.Tensor, ...]:
     gates, bias = gates.contiguous(), bias.contiguous()
     (steps, layers, clips, _), hidden = gates.shape, weight.shape[2]
@@ -161,7 +165,7 @@ def _gru_states(gates: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -
     rough, product = weight.new_zeros(layers, clips, hidden), weight.new_empty(layers, clips, 3 * hidden)
     tensors = {"gates": gates, "product": product, "bias": bias, "states": states, "opened": opened, "new": new,
                "recurrent": recurrent, "rough": rough}
-    job = _GruForward(layers=layers, clips=clips, hidden=hidden, **{name: _address(part) for name, part in tensors.items()})
+    job = _GruForward(layers=layers, clips=clips, hidden=hidden, **_addresses(tensors))
     run_step = _load(weight.dtype, _lanes_for(hidden)).gru_step
     transposed = weight.transpose(1, 2).contiguous()
     for step in range(steps):
@@ -169,7 +173,7 @@ def _gru_states(gates: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -
         run_step(ctypes.byref(job), ctypes.c_long(step))
     return states, opened, new, recurrent
 
-# %% ../../nbs/machinery/kernels/cpu.ipynb #acf6278c
+# %% ../../nbs/machinery/kernels/cpu.ipynb #ddebcf3f
 def _gru_gradients(
     grad: torch.Tensor, weight: torch.Tensor, before: torch.Tensor,
     opened: torch.Tensor, new: torch.Tensor, recurrent: torch.Tensor,
@@ -181,12 +185,13 @@ def _gru_gradients(
     carried, product = torch.zeros_like(new[0]), torch.zeros_like(new[0], dtype=weight.dtype)
     tensors = {"grad": grad, "product": product, "before": before, "opened": opened, "new": new, "recurrent": recurrent,
                "carried": carried, "by_gates": by_gates, "by_product": by_product}
-    job = _GruBackward(layers=layers, clips=clips, hidden=hidden, **{name: _address(part) for name, part in tensors.items()})
+    job = _GruBackward(layers=layers, clips=clips, hidden=hidden, **_addresses(tensors))
     run_step = _load(weight.dtype, _lanes_for(hidden)).gru_step_back
     for step in reversed(range(steps)):
         run_step(ctypes.byref(job), ctypes.c_long(step))
         torch.bmm(by_product[step], weight, out=product)
     return by_gates, by_product
 
-# %% ../../nbs/machinery/kernels/cpu.ipynb #4b876114
-CPU_KERNELS = Kernels("cpu_kernels", _fits, _sum_maps, _norm_pool, _sum_slopes, _norm_pool_gradient, _gru_states, _gru_gradients)
+# %% ../../nbs/machinery/kernels/cpu.ipynb #accd1359
+CPU_KERNELS = Kernels("cpu_kernels", _fits, _sum_maps, _norm_pool, _sum_slopes, _norm_pool_gradient,
+                      _gru_states, _gru_gradients)

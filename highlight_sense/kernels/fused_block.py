@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['FusedBlock']
 
-# %% ../../nbs/machinery/kernels/fused_block.ipynb #1f83fe14
+# %% ../../nbs/machinery/kernels/fused_block.ipynb #4884d5ac
 from contextlib import nullcontext
 from typing import NamedTuple
 
@@ -18,13 +18,13 @@ from torch.autograd.graph import saved_tensors_hooks
 from .choice import kernels_for
 from ..model import ConvBlock
 
-# %% ../../nbs/machinery/kernels/fused_block.ipynb #c7060ea6
+# %% ../../nbs/machinery/kernels/fused_block.ipynb #ad61818a
 class _Moments(NamedTuple):
     mean: torch.Tensor              # (B or 1, C, 1, 1)
     variance: torch.Tensor          # (B or 1, C, 1, 1)
     count: torch.Tensor | None      # (B or 1, 1, 1, 1) values of the maps; None: constants
 
-# %% ../../nbs/machinery/kernels/fused_block.ipynb #3de8a355
+# %% ../../nbs/machinery/kernels/fused_block.ipynb #149109f0
 @torch.no_grad()
 def _measure(
     maps: torch.Tensor,          # (B, C, n_mels, T), channels last
@@ -41,7 +41,7 @@ def _measure(
     variance = (squares / count - mean.square()).clamp(min=0)
     return _Moments(mean.float(), variance.float(), count)
 
-# %% ../../nbs/machinery/kernels/fused_block.ipynb #3b5b66ce
+# %% ../../nbs/machinery/kernels/fused_block.ipynb #41b20943
 def _moments_of(block: ConvBlock, maps: torch.Tensor, mask: torch.Tensor | None, sign: torch.Tensor) -> _Moments:
     "The moments to normalise maps with that have no bias, and whose signs were changed."
     norm = block.norm
@@ -57,7 +57,7 @@ def _moments_of(block: ConvBlock, maps: torch.Tensor, mask: torch.Tensor | None,
         norm.running_var.lerp_((variance * (count / (count - 1))).flatten(), norm.momentum)
     return moments
 
-# %% ../../nbs/machinery/kernels/fused_block.ipynb #e98cfa61
+# %% ../../nbs/machinery/kernels/fused_block.ipynb #7bbf8cd5
 def _share_line(
     weight: torch.Tensor, inverse: torch.Tensor, mean: torch.Tensor, count: torch.Tensor,
     by_offset: torch.Tensor, by_scale: torch.Tensor,   # (B, C, 1, 1) sums of g, of g * (pool(x) - mean)
@@ -67,7 +67,7 @@ def _share_line(
     slope = -weight * inverse ** 3 * by_scale / count
     return slope, -weight * inverse * by_offset / count - slope * mean
 
-# %% ../../nbs/machinery/kernels/fused_block.ipynb #4aa40c07
+# %% ../../nbs/machinery/kernels/fused_block.ipynb #3ecc7c6f
 class _NormPool(torch.autograd.Function):
     "Norm, ReLU and max-pool: (B, C, n_mels, T) to (B, C, n_mels // pool[0], T // pool[1]), 0 in the padding."
     @staticmethod
@@ -99,9 +99,10 @@ class _NormPool(torch.autograd.Function):
         by_scale = by_largest - mean * by_offset
         line = None if count is None else _share_line(weight, inverse, mean, count, by_offset, by_scale)
         by_maps = kernels.norm_pool_gradient(maps, grad, pooled, scale, line, mask, ctx.pool)
-        return by_maps, (by_scale * inverse).sum(0).to(weight.dtype), by_offset.sum(0).to(weight.dtype), None, None, None, None
+        by_weight = (by_scale * inverse).sum(0).to(weight.dtype)
+        return by_maps, by_weight, by_offset.sum(0).to(weight.dtype), None, None, None, None
 
-# %% ../../nbs/machinery/kernels/fused_block.ipynb #969fb0ad
+# %% ../../nbs/machinery/kernels/fused_block.ipynb #ad2ad847
 _CLIPS_AT_ONCE = 2
 
 
@@ -112,7 +113,8 @@ class _RecomputeMaps(saved_tensors_hooks):
         self.address = maps.data_ptr()  # a reference to the maps would keep them
         self.x, self.kernel = x.detach().to(maps.dtype), kernel.detach().to(maps.dtype)
 
-    def save(self, saved: torch.Tensor) -> torch.Tensor | None: return None if saved.data_ptr() == self.address else saved.detach()
+    def save(self, saved: torch.Tensor) -> torch.Tensor | None:
+        return None if saved.data_ptr() == self.address else saved.detach()
 
     @torch.no_grad()
     def restore(self, saved: torch.Tensor | None) -> torch.Tensor:
@@ -120,7 +122,7 @@ class _RecomputeMaps(saved_tensors_hooks):
         with torch.autocast(self.x.device.type, enabled=False):
             return F.conv2d(self.x, self.kernel, padding=1).contiguous(memory_format=torch.channels_last)
 
-# %% ../../nbs/machinery/kernels/fused_block.ipynb #55209796
+# %% ../../nbs/machinery/kernels/fused_block.ipynb #ed5c4dd0
 class FusedBlock(ConvBlock):
     "A `ConvBlock` that passes over its feature maps less often."
     def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['FusedGRU']
 
-# %% ../../nbs/machinery/kernels/fused_gru.ipynb #d94d6cf2
+# %% ../../nbs/machinery/kernels/fused_gru.ipynb #6851cdcc
 import torch
 import torch.nn.functional as F
 from torch.autograd.function import once_differentiable
@@ -13,7 +13,7 @@ from torch.autograd.function import once_differentiable
 from .choice import kernels_for
 from ..model import PaddedGRU
 
-# %% ../../nbs/machinery/kernels/fused_gru.ipynb #2edd2080
+# %% ../../nbs/machinery/kernels/fused_gru.ipynb #fe05fe96
 class _GRUSteps(torch.autograd.Function):
     "The states of GRU layers that run side by side, and what the gradient needs."
     @staticmethod
@@ -40,7 +40,7 @@ class _GRUSteps(torch.autograd.Function):
         by_weight = torch.bmm(by_product.to(weight.dtype).transpose(1, 2), before.to(weight.dtype))
         return by_gates, by_weight, by_product.sum(1).to(weight.dtype)
 
-# %% ../../nbs/machinery/kernels/fused_gru.ipynb #d43fd633
+# %% ../../nbs/machinery/kernels/fused_gru.ipynb #2c9ef89e
 def _reversed_order(
     steps: torch.Tensor,   # (B,) how many steps of each clip are real
     longest: int,
@@ -48,7 +48,7 @@ def _reversed_order(
     number = torch.arange(longest, device=steps.device)
     return torch.where(number < steps[:, None], steps[:, None] - 1 - number, number)
 
-# %% ../../nbs/machinery/kernels/fused_gru.ipynb #fc79f157
+# %% ../../nbs/machinery/kernels/fused_gru.ipynb #36a6c03e
 def _run_layer(
     rnn: torch.nn.GRU,
     layer: int,
@@ -59,12 +59,13 @@ def _run_layer(
     directions = f"_l{layer}", f"_l{layer}_reverse"
     ahead, behind = (F.linear(x, getattr(rnn, "weight_ih" + end), getattr(rnn, "bias_ih" + end)) for end in directions)
     gates = torch.stack([ahead, behind[backwards, clips]], dim=1)  # in the precision of the products
-    weight, bias = (torch.stack([getattr(rnn, name + end) for end in directions]).to(gates.dtype) for name in ("weight_hh", "bias_hh"))
+    weight = torch.stack([getattr(rnn, "weight_hh" + end) for end in directions]).to(gates.dtype)
+    bias = torch.stack([getattr(rnn, "bias_hh" + end) for end in directions]).to(gates.dtype)
     run = _GRUSteps.apply if torch.is_grad_enabled() else _GRUSteps.forward
     ahead, behind = run(gates.float(), weight, bias)[0].to(x.dtype).unbind(1)
     return torch.cat([ahead, behind[backwards, clips]], dim=-1)
 
-# %% ../../nbs/machinery/kernels/fused_gru.ipynb #421f1c7e
+# %% ../../nbs/machinery/kernels/fused_gru.ipynb #0f9c6ecd
 class FusedGRU(PaddedGRU):
     "A `PaddedGRU` that runs both directions at once."
     def forward(self, x: torch.Tensor, steps: torch.Tensor | None = None) -> torch.Tensor:

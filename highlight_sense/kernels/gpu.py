@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['GPU_KERNELS']
 
-# %% ../../nbs/machinery/kernels/gpu.ipynb #dc83249f
+# %% ../../nbs/machinery/kernels/gpu.ipynb #cd837006
 from functools import cache
 
 import torch
@@ -16,17 +16,17 @@ from triton.language import constexpr
 
 from .torch_ops import Kernels
 
-# %% ../../nbs/machinery/kernels/gpu.ipynb #e3c16ac8
+# %% ../../nbs/machinery/kernels/gpu.ipynb #bda391ec
 def _tile(channels: int, frames: int) -> tuple[int, int]:  # frames and channels of a tile
     width = triton.next_power_of_2(channels)
     return min(max(1, 2048 // width), triton.next_power_of_2(frames)), width
 
 
 def _as_floats(values: torch.Tensor | None, default: torch.Tensor) -> torch.Tensor:
-    "Factors or a mask as a kernel reads them; `default` where there are none, which it does not read."
+    "Factors or a mask as a kernel reads them; `default`, which it does not read, instead of `None`."
     return default if values is None else values.float().contiguous()
 
-# %% ../../nbs/machinery/kernels/gpu.ipynb #67fa98cd
+# %% ../../nbs/machinery/kernels/gpu.ipynb #69ff5be0
 @jit
 def _places(clip, band, t, c, bands, frames, channels):  # (T, C), from the start of the maps
     return ((clip * bands + band) * frames + t)[:, None] * channels + c[None, :]
@@ -36,9 +36,10 @@ def _places(clip, band, t, c, bands, frames, channels):  # (T, C), from the star
 def _read(source, places, inside):
     return tl.load(source + places, mask=inside, other=0.0).to(tl.float32)
 
-# %% ../../nbs/machinery/kernels/gpu.ipynb #867a944a
+# %% ../../nbs/machinery/kernels/gpu.ipynb #ac6b04a2
 @jit
-def _largest(maps, clip, row, t, c, bands, frames, channels, inside, down: constexpr, along: constexpr, T: constexpr, C: constexpr):
+def _largest(maps, clip, row, t, c, bands, frames, channels, inside,
+             down: constexpr, along: constexpr, T: constexpr, C: constexpr):
     highest = tl.full((T, C), -float("inf"), tl.float32)
     for i in tl.static_range(down):
         for j in tl.static_range(along):
@@ -46,14 +47,15 @@ def _largest(maps, clip, row, t, c, bands, frames, channels, inside, down: const
             highest = tl.maximum(highest, value, propagate_nan=tl.PropagateNan.ALL)
     return highest
 
-
+# %% ../../nbs/machinery/kernels/gpu.ipynb #81fc7023
 @jit
-def _arriving(grad, pooled, places, inside):  # the gradient where the ReLU let it pass
+def _arriving(grad, pooled, places, inside):
     return tl.where(_read(pooled, places, inside) <= 0, 0.0, _read(grad, places, inside))
 
-# %% ../../nbs/machinery/kernels/gpu.ipynb #ad162a1f
+# %% ../../nbs/machinery/kernels/gpu.ipynb #81c70a39
 @jit
-def _sum_kernel(maps, mask, out, bands, frames, channels, masked: constexpr, rows: constexpr, T: constexpr, C: constexpr):
+def _sum_kernel(maps, mask, out, bands, frames, channels,
+                masked: constexpr, rows: constexpr, T: constexpr, C: constexpr):
     clip, group, chunk = tl.program_id(0).to(tl.int64), tl.program_id(1), tl.program_id(2)
     t, c = chunk * T + tl.arange(0, T), tl.arange(0, C)
     real = t < frames
@@ -69,7 +71,7 @@ def _sum_kernel(maps, mask, out, bands, frames, channels, masked: constexpr, row
     tl.store(out + place, tl.sum(total, 0), mask=c < channels)
     tl.store(out + place + channels, tl.sum(squares, 0), mask=c < channels)
 
-# %% ../../nbs/machinery/kernels/gpu.ipynb #b6d01e2e
+# %% ../../nbs/machinery/kernels/gpu.ipynb #751100ab
 def _sum_maps(maps: torch.Tensor, mask: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
     clips, channels, bands, frames = maps.shape
     (T, C), rows = _tile(channels, frames), 8
@@ -78,11 +80,12 @@ def _sum_maps(maps: torch.Tensor, mask: torch.Tensor | None) -> tuple[torch.Tens
     _sum_kernel[grid](maps, _as_floats(mask, maps), out, bands, frames, channels, mask is not None, rows, T, C)
     return out.double().sum(1)[..., None, None].unbind(1)
 
-# %% ../../nbs/machinery/kernels/gpu.ipynb #77141867
+# %% ../../nbs/machinery/kernels/gpu.ipynb #00a746ad
 @jit
 def _pool_kernel(maps, scale, offset, mask, out, bands, frames, channels, per_clip,
                  masked: constexpr, down: constexpr, along: constexpr, T: constexpr, C: constexpr):
-    clip, row, t, c = tl.program_id(0).to(tl.int64), tl.program_id(1), tl.program_id(2) * T + tl.arange(0, T), tl.arange(0, C)
+    clip, row = tl.program_id(0).to(tl.int64), tl.program_id(1)
+    t, c = tl.program_id(2) * T + tl.arange(0, T), tl.arange(0, C)
     steps, known = frames // along, c < channels
     inside = (t < steps)[:, None] & known[None, :]
     highest = _largest(maps, clip, row, t, c, bands, frames, channels, inside, down, along, T, C)
@@ -90,10 +93,13 @@ def _pool_kernel(maps, scale, offset, mask, out, bands, frames, channels, per_cl
     constant = tl.load(offset + clip * per_clip + c, mask=known, other=0.0)
     value = highest * factor[None, :] + constant[None, :]
     value = tl.where(value <= 0, 0.0, value)  # a NaN passes
-    if masked: value = tl.where((tl.load(mask + clip * frames + t * along, mask=t < steps, other=0.0) > 0)[:, None], value, 0.0)
-    tl.store(out + _places(clip, row, t, c, bands // down, steps, channels), value.to(out.dtype.element_ty), mask=inside)
+    if masked:
+        real = tl.load(mask + clip * frames + t * along, mask=t < steps, other=0.0) > 0
+        value = tl.where(real[:, None], value, 0.0)
+    places = _places(clip, row, t, c, bands // down, steps, channels)
+    tl.store(out + places, value.to(out.dtype.element_ty), mask=inside)
 
-# %% ../../nbs/machinery/kernels/gpu.ipynb #9f8e0a1e
+# %% ../../nbs/machinery/kernels/gpu.ipynb #7303a4c3
 def _norm_pool(
     maps: torch.Tensor, scale: torch.Tensor, offset: torch.Tensor, mask: torch.Tensor | None, pool: tuple[int, int],
 ) -> torch.Tensor:
@@ -106,7 +112,7 @@ def _norm_pool(
         bands, frames, channels, per_clip, mask is not None, *pool, T, C)
     return out
 
-# %% ../../nbs/machinery/kernels/gpu.ipynb #3879ce9a
+# %% ../../nbs/machinery/kernels/gpu.ipynb #73b937df
 @jit
 def _slope_kernel(maps, grad, pooled, out, bands, frames, channels, rows: constexpr,
                   down: constexpr, along: constexpr, T: constexpr, C: constexpr):
@@ -124,7 +130,7 @@ def _slope_kernel(maps, grad, pooled, out, bands, frames, channels, rows: conste
     tl.store(out + place, tl.sum(total, 0), mask=c < channels)
     tl.store(out + place + channels, tl.sum(weighted, 0), mask=c < channels)
 
-# %% ../../nbs/machinery/kernels/gpu.ipynb #57af5e4f
+# %% ../../nbs/machinery/kernels/gpu.ipynb #c72eab09
 def _sum_slopes(
     maps: torch.Tensor, grad: torch.Tensor, pooled: torch.Tensor, pool: tuple[int, int],
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -135,11 +141,13 @@ def _sum_slopes(
     _slope_kernel[grid](maps, grad, pooled, out, bands, frames, channels, rows, *pool, T, C)
     return out.double().sum(1)[..., None, None].unbind(1)
 
-# %% ../../nbs/machinery/kernels/gpu.ipynb #cbf0d379
+# %% ../../nbs/machinery/kernels/gpu.ipynb #aadd7b07
 @jit
-def _gradient_kernel(maps, grad, pooled, scale, slope, offset, mask, out, bands, frames, channels, per_clip, lined: constexpr,
-                     masked: constexpr, down: constexpr, along: constexpr, T: constexpr, C: constexpr):
-    clip, row, t, c = tl.program_id(0).to(tl.int64), tl.program_id(1), tl.program_id(2) * T + tl.arange(0, T), tl.arange(0, C)
+def _gradient_kernel(maps, grad, pooled, scale, slope, offset, mask, out, bands, frames, channels, per_clip,
+                     lined: constexpr, masked: constexpr,
+                     down: constexpr, along: constexpr, T: constexpr, C: constexpr):
+    clip, row = tl.program_id(0).to(tl.int64), tl.program_id(1)
+    t, c = tl.program_id(2) * T + tl.arange(0, T), tl.arange(0, C)
     steps, out_bands, known = frames // along, bands // down, c < channels
     inside = (t < tl.where(row < out_bands, steps, 0))[:, None] & known[None, :]
     arriving = _arriving(grad, pooled, _places(clip, row, t, c, out_bands, steps, channels), inside)
@@ -161,11 +169,13 @@ def _gradient_kernel(maps, grad, pooled, scale, slope, offset, mask, out, bands,
             value = tl.where(inside & (winner == i * along + j), arriving, 0.0)
             if lined:
                 share = _read(maps, places, there) * factor + constant
-                if masked: share = tl.where((tl.load(mask + clip * frames + frame, mask=frame < frames, other=0.0) > 0)[:, None], share, 0.0)
+                if masked:
+                    real = tl.load(mask + clip * frames + frame, mask=frame < frames, other=0.0) > 0
+                    share = tl.where(real[:, None], share, 0.0)
                 value += share
             tl.store(out + places, value.to(out.dtype.element_ty), mask=there)
 
-# %% ../../nbs/machinery/kernels/gpu.ipynb #fc428322
+# %% ../../nbs/machinery/kernels/gpu.ipynb #cdc014df
 def _norm_pool_gradient(
     maps: torch.Tensor, grad: torch.Tensor, pooled: torch.Tensor, scale: torch.Tensor,
     line: tuple[torch.Tensor, torch.Tensor] | None, mask: torch.Tensor | None, pool: tuple[int, int],
@@ -176,25 +186,27 @@ def _norm_pool_gradient(
     slope, offset = (None, None) if line is None else line
     grid = clips, triton.cdiv(bands, pool[0]), triton.cdiv(triton.cdiv(frames, pool[1]), T)
     _gradient_kernel[grid](
-        maps, grad, pooled, _as_floats(scale, maps), _as_floats(slope, maps), _as_floats(offset, maps), _as_floats(mask, maps), out,
+        maps, grad, pooled, *(_as_floats(part, maps) for part in (scale, slope, offset, mask)), out,
         bands, frames, channels, per_clip, line is not None, mask is not None, *pool, T, C)
     return out
 
-# %% ../../nbs/machinery/kernels/gpu.ipynb #3a540a50
+# %% ../../nbs/machinery/kernels/gpu.ipynb #2816b9f0
 _AT_ONCE = 256
 
 
 @jit
-def _step_kernel(gates, product, bias, before, opened, new, recurrent, state, rough, size, by_layer, hidden, N: constexpr):
+def _step_kernel(gates, product, bias, before, opened, new, recurrent, state, rough,
+                 size, by_layer, hidden, N: constexpr):
     i = tl.program_id(0) * N + tl.arange(0, N)
     inside, three, two = i < size, i // hidden * 3 * hidden + i % hidden, i // hidden * 2 * hidden + i % hidden
     own = i // by_layer * 3 * hidden + i % hidden  # place in the bias of the layer
-    to_reset = tl.load(product + three, mask=inside).to(tl.float32) + tl.load(bias + own, mask=inside).to(tl.float32)
-    to_update = tl.load(product + three + hidden, mask=inside).to(tl.float32) + tl.load(bias + own + hidden, mask=inside).to(tl.float32)
-    part = tl.load(product + three + 2 * hidden, mask=inside).to(tl.float32) + tl.load(bias + own + 2 * hidden, mask=inside).to(tl.float32)
+    to_reset = _read(product, three, inside) + _read(bias, own, inside)
+    to_update = _read(product, three + hidden, inside) + _read(bias, own + hidden, inside)
+    part = _read(product, three + 2 * hidden, inside) + _read(bias, own + 2 * hidden, inside)
     reset = tl.sigmoid(tl.load(gates + three, mask=inside) + to_reset)
     update = tl.sigmoid(tl.load(gates + three + hidden, mask=inside) + to_update)
-    content = 2 * tl.sigmoid(2 * (tl.load(gates + three + 2 * hidden, mask=inside) + reset * part)) - 1  # the hyperbolic tangent
+    argument = tl.load(gates + three + 2 * hidden, mask=inside) + reset * part
+    content = 2 * tl.sigmoid(2 * argument) - 1  # the hyperbolic tangent
     following = content + update * (tl.load(before + i, mask=inside) - content)
     tl.store(opened + two, reset, mask=inside)
     tl.store(opened + two + hidden, update, mask=inside)
@@ -203,7 +215,7 @@ def _step_kernel(gates, product, bias, before, opened, new, recurrent, state, ro
     tl.store(state + i, following, mask=inside)
     tl.store(rough + i, following.to(rough.dtype.element_ty), mask=inside)
 
-# %% ../../nbs/machinery/kernels/gpu.ipynb #ba9ca01d
+# %% ../../nbs/machinery/kernels/gpu.ipynb #b4beaecb
 def _gru_states(gates: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> tuple[torch.Tensor, ...]:
     hidden, transposed, bias = weight.shape[2], weight.transpose(1, 2).contiguous(), bias.contiguous()
     gates = gates.contiguous()
@@ -219,9 +231,10 @@ def _gru_states(gates: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -
         state = states[step]
     return states, opened, new, recurrent
 
-# %% ../../nbs/machinery/kernels/gpu.ipynb #e0009efb
+# %% ../../nbs/machinery/kernels/gpu.ipynb #6cc90d20
 @jit
-def _step_back_kernel(grad, carried, product, before, opened, new, recurrent, by_gates, by_product, size, hidden, last: constexpr, N: constexpr):
+def _step_back_kernel(grad, carried, product, before, opened, new, recurrent, by_gates, by_product,
+                      size, hidden, last: constexpr, N: constexpr):
     i = tl.program_id(0) * N + tl.arange(0, N)
     inside, three, two = i < size, i // hidden * 3 * hidden + i % hidden, i // hidden * 2 * hidden + i % hidden
     arriving = tl.load(grad + i, mask=inside).to(tl.float32)
@@ -240,7 +253,7 @@ def _step_back_kernel(grad, carried, product, before, opened, new, recurrent, by
     tl.store(by_product + three + 2 * hidden, (to_new * reset).to(kind), mask=inside)
     tl.store(carried + i, arriving * update, mask=inside)
 
-# %% ../../nbs/machinery/kernels/gpu.ipynb #fc42333c
+# %% ../../nbs/machinery/kernels/gpu.ipynb #b5a778bb
 def _gru_gradients(
     grad: torch.Tensor, weight: torch.Tensor, before: torch.Tensor,
     opened: torch.Tensor, new: torch.Tensor, recurrent: torch.Tensor,
@@ -250,12 +263,12 @@ def _gru_gradients(
     by_product, carried, product = torch.empty_like(by_gates, dtype=weight.dtype), torch.empty_like(new[0]), grad[0]
     for step in reversed(range(len(grad))):
         _step_back_kernel[triton.cdiv(size, _AT_ONCE),](
-            grad[step], carried, product, before[step], opened[step], new[step], recurrent[step], by_gates[step], by_product[step],
-            size, hidden, step == len(grad) - 1, _AT_ONCE)
+            grad[step], carried, product, before[step], opened[step], new[step], recurrent[step],
+            by_gates[step], by_product[step], size, hidden, step == len(grad) - 1, _AT_ONCE)
         product = torch.bmm(by_product[step], weight)
     return by_gates, by_product
 
-# %% ../../nbs/machinery/kernels/gpu.ipynb #d2b5be1a
+# %% ../../nbs/machinery/kernels/gpu.ipynb #8a3a1928
 @cache
 def _can_compile(device: torch.device, dtype: torch.dtype) -> bool:
     try: _sum_maps(torch.zeros(1, 1, 1, 1, device=device, dtype=dtype), None)
@@ -263,7 +276,9 @@ def _can_compile(device: torch.device, dtype: torch.dtype) -> bool:
     return True
 
 
-def _fits(values: torch.Tensor) -> bool: return values.is_cuda and values.dtype != torch.float64 and _can_compile(values.device, values.dtype)
+def _fits(values: torch.Tensor) -> bool:
+    return values.is_cuda and values.dtype != torch.float64 and _can_compile(values.device, values.dtype)
 
 
-GPU_KERNELS = Kernels("gpu_kernels", _fits, _sum_maps, _norm_pool, _sum_slopes, _norm_pool_gradient, _gru_states, _gru_gradients)
+GPU_KERNELS = Kernels("gpu_kernels", _fits, _sum_maps, _norm_pool, _sum_slopes, _norm_pool_gradient,
+                      _gru_states, _gru_gradients)

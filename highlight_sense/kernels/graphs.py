@@ -5,13 +5,14 @@
 # %% auto #0
 __all__ = ['CudaGraphed']
 
-# %% ../../nbs/machinery/kernels/graphs.ipynb #e927b8be
+# %% ../../nbs/machinery/kernels/graphs.ipynb #0c2f741a
 import gc
 from collections.abc import Callable
+from functools import partial
 
 import torch
 
-# %% ../../nbs/machinery/kernels/graphs.ipynb #ca0bc86c
+# %% ../../nbs/machinery/kernels/graphs.ipynb #cf3c49ff
 class _Places:
     "Memory for the inputs of recorded calls: one place for each argument and type, shared by all shapes that fit."
     def __init__(self): self.known = {}
@@ -24,12 +25,23 @@ class _Places:
             place = self.known[number, tensor.dtype] = torch.empty(size, dtype=tensor.dtype, device=tensor.device)
         return place.as_strided(tensor.shape, tensor.stride())
 
-# %% ../../nbs/machinery/kernels/graphs.ipynb #9f78264f
+# %% ../../nbs/machinery/kernels/graphs.ipynb #3cfe42f9
+def _capture(run: Callable[[], tuple], shared: dict) -> tuple[Callable, tuple[torch.Tensor, ...]]:
+    "Record what `run` launches; return what plays it, and where it leaves its results."
+    graph, collecting = torch.cuda.CUDAGraph(), gc.isenabled()
+    gc.disable()
+    try:
+        with torch.cuda.graph(graph, **shared, capture_error_mode="thread_local"): results = run()
+    finally:
+        if collecting: gc.enable()
+    return graph.replay, results
+
+# %% ../../nbs/machinery/kernels/graphs.ipynb #7e4547dc
 class CudaGraphed:
     "A function of tensors that is recorded on a GPU; elsewhere it is called as it is."
     def __init__(
         self,
-        function: Callable,      # of tensors and settings; what it changes stays where it is, and nothing in it waits for the GPU
+        function: Callable,      # of tensors and settings; changes tensors in place only, never waits for the GPU
         device: torch.device,
         records: bool = True,    # False: call it as it is on a GPU too
     ):
@@ -58,14 +70,6 @@ class CudaGraphed:
         replay()
         return tuple(part.clone() for part in results)
 
-    def _record(self, inputs: list[torch.Tensor], settings: dict) -> tuple[Callable[[], None], tuple[torch.Tensor, ...]]:
-        "Record a call; return what plays it, and where it leaves its results."
+    def _record(self, inputs: list[torch.Tensor], settings: dict) -> tuple[Callable, tuple[torch.Tensor, ...]]:
         self.shared = self.shared or {"pool": torch.cuda.graph_pool_handle(), "stream": torch.cuda.Stream(self.device)}
-        graph, collecting = torch.cuda.CUDAGraph(), gc.isenabled()
-        gc.disable()  # freeing the memory of an earlier training would end the recording
-        try:
-            with torch.cuda.graph(graph, **self.shared, capture_error_mode="thread_local"):  # other threads continue to load clips
-                results = self.function(*inputs, **settings)
-        finally:
-            if collecting: gc.enable()
-        return graph.replay, results
+        return _capture(partial(self.function, *inputs, **settings), self.shared)
