@@ -277,6 +277,8 @@ def main() -> None:
             name = f"default recipe, from a pack, {each}, {size} at a time"
             from_packs[name] = make_loaders(packed, packed, ours, device)[0]
             trainings[name] = training(ours, from_packs[name], device, each, steps)
+            trainings[f"{name}, plain"] = training(replace(ours, kernels="plain"), make_loaders(packed, packed, ours, device)[0],
+                                                   device, each, chosen.steps)
         for where in ("in memory", "on the disk")[:1 + chosen.cold]:
             if where == "on the disk":
                 readers, trainings = ({name: from_disk(run, Path(folder)) for name, run in ways.items()} for ways in (readers, trainings))
