@@ -57,10 +57,10 @@ def _with_context(
     blocks: Iterable[np.ndarray],               # (channels, samples) each
     front_end: FrontEnd,
 ) -> Iterator[tuple[torch.Tensor, slice]]:      # samples, and which of their frames are new
-    "Join each block to the end of the one before it."
+    "Put the samples that are still needed in front of each block."
     hop, half = front_end.hop_length, (front_end.n_fft + 1) // 2
     kept = None
-    first = 0  # the frame centred on the first of the kept samples
+    first = 0  # the frame centred on the first kept sample
     done = 0   # frames passed on
     for block in blocks:
         block = torch.as_tensor(block)
@@ -79,7 +79,7 @@ def stream_log_mel(
     front_end: FrontEnd = FrontEnd(),
     device: str | torch.device = "cpu",  # to compute on
 ) -> Iterator[torch.Tensor]:             # (channels, n_mels, frames) float32 each, on the CPU
-    "Log-mel of a waveform that arrives in blocks: concatenated, it equals `log_mel` of the whole."
+    "Compute the log-mel of a waveform that arrives in blocks; concatenated, it equals `log_mel` of the whole."
     def compute(stretch: tuple[torch.Tensor, slice]) -> torch.Tensor:
         samples, new = stretch
         return log_mel(samples.to(device), front_end)[..., new].cpu()
@@ -95,6 +95,6 @@ def read_log_mel(
     end_s: float = math.inf,             # where to stop
     device: str | torch.device = "cpu",  # to compute on
 ) -> Iterator[torch.Tensor]:             # (2, n_mels, frames) float32 each, on the CPU
-    "Log-mels of voice and game, a block at a time, in bounded memory."
+    "Compute the log-mels of voice and game, a block at a time, in bounded memory."
     blocks = read_pair(pair, front_end.sample_rate, start_s=start_s, end_s=end_s)
     return stream_log_mel(blocks, front_end, device)
