@@ -1,10 +1,10 @@
-"""How fast a recording with two AAC tracks is searched for highlights, and how much memory that takes.
+"""How fast `highlight-sense detect` searches a recording with two AAC tracks, and how much memory it takes.
 
-    python benchmarks/detect.py 0.5 4                     hours of the recordings; a full-size network with random weights
+    python benchmarks/detect.py 0.5 4                     hours; a full-size network with random weights
     python benchmarks/detect.py 0.5 --checkpoint best.pt  with a trained one
-    python benchmarks/detect.py 4 --engine openvino       computed by an engine
+    python benchmarks/detect.py 4 --engine openvino       in OpenVINO
 
-The whole of `highlight-sense detect` is measured, several times: starting Python, decoding, log-mel, scoring, choosing, explaining, writing.
+The whole command is measured, several times: Python, decoding, log-mel, scoring, choosing, explaining, writing.
 """
 import argparse
 import json
@@ -33,9 +33,10 @@ SAMPLES = 1024  # in a packet of AAC
 
 
 def make_recording(path: Path, hours: float) -> None:
-    "Ten minutes of a synthetic session, over and over, as OBS writes sound: two tracks of AAC, 48 kHz, stereo, 160 kbit/s."
+    "Repeat ten minutes of a synthetic session as OBS writes sound: two tracks of AAC, 48 kHz, stereo, 160 kbit/s."
     session = synthetic_session(seed=0, minutes=10)
-    voice, game = (resample_poly(track, RATE_HZ, SYNTH_RATE_HZ).astype(np.float32) for track in (session.voice, session.game))
+    tracks = session.voice, session.game
+    voice, game = (resample_poly(track, RATE_HZ, SYNTH_RATE_HZ).astype(np.float32) for track in tracks)
     sides = [voice, voice], [game, np.roll(game, 30)]  # a voice in the middle, a game that has width
     with av.open(str(path), "w") as container:
         streams = [container.add_stream("aac", rate=RATE_HZ, layout="stereo", bit_rate=160_000) for _ in sides]
@@ -57,10 +58,16 @@ def encode(stream: av.AudioStream, sound: np.ndarray) -> list[bytes]:
     return [bytes(packet) for part in (frame, None) for packet in stream.encode(part)]
 
 
-def measure(checkpoint: Path, recording: Path, out: Path, options: list[str]) -> tuple[float, float, float]:  # wall s, processor s, peak memory in GiB
-    "One detection, as a process of its own, which says itself how much it held: what the system reports counts this process too."
+def measure(
+    checkpoint: Path,
+    recording: Path,
+    out: Path,
+    options: list[str],
+) -> tuple[float, float, float]:  # wall s, CPU s, peak memory in GiB
+    "Run a detection in its own process, which prints its peak memory; the system's figure would include this process."
     began = time.perf_counter()
-    code = "from highlight_sense.cli import main; main(); print(next(line for line in open('/proc/self/status') if line.startswith('VmHWM')))"
+    peak = "print(next(line for line in open('/proc/self/status') if line.startswith('VmHWM')))"
+    code = f"from highlight_sense.cli import main; main(); {peak}"
     command = [sys.executable, "-c", code, "detect", checkpoint, recording, "-o", out, "--top", "10", *options]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     printed = process.stdout.read()
@@ -70,12 +77,12 @@ def measure(checkpoint: Path, recording: Path, out: Path, options: list[str]) ->
 
 
 def described(values: list[float], digits: int) -> str:
-    "Median, lowest and highest."
+    "The median, the lowest and the highest value."
     return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
 
 
 def main() -> None:
-    "A line for each length."
+    "Print a line for each length."
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("hours", nargs="+", type=float)
     parser.add_argument("--checkpoint", type=Path)
@@ -83,18 +90,23 @@ def main() -> None:
     parser.add_argument("--engine", default="torch")
     parser.add_argument("--precision", default="auto")
     chosen = parser.parse_args()
-    print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, torch {torch.__version__}, load {os.getloadavg()[0]:.1f}")
+    versions = f"Python {platform.python_version()}, torch {torch.__version__}"
+    print(f"{platform.machine()}, {os.cpu_count()} cores, {versions}, load {os.getloadavg()[0]:.1f}")
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = chosen.checkpoint or Path(folder)/"random.pt"
         if chosen.checkpoint is None: save_checkpoint(checkpoint, HighlightCRNN(), epochs=0, threshold=0.5)
         for hours in chosen.hours:
-            recording, options = Path(folder)/f"{hours:g} h.mkv", ["--engine", chosen.engine, "--precision", chosen.precision]
+            recording = Path(folder)/f"{hours:g} h.mkv"
+            options = ["--engine", chosen.engine, "--precision", chosen.precision]
             make_recording(recording, hours)
-            runs = [measure(checkpoint, recording, Path(folder)/f"{hours:g} h, {number}", options) for number in range(chosen.repeats)]  # nothing to go on with
-            told = json.loads(next(Path(folder).glob(f"{hours:g} h, 0/*/highlights.json")).read_text())["settings"]
-            walls_s, processors_s, peaks_gib = zip(*runs)
-            print(f"{hours:g} h, {told['engine']}, {told['precision']}, median (lowest to highest) of {len(runs)}: {described(walls_s, 1)} s, "
-                  f"{described([hours * 3600 / wall_s for wall_s in walls_s], 1)} times real time, {described(processors_s, 1)} s of processor, "
+            outs = [Path(folder)/f"{hours:g} h, {number}" for number in range(chosen.repeats)]  # new: nothing is reused
+            runs = [measure(checkpoint, recording, out, options) for out in outs]
+            settings = json.loads(next(outs[0].glob("*/highlights.json")).read_text())["settings"]
+            walls_s, cpus_s, peaks_gib = zip(*runs)
+            speeds = described([hours * 3600 / wall_s for wall_s in walls_s], 1)
+            print(f"{hours:g} h, {settings['engine']}, {settings['precision']}, "
+                  f"median (lowest to highest) of {len(runs)}: "
+                  f"{described(walls_s, 1)} s, {speeds} times real time, {described(cpus_s, 1)} s of CPU, "
                   f"peak {described(peaks_gib, 2)} GiB, load {os.getloadavg()[0]:.1f}", flush=True)
             recording.unlink()
 

@@ -1,4 +1,4 @@
-"`prepare` and `publish`, killed at any moment and called again, leave what one undisturbed call leaves, byte for byte."
+"`prepare` and `publish`, killed at any moment and repeated, leave the same bytes as one undisturbed call."
 import os
 import signal
 import subprocess
@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from running import RATE_HZ, launch, needs_fork, told
 
-from highlight_sense.media import write_recording
 from highlight_sense.checkpoint import save_checkpoint
+from highlight_sense.media import write_recording
 from highlight_sense.model import HighlightCRNN
 
 pytestmark = [pytest.mark.long, needs_fork]
@@ -19,7 +19,7 @@ MOMENTS = 7
 
 SCRIPT = '''
 import torch
-from highlight_sense import audio, checkpoint, clips, detect, prepare, publish, recordings, report, sessions, timelines
+from highlight_sense import checkpoint, prepare, publish  # imported once, not in each process
 
 call, origin, root, moments, files = json.loads(sys.argv[1])
 torch.set_num_threads(1)
@@ -33,12 +33,14 @@ began = time.monotonic()
 ended = {"unharmed": status(begin("unharmed")), "killed": [], "again": []}
 whole_s = time.monotonic() - began
 
-def go_on(code, name):
+def repeat(code, name):
     ended["killed"].append(code)
-    if code: ended["again"].append(status(begin(name)))  # otherwise it had ended before
+    if code: ended["again"].append(status(begin(name)))  # otherwise it had finished before
 
-for n, moment in enumerate(moments): go_on(kill_while_it_runs(lambda: begin(f"moment{n}"), Path(root)/f"moment{n}", moment * whole_s), f"moment{n}")
-for n in files: go_on(status(begin(f"file{n}", lambda: die_at(n, n % 2 == 0))), f"file{n}")
+for n, moment in enumerate(moments):
+    name = f"moment{n}"
+    repeat(kill_while_it_runs(lambda: begin(name), Path(root)/name, moment * whole_s), name)
+for n in files: repeat(status(begin(f"file{n}", lambda: die_at(n, n % 2 == 0))), f"file{n}")
 print(json.dumps(ended))
 '''
 
@@ -48,8 +50,8 @@ def tree(place: Path) -> dict[str, bytes]:
     return {path.relative_to(place).as_posix(): path.read_bytes() for path in place.rglob("*") if path.is_file()}
 
 
-def stop_and_go_on(call: list, start: Path | None, root: Path, files: list[int], times: int) -> None:
-    "Kill a command at fourteen moments, seven of them by chance, and compare what its second call leaves with what one call leaves."
+def stop_and_repeat(call: list, start: Path | None, root: Path, files: list[int], times: int) -> None:
+    "Kill a command at fourteen moments, seven of them random; repeated, it leaves the files of one undisturbed call."
     root.mkdir()
     moments = np.random.default_rng(3).uniform(0.05, 0.95, times * MOMENTS).round(3).tolist()
     ended = launch(SCRIPT, [str(word) for word in call], start, root, moments, files, timeout_s=times * 600)
@@ -60,17 +62,22 @@ def stop_and_go_on(call: list, start: Path | None, root: Path, files: list[int],
     for place in places:
         found = tree(place)
         assert found.keys() == expected.keys(), (place.name, found.keys() ^ expected.keys())
-        for name, content in expected.items(): assert found[name].replace(place.name.encode(), b"unharmed") == content, (place.name, name)
+        for name, content in expected.items():
+            assert found[name].replace(place.name.encode(), b"unharmed") == content, (place.name, name)
 
 
 @pytest.fixture(scope="module")
 def recordings(tmp_path_factory) -> Path:
     "Three recordings of 40 seconds with labels."
-    place, rng, times_s = tmp_path_factory.mktemp("stopped")/"recordings", np.random.default_rng(0), np.arange(40 * RATE_HZ) / RATE_HZ
+    place = tmp_path_factory.mktemp("stopped")/"recordings"
+    place.mkdir()
+    rng, times_s = np.random.default_rng(0), np.arange(40 * RATE_HZ) / RATE_HZ
     for number in range(3):
-        voice, game = (0.3 * np.sin(2 * np.pi * hz * times_s) * (times_s % 10 < 3) + rng.normal(0, 0.02, len(times_s)) for hz in (300, 900 + 50 * number))
-        place.mkdir(exist_ok=True)
-        write_recording(place/f"stream{number}.mka", {"Mic/Aux": voice.astype(np.float32), "Desktop Audio": game.astype(np.float32)}, RATE_HZ, "aac")
+        tracks = {}
+        for title, hz in (("Mic/Aux", 300), ("Desktop Audio", 900 + 50 * number)):
+            calls = 0.3 * np.sin(2 * np.pi * hz * times_s) * (times_s % 10 < 3)
+            tracks[title] = (calls + rng.normal(0, 0.02, len(times_s))).astype(np.float32)
+        write_recording(place/f"stream{number}.mka", tracks, RATE_HZ, "aac")
     lines = [f"stream{number},{at},{at + 3}\n" for number in range(3) for at in (10, 20, 30)]
     (place.parent/"labels.csv").write_text("recording,start_s,end_s\n" + "".join(lines))
     return place
@@ -78,8 +85,9 @@ def recordings(tmp_path_factory) -> Path:
 
 def test_prepare(recordings, tmp_path, times):
     "Clips of three recordings."
-    call = ["prepare", recordings, "--labels", recordings.parent/"labels.csv", "-o", "PLACE", "--negative-s", 2, "--lengths", 130, 215, 1]
-    stop_and_go_on(call, None, tmp_path/"runs", [1, 2, 5, 8, 11, 14, 17], times)
+    options = "--labels", recordings.parent/"labels.csv", "--negative-s", 2, "--lengths", 130, 215, 1
+    call = ["prepare", recordings, "-o", "PLACE", *options]
+    stop_and_repeat(call, None, tmp_path/"runs", [1, 2, 5, 8, 11, 14, 17], times)
 
 
 def test_publish(recordings, tmp_path, times):
@@ -88,30 +96,34 @@ def test_publish(recordings, tmp_path, times):
     save_checkpoint(tmp_path/"model.pt", model, epochs=1, max_frames=215, threshold=0.5)
     told("detect", tmp_path/"model.pt", recordings/"stream0.mka", "-o", tmp_path/"found", "--top", 3, code=0)
     call = ["publish", "PLACE", "--clips", "--timeline", "--chapters", "--report"]
-    stop_and_go_on(call, tmp_path/"found", tmp_path/"runs", [1, 2, 3, 6, 9, 14, 20], times)
+    stop_and_repeat(call, tmp_path/"found", tmp_path/"runs", [1, 2, 3, 6, 9, 14, 20], times)
 
 
 WORKERS = "import time; from highlight_sense.process import run_jobs; list(run_jobs(time.sleep, [(600,), (600,)], 2))"
 
 
 def alive(parent: int | None = None, among: set[int] | None = None) -> set[int]:
-    "Processes that run, and are children of one, or among some."
+    "The running processes that are children of one, or among some."
     found = set()
     for place in Path("/proc").glob("[0-9]*"):
         try: state, above = (place/"stat").read_text().rpartition(")")[2].split()[:2]
         except OSError: continue  # it has just ended
-        if state != "Z" and (int(above) == parent if among is None else int(place.name) in among): found.add(int(place.name))
+        wanted = int(above) == parent if among is None else int(place.name) in among
+        if state != "Z" and wanted: found.add(int(place.name))
     return found
 
 
-@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are looked for the Linux way")
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
 def test_workers_end_with_their_parent():
-    "Processes that cut clips do not go on alone when the one that began them is killed."
+    "Processes that cut clips end when the process that started them is killed."
     parent = subprocess.Popen([sys.executable, "-c", WORKERS])
     begun, until = set(), time.monotonic() + 120
-    while len(begun) < 3 and time.monotonic() < until: begun = alive(parent=parent.pid); time.sleep(0.1)  # two, and multiprocessing's own
+    while len(begun) < 3 and time.monotonic() < until:  # two, and multiprocessing's own
+        begun = alive(parent=parent.pid)
+        time.sleep(0.1)
     time.sleep(10)  # they import what they need
-    os.kill(parent.pid, signal.SIGKILL); parent.wait()
+    os.kill(parent.pid, signal.SIGKILL)
+    parent.wait()
     until = time.monotonic() + 60
     while alive(among=begun) and time.monotonic() < until: time.sleep(0.2)
     left = alive(among=begun)
