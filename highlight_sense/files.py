@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['InputError', 'named', 'write_atomically', 'remove_unfinished', 'require_folder', 'hash_file', 'read_json',
-           'only_writer', 'not_ours', 'require_replaceable']
+           'only_writer']
 
 # %% ../nbs/machinery/files.ipynb #f730fbf7
 import errno
@@ -13,7 +13,7 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -137,24 +137,3 @@ def only_writer(folder: str | Path) -> Iterator[Path]:
         if fcntl:
             _held.discard(descriptor)
             os.close(descriptor)
-
-# %% ../nbs/machinery/files.ipynb #2e1bf5f7
-def not_ours(path: Path) -> InputError:
-    "The error for a file that we may not replace."
-    found = "found a file that highlight-sense did not write, expected no file or one that it wrote"
-    return InputError(f"{path}: {found}; move it away or choose another folder")
-
-
-def require_replaceable(
-    folder: str | Path,    # which need not exist
-    names: Sequence[str],  # of files that will be written; the first is the record, a JSON file
-    keys: set[str],        # that every such record has
-) -> Path:
-    "Return the folder; `InputError` if it holds one of these files without the record of an earlier call."
-    folder = require_folder(folder)
-    there = next((name for name in names if os.path.lexists(folder/name)), None)
-    if there is None: return folder
-    try: recognised = keys <= read_json(folder/names[0]).keys()
-    except (OSError, ValueError, AttributeError): recognised = False
-    if recognised: return folder
-    raise not_ours(folder/there)
