@@ -1,4 +1,4 @@
-"""What calibrating on the validation clips does to the held-out ones, by how strongly temperature and offset are held near none.
+"""What calibrating on the validation clips does to the held-out ones, by the width of the prior on temperature and offset.
 
     python benchmarks/calibration.py train.pack test.pack benchmarks/recipes.jsonl benchmarks/recipes-gpu.jsonl
 
@@ -16,7 +16,7 @@ from recipes import draw_recordings
 from highlight_sense.data import load_index, split_clips
 from highlight_sense.metrics import calibration_error, fast_average_precision, fit_calibration, to_probabilities
 
-WIDTHS = None, 2.0, 1.0, 0.7, 0.5  # of the prior; none: no calibration at all
+WIDTHS = None, 2.0, 1.0, 0.7, 0.5  # of the prior; None: no calibration at all
 
 
 def measure(line: dict, training: pd.DataFrame, labels: np.ndarray) -> np.ndarray:  # (widths, 2) calibration error, Brier score

@@ -1,18 +1,21 @@
-"""The recipes on the same clips: how well each does on held-out streamers, by seed and by how many positives there are to learn from.
+"""The recipes on the same clips: how well each does on held-out streamers, by seed and by number of training positives.
 
     highlight-sense prepare recordings/train --labels train.csv -o clips/train      # as real_audio.sh does
     highlight-sense prepare recordings/test --labels test.csv -o clips/test
     python benchmarks/recipes.py clips/train clips/test runs --seeds 0 1 2 --positives all 200 100 50
-    python benchmarks/recipes.py clips/train clips/test runs --recipes default --positives 100 --change no-mixup constant shift stripes curves
-    python benchmarks/recipes.py clips/train clips/test slow --recipes default --positives 100 --change padded --precision fp32  # beside the same from packs
-    python benchmarks/recipes.py clips/others clips/test begun --recipes default --positives 50 --init runs/default-all-{seed}/last.pt
+    python benchmarks/recipes.py clips/train clips/test runs --recipes default --positives 100 \\
+        --change no-mixup constant shift stripes curves
+    python benchmarks/recipes.py clips/train clips/test slow --recipes default --positives 100 --change padded \\
+        --precision fp32                                                        # next to the same from packs
+    python benchmarks/recipes.py clips/others clips/test begun --recipes default --positives 50 \\
+        --init runs/default-all-{seed}/last.pt
 
-A run is a recipe, perhaps with one thing changed, a seed and a number of positives (whole recordings, drawn by the seed until they hold so many). Each leaves
-`last.pt` and `best.pt` in its folder and a line in `runs/results.jsonl`, with the logits of the last epoch; a run that was stopped goes on after the last epoch
-that it finished, one that has its line is not done again. The table at the end is of all lines. `benchmarks/recipes.jsonl`,
-`recipes-short.jsonl`, `recipes-begun.jsonl` and `recipes-gpu.jsonl` have the lines that RESULTS.md speaks of: with a copy of one as
-`runs/results.jsonl`, this goes on.
-Other --epochs, another --init and another --precision want another folder.
+A run is a recipe, perhaps with one thing changed, a seed and a number of positives: whole recordings, drawn by the seed
+until they hold that many. Each run leaves `last.pt` and `best.pt` in its folder and a line in `runs/results.jsonl`, with
+the logits of its last epoch. A stopped run resumes after its last finished epoch; one that has its line is not repeated.
+The table at the end covers all lines. `benchmarks/recipes.jsonl`, `recipes-short.jsonl`, `recipes-begun.jsonl` and
+`recipes-gpu.jsonl` hold the lines behind the published figures: copy one to `runs/results.jsonl` to add to it. Other
+--epochs, another --init or another --precision need a folder of their own.
 """
 import argparse
 import itertools
@@ -40,7 +43,7 @@ from highlight_sense.train import Evaluation, TrainState, fit, judge, make_loade
 
 
 def draw_recordings(index: pd.DataFrame, positives: int | None, seed: int) -> pd.DataFrame:
-    "Whole recordings until they hold so many positives; none: all of them."
+    "Whole recordings until they hold this many positives (default: all of them)."
     if positives is None: return index
     order = np.random.default_rng(seed).permutation(sorted(index.group.unique()))
     held = index.groupby("group").label.sum().loc[order].cumsum()
@@ -135,7 +138,7 @@ class Watch:
     def begin(self) -> None: self.began, self.used = time.perf_counter(), time.process_time()
 
     def rows(self) -> list[dict]:
-        "One for each epoch; of one that was begun twice, the later."
+        "One for each epoch; of one that was started twice, the later."
         if not self.path.exists(): return []
         return list({row["epoch"]: row for row in map(json.loads, self.path.read_text().splitlines())}.values())
 

@@ -1,13 +1,14 @@
-"""Clips per second of training and of reading: the notebook's way and ours, in turn, in one run.
+"""Clips per second of training and of reading: the notebook's way and the package's, in turn, in one run.
 
-    python benchmarks/training.py                  two ways to train, three ways to read, on this machine's fastest device
-    python benchmarks/training.py --clips 2112 --steps 12 --precision bf16 fp16 --batch-size 16 64 128     for a GPU, which is soon done
-    python benchmarks/training.py --cold           all of it again with the files on the disk, not in memory, whenever a way begins
+    python benchmarks/training.py                  two ways to train, three ways to read, on the fastest device here
+    python benchmarks/training.py --clips 2112 --steps 12 --precision bf16 fp16 --batch-size 16 64 128     for a GPU
+    python benchmarks/training.py --cold           all of it again with the files on the disk, not in memory
     python benchmarks/training.py --pack-gb 20     only how much memory training from a pack of this size takes
 
-The clips are noise with the lengths of the published set. The notebook's way is one `.pt` file for each clip, through a bare `torch.load` in the training
-process, single precision, every clip padded to a minute, 32 at a time, the network of plain PyTorch modules that the notebook has, nothing recorded, and the
-system's own memory. On a GPU each way has some epochs to warm up, in which it meets the shapes that its steps are recorded for.
+The clips are noise with the lengths of the published set. The notebook's way is the notebook's loop and network: one `.pt`
+file for each clip, read by a bare `torch.load` in the training process, single precision, every clip padded to a minute,
+32 at a time, the plain network, nothing recorded, and the system's own allocator. The package trains by `fit`. On a GPU
+each way has some epochs to warm up, in which it meets the shapes that its steps are recorded for.
 """
 import argparse
 import ctypes

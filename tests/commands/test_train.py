@@ -1,4 +1,4 @@
-"A training that is killed at any moment and gone on with ends as if nothing had happened."
+"A training that is killed at any moment and resumed ends as if nothing had happened."
 import json
 import shutil
 import subprocess
@@ -26,9 +26,12 @@ from highlight_sense.run import train
 
 clips, out, moments = json.loads(sys.argv[1])
 small = ModelConfig(cnn_channels=(4, 4, 8, 8), rnn_hidden=8, rnn_layers=2, att_dim=8)
-config = TrainConfig(epochs=3, batch_size=4, workers=1, val_split=0.3, max_duration_s=4, save_minutes=0, device="cpu", precision="fp32")
+config = TrainConfig(epochs=3, batch_size=4, workers=1, val_split=0.3, max_duration_s=4, save_minutes=0,
+                     device="cpu", precision="fp32")
 torch.set_num_threads(1)
-begin = lambda name, *prepare: start(lambda: train(clips, Path(out)/name, config, small, progress=False, resume=True), *prepare)
+def begin(name, *prepare):
+    return start(lambda: train(clips, Path(out)/name, config, small, progress=False, resume=True), *prepare)
+
 
 status(begin("warm"))
 began = time.monotonic()
@@ -36,7 +39,7 @@ ended = {"unharmed": [status(begin("unharmed"))], "moment": [], "file": []}
 whole_s = time.monotonic() - began
 for n, moment in enumerate(moments):
     name = f"moment{n}"
-    for part in (moment, 0.5 * moment):  # what goes on is killed too
+    for part in (moment, 0.5 * moment):  # the resumed run is killed too
         ended["moment"].append(kill_while_it_runs(lambda: begin(name), Path(out)/name, part * whole_s))
     assert status(begin(name)) == 0
 for n in (1, 2, 3, 6, 9, 10, 11, 12, 17, 20):
@@ -62,39 +65,51 @@ def clips(tmp_path_factory) -> Path:
 @pytest.mark.long
 @needs_fork
 def test_killed_at_any_moment(clips, tmp_path, times):
-    "By `kill -9`, in steps, validations and writes, twice in each run, and before and after files take their places: the results are the same to the last bit."
+    """By `kill -9`, in steps, validations and writes, twice in each run, and before and after files are renamed into
+    place: the results are the same to the last bit."""
     moments = np.random.default_rng(7).uniform(0.05, 0.95, times * RUNS).round(3).tolist()
     how = launch(SCRIPT, clips, tmp_path, moments, timeout_s=times * 600)
     assert how["unharmed"] == [0] and how["moment"].count(-9) == 2 * len(moments) and how["file"].count(-9) >= 8
-    weights = lambda name: torch.cat([value.flatten().double() for value in load_checkpoint(tmp_path/name/"last.pt")[0].state_dict().values()])
-    expected, runs = weights("unharmed"), sorted(path.name for path in tmp_path.iterdir() if path.name.startswith(("moment", "file")))
+    def weights(name: str) -> torch.Tensor:
+        model, _ = load_checkpoint(tmp_path/name/"last.pt")
+        return torch.cat([value.flatten().double() for value in model.state_dict().values()])
+    expected = weights("unharmed")
+    runs = sorted(path.name for path in tmp_path.iterdir() if path.name.startswith(("moment", "file")))
     assert len(runs) == len(moments) + len(how["file"])
     for name in runs:
         assert weights(name).equal(expected), name
-        for file in EXACT: assert (tmp_path/name/file).read_bytes() == (tmp_path/"unharmed"/file).read_bytes(), (name, file)
+        for file in EXACT:
+            assert (tmp_path/name/file).read_bytes() == (tmp_path/"unharmed"/file).read_bytes(), (name, file)
         assert not [path for path in (tmp_path/name).iterdir() if ".part" in path.name], name
 
 
-def begun_with(clips: Path, tmp_path: Path) -> dict[str, tuple[Path, TrainConfig, dict]]:
-    "Ways to train, each with its clips, settings and what else `train` is given."
-    plain = TrainConfig(epochs=2, batch_size=4, workers=1, val_split=0.3, max_duration_s=4, save_minutes=0, device="cpu", precision="fp32")
-    begin, packed = {"init": small_model(tmp_path/"model.pt")}, pack_clips(clips, tmp_path/"clips.pack", progress=False)[0].path
-    return {"from other weights": (clips, plain, begin), "frozen at first": (clips, replace(plain, frozen_epochs=1), begin),
-            "the notebook's": (clips, replace(plain, recipe="notebook", workers=2), {}), "nothing read ahead": (clips, replace(plain, workers=0), {}),
-            "two threads": (clips, replace(plain, workers=2), {}), "from a pack": (packed, plain, {}),
-            "half precision": (clips, replace(plain, precision="fp16"), {})}
+WAYS = ("from other weights", "frozen at first", "the notebook's", "no prefetching", "two threads", "from a pack",
+        "half precision")
 
 
-@pytest.mark.parametrize("way", ["from other weights", "frozen at first", "the notebook's", "nothing read ahead", "two threads", "from a pack",
-                                 "half precision"])
+def arguments_of(way: str, clips: Path, tmp_path: Path) -> tuple[Path, TrainConfig, dict]:
+    "Clips, settings, and what else `train` is given."
+    plain = TrainConfig(epochs=2, batch_size=4, workers=1, val_split=0.3, max_duration_s=4, save_minutes=0,
+                        device="cpu", precision="fp32")
+    init = {"init": small_model(tmp_path/"model.pt")}
+    if way == "from a pack": return pack_clips(clips, tmp_path/"clips.pack", progress=False)[0].path, plain, {}
+    return {"from other weights": (clips, plain, init),
+            "frozen at first": (clips, replace(plain, frozen_epochs=1), init),
+            "the notebook's": (clips, replace(plain, recipe="notebook", workers=2), {}),
+            "no prefetching": (clips, replace(plain, workers=0), {}),
+            "two threads": (clips, replace(plain, workers=2), {}),
+            "half precision": (clips, replace(plain, precision="fp16"), {})}[way]
+
+
+@pytest.mark.parametrize("way", WAYS)
 def test_stopped_whatever_the_way(clips, tmp_path, monkeypatch, way):
-    "Every way to train is gone on with as if nothing had happened, wherever in an epoch it was stopped."
-    data, config, more = begun_with(clips, tmp_path)[way]
+    "Every way to train resumes as if nothing had happened, wherever in an epoch it was stopped."
+    data, config, more = arguments_of(way, clips, tmp_path)
     small = ModelConfig(cnn_channels=(4, 4, 8, 8), rnn_hidden=8, att_dim=8)
-    def go(name: str) -> None:
-        begun = (tmp_path/name/"config.json").exists()
-        train(data, tmp_path/name, config, small, progress=False, resume=begun, **({} if begun else more))
-    go("unharmed")
+    def run(name: str) -> None:
+        started = (tmp_path/name/"config.json").exists()
+        train(data, tmp_path/name, config, small, progress=False, resume=started, **({} if started else more))
+    run("unharmed")
     step = training.step_if_finite
     for most in (2, 5):
         left = iter(range(most))
@@ -102,9 +117,9 @@ def test_stopped_whatever_the_way(clips, tmp_path, monkeypatch, way):
             if next(left, None) is None: raise RuntimeError("the machine disappears")
             return step(*given)
         monkeypatch.setattr(training, "step_if_finite", stop_after)
-        with pytest.raises(RuntimeError, match="disappears"): go("stopped")
+        with pytest.raises(RuntimeError, match="disappears"): run("stopped")
     monkeypatch.setattr(training, "step_if_finite", step)
-    go("stopped")
+    run("stopped")
     states = [load_checkpoint(tmp_path/name/"last.pt")[0].state_dict() for name in ("unharmed", "stopped")]
     assert all(value.equal(states[1][name]) for name, value in states[0].items())
     for file in EXACT: assert (tmp_path/"stopped"/file).read_bytes() == (tmp_path/"unharmed"/file).read_bytes(), file
@@ -112,7 +127,7 @@ def test_stopped_whatever_the_way(clips, tmp_path, monkeypatch, way):
 
 
 def test_other_contents(clips, tmp_path):
-    "A run goes on with the clips that it was begun with, in files or packed; not with others under their names."
+    "A run resumes with the clips that it was started with, in files or packed; not with others of the same names."
     place = tmp_path/"clips"
     shutil.copytree(clips, place)
     settings = ("--epochs", 1, "--batch-size", 8, "--max-duration-s", 4, "--device", "cpu", "--val-split", 0.3)
@@ -125,18 +140,35 @@ def test_other_contents(clips, tmp_path):
         assert "other clips" in told("train", *words)
 
 
-def test_interrupt_tells_how_to_go_on(clips, tmp_path):
-    "Ctrl-C: one line, exit code 130; the same command with --resume ends the run, and --from-run repeats it."
-    call = lambda *arguments: [sys.executable, "-c", "from highlight_sense.cli import main; main()", "train", *map(str, arguments)]
-    settings = ["--epochs", 2, "--batch-size", 8, "--max-duration-s", 4, "--device", "cpu", "--precision", "fp32", "--val-split", 0.3]
-    first = ("import os, signal\nimport highlight_sense.train as training\nfrom highlight_sense.cli import main\nstep = training.step_if_finite\n"
-             "def interrupted(*given):\n    os.kill(os.getpid(), signal.SIGINT)\n    return step(*given)\ntraining.step_if_finite = interrupted\nmain()")
-    run = lambda command: subprocess.run(command, text=True, capture_output=True, timeout=300)
-    stopped = run([sys.executable, "-c", first, "train", *map(str, (clips, "-o", tmp_path/"run", *settings))])
-    assert stopped.returncode == 130 and f"train -o {tmp_path/'run'} --resume` resumes" in stopped.stderr.splitlines()[-1] and "Traceback" not in stopped.stderr
-    resumed, again = run(call("-o", tmp_path/"run", "--resume")), run(call("-o", tmp_path/"again", "--from-run", tmp_path/"run"))
+INTERRUPTED = """
+import os, signal
+import highlight_sense.train as training
+from highlight_sense.cli import main
+step = training.step_if_finite
+def interrupted(*given):
+    os.kill(os.getpid(), signal.SIGINT)
+    return step(*given)
+training.step_if_finite = interrupted
+main()
+"""
+
+
+def test_interrupt_says_how_to_resume(clips, tmp_path):
+    "Ctrl-C: one line, exit code 130; the same command with --resume finishes the run, and --from-run repeats it."
+    def call(*arguments: object) -> list[str]:
+        return [sys.executable, "-c", "from highlight_sense.cli import main; main()", "train", *map(str, arguments)]
+    settings = ["--epochs", 2, "--batch-size", 8, "--max-duration-s", 4, "--device", "cpu", "--precision", "fp32",
+                "--val-split", 0.3]
+    def run(command: list[str]) -> subprocess.CompletedProcess:
+        return subprocess.run(command, text=True, capture_output=True, timeout=300)
+    stopped = run([sys.executable, "-c", INTERRUPTED, "train", *map(str, (clips, "-o", tmp_path/"run", *settings))])
+    assert stopped.returncode == 130 and "Traceback" not in stopped.stderr
+    assert f"train -o {tmp_path/'run'} --resume` resumes" in stopped.stderr.splitlines()[-1]
+    resumed = run(call("-o", tmp_path/"run", "--resume"))
+    again = run(call("-o", tmp_path/"again", "--from-run", tmp_path/"run"))
     assert (resumed.returncode, again.returncode) == (0, 0), resumed.stderr + again.stderr
-    assert "the same file" in again.stdout and (tmp_path/"run"/"best.pt").read_bytes() == (tmp_path/"again"/"best.pt").read_bytes()
+    assert "the same file" in again.stdout
+    assert (tmp_path/"run"/"best.pt").read_bytes() == (tmp_path/"again"/"best.pt").read_bytes()
     other = run(call("-o", tmp_path/"run", "--resume", "--epochs", 5))
     assert other.returncode == 2 and "found epochs 5, expected epochs 2" in other.stderr
     assert load_checkpoint(tmp_path/"run"/"last.pt")[1].epochs == 2 != TrainConfig().epochs
