@@ -26,7 +26,7 @@ def _window_and_filters(
     device: torch.device,
     dtype: torch.dtype,
 ) -> tuple[torch.Tensor, torch.Tensor]:  # (n_fft,) and (n_mels, 1 + n_fft // 2)
-    "The Hann window and the mel filters."
+    "Return the Hann window and the mel filters."
     window = torch.hann_window(front_end.n_fft, periodic=True, dtype=torch.float64)
     filters = librosa.filters.mel(
         sr=front_end.sample_rate, n_fft=front_end.n_fft, n_mels=front_end.n_mels, dtype=np.float64)

@@ -23,7 +23,7 @@ def _choose_streams(
     tracks: Sequence[int],    # numbers among the audio tracks, from 0
     path: str | Path,         # for messages
 ) -> list[av.AudioStream]:
-    "The audio streams with these numbers."
+    "Select the audio streams with these numbers."
     streams = container.streams.audio
     if not streams:
         raise InputError(f"{path}: found no audio track, expected a recording with sound; choose another file")
@@ -59,7 +59,7 @@ def _decode_tracks(
     readers: Mapping[int, TrackReader],  # by stream index
     path: str | Path,                    # for messages
 ) -> Iterator[None]:
-    "Decode from the current position to the end of the file; yields whenever there may be more sound to take."
+    "Decode from the current position to the end of the file; yield whenever there may be more sound to take."
     last: dict[int, av.Packet] = {}  # of each stream
     try:
         for packet in demuxed(container):
@@ -106,7 +106,7 @@ def _take_blocks(
 
 # %% ../nbs/machinery/sound.ipynb #520849ad
 def _open_at(path: str | Path, start_s: float) -> av.container.InputContainer:
-    "Open a file, and move to shortly before `start_s` if its format allows."
+    "Open a file, and seek to shortly before `start_s` if its format allows."
     container = open_media(path)
     if start_s <= RUN_UP_S or go_to(container, start_of(container) + start_s - RUN_UP_S): return container
     container.close()

@@ -15,8 +15,8 @@ import numpy as np
 from .files import InputError
 
 # %% ../nbs/machinery/timeline.ipynb #c2264f59
-LAG_S = 60.0             # a track this far behind the others in the file has ended, or pauses
-_JITTER_S = 0.05         # a timestamp off by less means nothing; a lost packet is about 0.02 s
+LAG_S = 60.0             # a track this far behind the others in the file has ended or pauses
+_JITTER_S = 0.05         # timestamps may be off by this much; a lost packet is about 0.02 s
 _LATE_S = 0.5            # this much sound may arrive too late to be used
 _LONGEST_GAP_S = 86_400  # a day; a longer gap means broken timestamps
 _REMUX = "rewrite it with ffmpeg -i FILE -map 0 -c copy NEW.mkv"
@@ -30,20 +30,20 @@ class Timeline:
         self.end = 0                               # samples since time 0
 
     def place(self, samples: np.ndarray, at: int) -> None:
-        "Place `samples` at sample `at`: fill the gap before them with silence, drop what overlaps."
+        "Place `samples` at position `at`: fill a gap before them with silence, drop what overlaps."
         self.fill(at)
         fresh = samples[self.end - at:]
         if len(fresh): self.waiting.append(fresh)
         self.end += len(fresh)
 
     def fill(self, until: int) -> None:
-        "Add silence up to sample `until`, if the line ends before it."
+        "Add silence up to position `until`, if the line ends before it."
         if until <= self.end: return
         self.waiting.append(np.broadcast_to(np.float32(0), until - self.end))
         self.end = until
 
     def take(self, size: int) -> np.ndarray:  # (size,) float32
-        "The next `size` samples; silence beyond the end."
+        "Take the next `size` samples; beyond the end they are silence."
         block = np.zeros(size, np.float32)
         done = 0
         while done < size and self.waiting:
@@ -59,7 +59,7 @@ _GATHERED = 16_384  # samples that are resampled at a time
 
 
 class _Segment:
-    "Resamples frames of one format that follow one another, and counts where their samples go."
+    "Resamples consecutive frames of one format, and counts where their samples go."
 
     def __init__(self, kind: tuple, at: int, rate_hz: int, layout: str | None = None):
         self.kind = kind  # sample format, channel layout and rate of the frames
@@ -69,7 +69,7 @@ class _Segment:
 
     def add(self, frame: av.AudioFrame) -> list[tuple[int, np.ndarray]]:  # position, samples (channels, samples)
         "Take one more frame, and return what is ready."
-        frame.pts = None  # the position is counted, not stamped
+        frame.pts = None  # positions are counted, not read from timestamps
         self._gathered.write(frame)
         return self._resample(self._gathered.read()) if self._gathered.samples >= _GATHERED else []
 
@@ -87,7 +87,7 @@ class _Segment:
 
 # %% ../nbs/machinery/timeline.ipynb #8a8ff7e9
 def _require_plausible_gap(name: str, from_s: float, to_s: float) -> None:
-    "Raise `InputError` for a gap that no recording has."
+    "Raise `InputError` for a gap that is too long for any recording."
     if to_s - from_s <= _LONGEST_GAP_S: return
     found = f"found a gap of {(to_s - from_s) / 3600:.0f} hours after {from_s:.1f} s"
     raise InputError(f"{name}: {found}, expected a day at most; {_REMUX}")
@@ -99,10 +99,10 @@ class _FramePlacer:
         self.name = name                     # of file and track, for messages
         self.rate_hz = rate_hz               # of the samples on the line
         self.start_s = start_s               # time 0 of the line, on the clock of the container
-        self.layout = layout                 # channels to resample to; default: those of the frames
+        self.layout = layout                 # channel layout to resample to; default: that of the frames
         self.line = Timeline()
         self.segment: _Segment | None = None  # None after a gap
-        self.next_s = 0.0                    # where the next frame starts if none is missing
+        self.next_s = 0.0                    # where the next frame starts unless some are missing
 
     def locate(self, frame: av.AudioFrame) -> None:
         "Start a new segment unless the frame continues the current one."
@@ -135,7 +135,7 @@ class _FramePlacer:
 
 # %% ../nbs/machinery/timeline.ipynb #a64feab7
 def _damage_of(packet: av.Packet, name: str, at_s: float, error: av.FFmpegError) -> InputError:
-    "The error for a packet that cannot be decoded."
+    "Make the error for a packet that cannot be decoded."
     encrypted = any("encryption" in side.data_type for side in packet.iter_sidedata())
     if encrypted: found, advice = "found encrypted sound", "get a copy without protection"
     else: found, advice = f"found damaged sound at {at_s:.1f} s ({error.strerror})", "copy the file again"
@@ -150,12 +150,12 @@ class _LateSound:
     def __init__(self, name: str):
         self.name = name               # of file and track, for messages
         self.presumed_s = -math.inf    # silence is presumed up to here
-        self.total_s = 0.0             # sound that was late
+        self.total_s = 0.0             # how much sound was late
 
     def count(self, at_s: float, seconds: float, end_s: float) -> None:
-        "Count a frame at `at_s`, on a line that ends at `end_s`; raise `InputError` once too much was late."
+        "Count a frame at `at_s`, on a line that ends at `end_s`; raise `InputError` once too much is late."
         due_s = max(self.presumed_s - _JITTER_S, end_s - LAG_S)
-        wanted = at_s >= 0  # a run-up before time 0 may be dropped
+        wanted = at_s >= 0  # sound before time 0 may be dropped
         if wanted and at_s < due_s: self.total_s += seconds
         if self.total_s <= _LATE_S: return
         found = f"found sound of {at_s:.1f} s after that of {due_s:.1f} s"
@@ -185,7 +185,7 @@ class TrackReader(_FramePlacer):
         self.append(frame)
 
     def presume(self, until: int) -> None:
-        "Presume silence up to sample `until`: its sound would have arrived by now."
+        "Presume silence up to position `until`: any sound before it would have arrived by now."
         if until <= self.line.end: return
         self.finish()
         self.line.fill(until)
