@@ -45,7 +45,7 @@ def copy_clip(
     sources: Sequence[str | Path],  # one file, or several that were recorded together
     start_s: float,                 # seconds of the recording, as a player shows them
     end_s: float,
-    out_stem: str | Path,           # the file to write, without its ending
+    out_stem: str | Path,           # the file to write, without its extension
 ) -> CutClip:
     "Cut a clip without encoding: every track, from key frame to key frame."
     with open_sources(sources) as opened:
@@ -59,7 +59,7 @@ def exact_clip(
     sources: Sequence[str | Path],  # one file, or several that were recorded together
     start_s: float,                 # seconds of the recording, as a player shows them
     end_s: float,
-    out_stem: str | Path,           # the file to write, without its ending
+    out_stem: str | Path,           # the file to write, without its extension
 ) -> CutClip:
     "Cut a clip exactly to the frame (without a picture, to the sample) by encoding every track."
     with open_sources(sources) as opened:

@@ -31,7 +31,7 @@ def _decode_times(
 
 # %% ../nbs/machinery/copying.ipynb #d6fc01fb
 class _PlannedPacket(NamedTuple):
-    "What the copy of a packet is given."
+    "The times for the copy of a packet."
     dts: int           # in ticks of its stream
     duration_s: float
 
@@ -43,7 +43,7 @@ def _planned(packets: Iterable[PacketTime]) -> dict[int, _PlannedPacket]:
     return {pts: _PlannedPacket(dts, durations_s[pts]) for pts, dts in decoded}
 
 # %% ../nbs/machinery/copying.ipynb #e50c9f6a
-_SETTLE_S = 0.2
+_SETTLE_S = 0.2  # extra sound before a clip without a picture
 
 
 class CopyPlan(NamedTuple):
@@ -109,7 +109,7 @@ def _add_streams(
 def _copy_packets(
     container: av.container.OutputContainer, kind: str, stretches: Sequence[Stretch], plan: CopyPlan,
 ) -> float:
-    "Write the packets of a plan; return when the clip's first stream shows its last one, in seconds of the recording."
+    "Write the packets of a plan; return when the last packet of the clip's first stream is shown in the recording."
     copies, last_s = _add_streams(container, kind, stretches, plan), 0.0
     chosen = [{index: packets for index, packets in taken.items() if (number, index) in copies}
               for number, taken in enumerate(plan.taken)]
@@ -135,7 +135,7 @@ def _last_shown(path: Path) -> float:
 def write_copy(
     stretches: Sequence[Stretch],
     plan: CopyPlan,
-    out_stem: str | Path,  # the file to write, without its ending
+    out_stem: str | Path,  # the file to write, without its extension
 ) -> tuple[Path, float]:   # the clip, and the moment of the recording that it shows as 0:00
     "Write a copied clip."
     kind, ending = clip_format(stretches, plan.taken)

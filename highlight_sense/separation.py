@@ -21,7 +21,7 @@ from .tracks import Pair, Track
 
 # %% ../nbs/machinery/separation.ipynb #cec75a89
 def load_separator() -> torch.nn.Module:
-    "Demucs with its published weights; the first call downloads them."
+    "Load Demucs with its published weights; the first call downloads them."
     try: from demucs.pretrained import get_model
     except ImportError as error:
         found = f"found no Demucs ({error})"
@@ -39,7 +39,7 @@ def _separate_chunk(
     mix: np.ndarray,        # (samples,)
     device: torch.device,
 ) -> np.ndarray:            # (samples,)
-    "The voice in a piece of a mix."
+    "Extract the voice from a piece of a mix."
     from demucs.apply import apply_model
     level = float(mix.mean())
     spread = float(mix.std()) + 1e-8
@@ -56,7 +56,7 @@ def _with_edges(
     blocks: Iterable[np.ndarray],  # (1, samples) each, longer than `edge`; the last may be shorter
     edge: int,                     # samples of the neighbours, above 0
 ) -> Iterator[tuple[np.ndarray, slice]]:  # sound (samples,), and which part of it is the block
-    "Each block with the end of the one before and the start of the one after."
+    "Extend each block by the end of the one before and the start of the one after."
     before, now = np.zeros(0, np.float32), None
     for after in chain((block[0] for block in blocks), [np.zeros(0, np.float32)]):
         if now is not None:
@@ -66,7 +66,7 @@ def _with_edges(
 
 # %% ../nbs/machinery/separation.ipynb #7bd8620e
 def separated_pair(path: str | Path) -> Pair:
-    "The two tracks of a file that `separate_mix` wrote."
+    "Describe the two tracks of a file that `separate_mix` wrote."
     return Pair(Track(Path(path), 0, "Voice"), Track(Path(path), 1, "Game"), "separated by Demucs")
 
 # %% ../nbs/machinery/separation.ipynb #6717a348
@@ -75,7 +75,7 @@ def _separate_blocks(
     model: torch.nn.Module,
     device: torch.device,
 ) -> Iterator[tuple[int, int, np.ndarray]]:  # track number, position of the first sample, samples
-    "Voice and game of a mix, as pieces for `write_pieces`."
+    "Separate a mix into voice and game; yield pieces for `write_pieces`."
     at = 0
     for sound, own in _with_edges(blocks, round(_EDGE_S * model.samplerate)):
         voice = _separate_chunk(model, sound, device)[own]
