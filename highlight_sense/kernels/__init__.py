@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['is_accelerated', 'accelerate', 'CudaGraphed', 'kernels_in_use']
 
-# %% ../../nbs/machinery/kernels/accelerate.ipynb #0bfe731d
+# %% ../../nbs/machinery/kernels/accelerate.ipynb #b8e83762
 import logging
 from functools import cache
 
@@ -20,12 +20,12 @@ from ..model import ConvBlock, HighlightCRNN, PaddedGRU
 
 _all_ = ["CudaGraphed", "kernels_in_use"]
 
-# %% ../../nbs/machinery/kernels/accelerate.ipynb #15c6dd7d
+# %% ../../nbs/machinery/kernels/accelerate.ipynb #77b661f3
 @cache
 def _announce(kernels: str) -> None:
     logging.getLogger(__name__).info("kernels: %s", kernels)
 
-# %% ../../nbs/machinery/kernels/accelerate.ipynb #c039cfe8
+# %% ../../nbs/machinery/kernels/accelerate.ipynb #029dcb91
 _FUSED: dict[type, type] = {ConvBlock: FusedBlock, PaddedGRU: FusedGRU}
 
 
@@ -33,7 +33,7 @@ def is_accelerated(model: nn.Module) -> bool:
     "Whether `accelerate` has changed parts of this network."
     return any(type(part) in _FUSED.values() for part in model.modules())
 
-# %% ../../nbs/machinery/kernels/accelerate.ipynb #8c5a7fe3
+# %% ../../nbs/machinery/kernels/accelerate.ipynb #8f1e7bc6
 def accelerate(
     model: HighlightCRNN,
     device: torch.device,

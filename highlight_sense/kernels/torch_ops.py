@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['TORCH_KERNELS', 'Kernels', 'check_maps', 'check_gru']
 
-# %% ../../nbs/machinery/kernels/torch_ops.ipynb #b1ee095a
+# %% ../../nbs/machinery/kernels/torch_ops.ipynb #cb262035
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 
-# %% ../../nbs/machinery/kernels/torch_ops.ipynb #56ea6188
+# %% ../../nbs/machinery/kernels/torch_ops.ipynb #ee26778d
 @dataclass(frozen=True)
 class Kernels:
     "The six operations, in one implementation."
@@ -25,7 +25,7 @@ class Kernels:
     gru_states: Callable[..., tuple[torch.Tensor, ...]]
     gru_gradients: Callable[..., tuple[torch.Tensor, ...]]
 
-# %% ../../nbs/machinery/kernels/torch_ops.ipynb #18dd7a53
+# %% ../../nbs/machinery/kernels/torch_ops.ipynb #bcb826d8
 def _sum_frames(
     values: torch.Tensor,               # (B, C, n_mels, T)
     mask: torch.Tensor | None = None,   # (B, T), 0 in the padding
@@ -35,7 +35,7 @@ def _sum_frames(
     by_frame = by_frame.to(torch.float32 if values.device.type == "mps" else torch.float64)  # MPS has no doubles
     return (by_frame if mask is None else by_frame * mask[..., None]).sum(1)[..., None, None]
 
-# %% ../../nbs/machinery/kernels/torch_ops.ipynb #a1449082
+# %% ../../nbs/machinery/kernels/torch_ops.ipynb #9be83d48
 def _sum_maps(
     maps: torch.Tensor,          # (B, C, n_mels, T), channels last
     mask: torch.Tensor | None,   # (B, T), 0 in the padding
@@ -43,7 +43,7 @@ def _sum_maps(
     if maps.dtype in (torch.float16, torch.bfloat16): maps = maps.float()
     return _sum_frames(maps, mask), _sum_frames(maps * maps, mask)
 
-# %% ../../nbs/machinery/kernels/torch_ops.ipynb #330a7114
+# %% ../../nbs/machinery/kernels/torch_ops.ipynb #fe6c9fc1
 def _to_rows(maps: torch.Tensor) -> torch.Tensor:  # (B, C, n_mels, T) to (B, n_mels, T * C), the order in memory
     return maps.permute(0, 2, 3, 1).flatten(2)
 
@@ -51,7 +51,7 @@ def _to_rows(maps: torch.Tensor) -> torch.Tensor:  # (B, C, n_mels, T) to (B, n_
 def _to_maps(rows: torch.Tensor, channels: int) -> torch.Tensor:  # and back
     return rows.unflatten(2, (-1, channels)).permute(0, 3, 1, 2)
 
-# %% ../../nbs/machinery/kernels/torch_ops.ipynb #2e6732ee
+# %% ../../nbs/machinery/kernels/torch_ops.ipynb #1a304464
 def _fill_row(
     values: torch.Tensor,        # (B or 1, C, 1, 1), one for each feature map
     frames: int,
@@ -61,7 +61,7 @@ def _fill_row(
     row = values.permute(0, 2, 3, 1).expand(-1, -1, frames, -1)
     return (row if mask is None else row * mask[:, None, :, None]).flatten(2).to(dtype)
 
-# %% ../../nbs/machinery/kernels/torch_ops.ipynb #258da2d7
+# %% ../../nbs/machinery/kernels/torch_ops.ipynb #04fdf2de
 def _norm_pool(
     maps: torch.Tensor,          # (B, C, n_mels, T), channels last
     scale: torch.Tensor,         # (B or 1, C, 1, 1), the norm's factor, not negative
@@ -77,7 +77,7 @@ def _norm_pool(
     normed = torch.addcmul(offset, _to_rows(pooled), scale)
     return _to_maps(normed.to(pooled.dtype), pooled.shape[1]).relu_()
 
-# %% ../../nbs/machinery/kernels/torch_ops.ipynb #99930495
+# %% ../../nbs/machinery/kernels/torch_ops.ipynb #fb45c158
 def _sum_slopes(
     maps: torch.Tensor,      # (B, C, n_mels, T), channels last
     grad: torch.Tensor,      # of `pooled`, channels last
@@ -87,7 +87,7 @@ def _sum_slopes(
     arriving = torch.ops.aten.threshold_backward(grad, pooled, 0)
     return _sum_frames(arriving), _sum_frames(arriving * F.max_pool2d(maps, pool))
 
-# %% ../../nbs/machinery/kernels/torch_ops.ipynb #bc23801b
+# %% ../../nbs/machinery/kernels/torch_ops.ipynb #72d4bb18
 def _norm_pool_gradient(
     maps: torch.Tensor,             # (B, C, n_mels, T), channels last
     grad: torch.Tensor,             # of `pooled`, channels last
@@ -106,7 +106,7 @@ def _norm_pool_gradient(
     slope, offset = (_fill_row(part, maps.shape[3], mask, maps.dtype) for part in line)
     return _to_maps(_to_rows(out).addcmul_(_to_rows(maps), slope).add_(offset), channels)
 
-# %% ../../nbs/machinery/kernels/torch_ops.ipynb #d58c30fa
+# %% ../../nbs/machinery/kernels/torch_ops.ipynb #affd7d81
 def _gru_states(
     gates: torch.Tensor,    # (T, D, B, 3 H) a: reset, update, new; single precision
     weight: torch.Tensor,   # (D, 3 H, H)
@@ -126,7 +126,7 @@ def _gru_states(
         state = torch.lerp(new[t], state, update, out=states[t])
     return states, opened, new, recurrent
 
-# %% ../../nbs/machinery/kernels/torch_ops.ipynb #5771afa5
+# %% ../../nbs/machinery/kernels/torch_ops.ipynb #c3f6af9d
 def _gru_gradients(
     grad: torch.Tensor,       # (T, D, B, H) of the states
     weight: torch.Tensor,     # (D, 3 H, H)
@@ -153,19 +153,19 @@ def _gru_gradients(
         arriving = torch.bmm(by_product[t].to(weight.dtype), weight).float().addcmul_(arriving, update[t])
     return by_gates, by_product
 
-# %% ../../nbs/machinery/kernels/torch_ops.ipynb #0da7a1b2
+# %% ../../nbs/machinery/kernels/torch_ops.ipynb #f4a5473e
 def _is_floating(values: torch.Tensor) -> bool: return values.is_floating_point()
 
 
 TORCH_KERNELS = Kernels("operations", _is_floating, _sum_maps, _norm_pool, _sum_slopes, _norm_pool_gradient,
                         _gru_states, _gru_gradients)
 
-# %% ../../nbs/machinery/kernels/torch_ops.ipynb #09c8a990
+# %% ../../nbs/machinery/kernels/torch_ops.ipynb #826af3c8
 def _assert_close(found: tuple[torch.Tensor, ...], expected: tuple[torch.Tensor, ...], tolerance: float) -> None:
     for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one.float(), other.float(), rtol=tolerance, atol=tolerance)
 
-# %% ../../nbs/machinery/kernels/torch_ops.ipynb #2f377f98
+# %% ../../nbs/machinery/kernels/torch_ops.ipynb #130dd4ab
 def check_maps(
     kernels: Kernels,
     maps: torch.Tensor,         # (B, C, n_mels, T), channels last
@@ -192,7 +192,7 @@ def check_maps(
         expected = TORCH_KERNELS.norm_pool_gradient(*in_float, scale, each, mask, pool)
         _assert_close((kernels.norm_pool_gradient(maps, grad, out, scale, each, mask, pool),), (expected,), tolerance)
 
-# %% ../../nbs/machinery/kernels/torch_ops.ipynb #4554ee58
+# %% ../../nbs/machinery/kernels/torch_ops.ipynb #2c368df7
 def check_gru(
     kernels: Kernels,
     weight: torch.Tensor,       # (D, 3 H, H)
