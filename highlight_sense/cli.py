@@ -30,7 +30,7 @@ from .usage import (
 _app = cyclopts.App(
     name="highlight-sense", help="Find the moments of a game stream that are worth clipping, from its sound.",
     help_format="plaintext", version=f"highlight-sense {highlight_sense.__version__}",
-    default_parameter=cyclopts.Parameter(converter=strict))
+    default_parameter=cyclopts.Parameter(converter=strict, allow_repeating=True))
 
 
 def _verb(function: Callable) -> Callable:

@@ -115,8 +115,6 @@ def usage_line(error: cyclopts.CycloptsError) -> str:
     if isinstance(error, cyclopts.CoercionError) and error.token is not None:
         name, kind = error.token.keyword or _name_of(error.argument), error.target_type or error.argument.hint
         return f"{name}: found {error.token.value!r}, expected {_expected(kind)}; change it"
-    if isinstance(error, cyclopts.RepeatArgumentError):
-        return f"{error.token.keyword}: found it twice, expected it once; remove one"
     if isinstance(error, cyclopts.UnusedCliTokensError):
         return f"{verb}: found {error.unused_tokens[0]!r} left over, expected fewer arguments; {see}"
     words = " ".join(str(error).split())
