@@ -12,14 +12,14 @@ from .reel import Footage, Reel, ReelCut
 from .timecode import timecode_of
 
 # %% ../nbs/machinery/edl.ipynb #aae695a8
-_CODES = {  # by: has a picture, which of the first two channels
+_CODES = {  # by picture (yes or no), and which of the first two channels
     (True, ""): "V", (True, "1"): "B", (True, "2"): "A2/V", (True, "12"): "AA/V",
     (False, ""): "NONE", (False, "1"): "A", (False, "2"): "A2", (False, "12"): "AA"}
 _MORE = {"3": "AUD  3", "4": "AUD       4", "34": "AUD  3    4"}
 
 
 def _event(reel: Reel, number: int, cut: ReelCut, footage: Footage, channels: Sequence[int]) -> list[str]:
-    "Write an event: a cut of one file, its picture, if it gives one, and its audio on these channels."
+    "Write an event: a cut of one file, with its picture if it provides one, and its audio on these channels."
     source, record, frames = footage.origin + cut.source, reel.start + cut.record, footage.frames_of(cut)
     names = [timecode_of(frame, reel.rate, footage.drop) for frame in (source, source + frames)]
     names += [timecode_of(frame, reel.rate, reel.drop) for frame in (record, record + frames)]
@@ -34,7 +34,7 @@ _AUDIO_CHANNELS = 4
 
 
 def _channels(reel: Reel) -> dict[int, list[int]]:
-    "Assign the audio channels, by the number of the file."
+    "Assign the audio channels to the files, by their numbers."
     assigned, tracks = {}, 0
     for footage in reel.footage:
         wanted = range(tracks + 1, tracks + 1 + len(footage.media.tracks))

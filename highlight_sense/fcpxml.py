@@ -15,7 +15,7 @@ from .xml_nodes import node, xml_text
 
 # %% ../nbs/machinery/fcpxml.ipynb #b8df8b01
 def _time(reel: Reel, frames: int) -> str:
-    "Write a number of frames as seconds."
+    "Write a number of frames as a time in seconds."
     return f"{frames / reel.rate}s"
 
 # %% ../nbs/machinery/fcpxml.ipynb #141d9452
@@ -35,7 +35,7 @@ _OUT_CHANNELS = {2: "L, R", 6: "L, R, C, LFE, Ls, Rs"}  # by number of channels
 
 
 def _sounds(footage: Footage) -> list[ET.Element]:
-    "Write the audio tracks of a file, as a clip has them inside."
+    "Write the audio tracks of a file, for the inside of a clip."
     sounds = []
     for track in footage.media.tracks:
         numbers = [channel.index for channel in channels_in(footage) if channel.track == track]
@@ -50,8 +50,8 @@ def _asset_clip(
     reel: Reel,
     cut: ReelCut,
     footage: Footage,
-    offset: int,                        # the frame at which it begins, in the time of what it is in
-    inside: Sequence[ET.Element] = (),  # comes before its sounds
+    offset: int,                        # the frame of its parent at which it begins
+    inside: Sequence[ET.Element] = (),  # elements that come before its audio tracks
     lane: int | None = None,            # of a connected clip
 ) -> ET.Element:
     "Write a cut of a file, as far as the file reaches, with all its audio tracks."
@@ -66,7 +66,7 @@ def _storyline(reel: Reel, cut: ReelCut) -> list[ET.Element]:
     "Write a cut: a clip, a gap, or both."
     footage, at = reel.footage[0], reel.start + cut.record
     frames = footage.frames_of(cut)
-    begins = footage.origin + cut.source if frames else 0  # of a gap
+    begins = footage.origin + cut.source if frames else 0  # a gap starts at 0
     inside = [_asset_clip(reel, cut, other, begins, lane=1 - other.number)
               for other in reel.footage[1:] if other.frames_of(cut)]
     place = {"start": _time(reel, begins), "duration": _time(reel, 1)}

@@ -24,7 +24,7 @@ def _otio_clip(
     footage: Footage,
     audio: AudioTrack | None,  # None: the picture
 ) -> opentimelineio.schema.Clip:
-    "Make a cut on one track, as far as its file reaches."
+    "Make the clip of a cut on one track, as far as its file reaches."
     cut = reel.cuts[number - 1]
     file = opentimelineio.schema.ExternalReference(footage.url, _range(reel, footage.origin, footage.length))
     file.name = footage.file_name

@@ -13,7 +13,7 @@ from xml.etree import ElementTree as ET
 def node(
     tag: str,
     content: str | int | Sequence[ET.Element] = (),
-    **attributes: str | int | None,  # None leaves one out
+    **attributes: str | int | None,  # an attribute that is None is left out
 ) -> ET.Element:
     "Make an XML element with text or children."
     element = ET.Element(tag, {name: str(value) for name, value in attributes.items() if value is not None})
