@@ -1,4 +1,4 @@
-"""Write again what follows from settings.ini and the notebooks: badges, install cells, the table of notebooks, README.md.
+"""Rewrite what follows from settings.ini and the notebooks: badges, install cells, the table of the course, README.md.
 
     python tools/sync.py                             write what is out of date
     python tools/sync.py --check                     write nothing; name what is out of date and exit with 1
@@ -19,10 +19,11 @@ REPO = SETTINGS["DEFAULT"]
 NBS = ROOT/REPO["nbs_path"]
 INDEX = NBS/REPO["readme_nb"]
 
-BADGE = re.compile(r"^(\[badge\]|\[!\[.*\]\(.*\))$", re.MULTILINE)  # the placeholder, or a badge that stands there
+BADGE = re.compile(r"^(\[badge\]|\[!\[.*\]\(.*\))$", re.MULTILINE)  # the placeholder, or the badge that replaced it
 CLONE = re.compile(r"git clone \S+ && cd [\w.-]+")
 INSTALL = "#| hide\n# install"                                      # how an install cell begins
 RELATIVE = re.compile(r"\]\((?!\w+:|#)([^)]+)\)")                   # a link to a file of this repository
+COURSE = "<!-- course -->"                                          # how the cell with the table of the course begins
 
 INSTALL_CELL = f"""{INSTALL} the package when on Colab; anywhere else it is there already
 import subprocess
@@ -64,23 +65,14 @@ def badge(path: Path) -> str:
     return f"[![Open in Colab]({colab}/assets/colab-badge.svg)]({colab}/github/{place})"
 
 
-def links(mark: str) -> str:
-    "One link for each page of the machinery."
-    pages = [f"[{path.relative_to(NBS/'machinery').with_suffix('').as_posix()}]({path.relative_to(NBS).as_posix()})" for path in machinery()]
-    return f"{mark}\n\n{', '.join(pages)}"
-
-
-def table(mark: str) -> str:
+def table() -> str:
     "One row for each notebook of the course: its name, the line under its title, its badge."
-    rows = [mark, "", "| notebook | what it is about | |", "|---|---|---|"]
+    rows = [COURSE, "", "| notebook | what it is about | |", "|---|---|---|"]
     for path in course():
         line = re.search(r"^> (.+)$", title_cell(path, read(path))["source"], re.MULTILINE)
-        if not line: raise SystemExit(f"{path.name}: found no line that begins with '> ' under the title; write one, the table quotes it")
+        if not line: raise SystemExit(f"{path.name}: found no line that begins with '> ' under the title; add one")
         rows.append(f"| [{path.stem}]({path.relative_to(NBS).as_posix()}) | {line[1]} | {badge(path)} |")
     return "\n".join(rows)
-
-
-LISTS = {"<!-- course -->": table, "<!-- machinery -->": links}  # how a cell begins that lists notebooks
 
 
 def title_cell(path: Path, notebook: dict) -> dict:
@@ -99,8 +91,7 @@ def synced(path: Path) -> dict:
         raise SystemExit(f"{path.name}: found no cell that begins with {INSTALL!r}; add one below the title")
     for cell in notebook["cells"]:
         if cell["source"].startswith(INSTALL): cell["source"] = INSTALL_CELL
-        for mark, listed in LISTS.items():
-            if cell["source"].startswith(mark): cell["source"] = listed(mark)
+        if cell["source"].startswith(COURSE): cell["source"] = table()
         cell["source"] = CLONE.sub(f"git clone {REPO['git_url']} && cd {REPO['repo']}", cell["source"])
     return notebook
 
