@@ -46,7 +46,7 @@ def index_clips(
 def length_shares(
     frames: Sequence[int],  # lengths of clips
 ) -> np.ndarray:            # (6,) shares that sum to 1
-    "The share of clips in each of the notebook's ranges; shorter and longer clips count into the first and the last."
+    "The share of clips in each of the notebook's ranges; shorter clips count towards the first, longer ones the last."
     starts = [first for first, _, _ in NOTEBOOK_LENGTHS[1:]]
     ranges = np.searchsorted(starts, np.asarray(frames), side="right")
     counts = np.bincount(ranges, minlength=len(NOTEBOOK_LENGTHS))
@@ -57,7 +57,7 @@ def plot_lengths(
     frames: Sequence[int],             # lengths of the positive clips
     front_end: FrontEnd = FrontEnd(),
 ) -> "Figure":
-    "Draw the lengths of positive clips beside the notebook's table."
+    "Draw the lengths of positive clips next to the notebook's table."
     from matplotlib.figure import Figure
     figure = Figure(figsize=(7, 3), layout="constrained")
     axes = figure.subplots()
@@ -82,7 +82,7 @@ def measure_lengths(
 def split_notebook(
     files: Sequence[str],
     labels: Sequence[int],
-    val_split: float = 0.15,  # share of validation
+    val_split: float = 0.15,  # share of the clips held out for validation
     seed: int = 42,
 ) -> tuple[list[str], list[str], list[int], list[int]]:  # files of training and validation, then their labels
     "The notebook's split: random, stratified by label."
@@ -103,12 +103,12 @@ def _group_folds(
 
 # %% ../nbs/00_data.ipynb #1c06783a
 def _is_splitting(fold: np.ndarray, labels: np.ndarray) -> bool:
-    "Whether both classes are inside a fold and outside it."
+    "Whether both classes occur inside a fold and outside it."
     return all(0 < side.sum() < len(side) for side in (labels[fold], labels[~fold]))
 
 # %% ../nbs/00_data.ipynb #3df6752d
 def _best_fold(labels: np.ndarray, groups: np.ndarray, share: float, seed: int) -> np.ndarray:  # (N,), True in the fold
-    "The group-whole fold that is nearest to `share` of the clips with the overall share of positives."
+    "The usable fold closest to `share` of the clips and to the overall share of positives."
     def miss(fold: np.ndarray) -> float:
         return abs(fold.sum() / len(labels) - share) + abs(labels[fold].mean() - labels.mean())
 
@@ -122,7 +122,7 @@ def _best_fold(labels: np.ndarray, groups: np.ndarray, share: float, seed: int) 
 # %% ../nbs/00_data.ipynb #165bfe85
 def split_by_group(
     index: pd.DataFrame,      # label, group
-    val_split: float = 0.15,  # share of validation
+    val_split: float = 0.15,  # share of the clips held out for validation
     seed: int = 42,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:  # training, validation
     "Split by stream: stratified by label, no group on both sides."
@@ -146,7 +146,7 @@ def _split_table(
 def split_clips(
     index: pd.DataFrame,      # path, label, group
     how: str = "group",       # 'group' keeps streams whole, 'notebook' splits at random
-    val_split: float = 0.15,  # share of validation
+    val_split: float = 0.15,  # share of the clips held out for validation
     seed: int = 42,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:  # training, validation
     "Split an index so that both sides hold both classes; `InputError` if that is impossible."

@@ -353,7 +353,7 @@ def plot_reliability(
     bin_of = _bin_of(probabilities, bins)
     fig = Picture(5.6, 4.8)
     axes = fig.subplots()
-    axes.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1.2, label="right about itself")
+    axes.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1.2, label="perfectly calibrated")
     for number in np.unique(bin_of):
         inside, mean = labels[bin_of == number], probabilities[bin_of == number].mean()
         hits, clips = int(inside.sum()), len(inside)
