@@ -43,7 +43,7 @@ def _name_of(function: Callable) -> str: return function.__name__.removeprefix("
 
 # %% ../nbs/07_cli.ipynb #210fb829
 def parse(
-    words: list[str],  # what stands behind `highlight-sense`
+    words: list[str],  # what follows `highlight-sense`
 ) -> partial:          # the verb with its arguments
     "Find the verb and its arguments."
     from rich.console import Console
@@ -97,10 +97,10 @@ def main(
         stop(f"stopped; every finished file is whole and stays where it is, and {_how_to_resume(call)}", 130)
 
 # %% ../nbs/07_cli.ipynb #6a8bbde2
-_CHECKPOINT = argument(Path, "CHECKPOINT", "Model file: ours, the Colab notebook's, or the published weights.")
+_CHECKPOINT = argument(Path, "CHECKPOINT", "Model file: from train or the Colab notebook, or the published weights.")
 _WORKERS = option(int, "Threads that load clips; 0 reads them between the batches.")
 _DEVICE = option(str, "auto, cpu, cuda, cuda:1, mps.")
-_PRECISION = option(Literal["auto", "fp32", "bf16", "fp16"], "auto: what the device is fast at.")
+_PRECISION = option(Literal["auto", "fp32", "bf16", "fp16"], "auto: the one that is fastest on the device.")
 _JSON = flag("Print one JSON object.")
 _FORCE = flag("Replace files that highlight-sense did not write, or that were changed by hand.")
 
@@ -111,7 +111,7 @@ def _demo(
     out: option(Path, "New folder for everything that the demo makes.", "-o") = Path("highlight-sense-demo"),
     seed: option(int, "Seed of the sessions and of the training.") = 0,
 ) -> None:
-    "Make synthetic sessions, train, evaluate, find highlights: the whole way in two minutes, without a download."
+    "Run every step on synthetic sessions in two minutes: train, evaluate, detect, publish. Downloads nothing."
     from highlight_sense.demo import DemoConfig, run_demo
     print(run_demo(out, DemoConfig(seed=seed)))
 
@@ -169,11 +169,11 @@ def _pack(
     *,
     out: option(Path, "New pack; its name ends in .pack.", "-o"),
     consume: flag(
-        "Remove each file of clips once the pack holds it, for a disk without room for both. A Kaggle data set that is "
+        "Remove each clip file once the pack holds it, for a disk without space for both. A Kaggle data set that is "
         "not here yet is downloaded clip by clip, and none is kept.") = False,
     threads: option(int, "Threads that read clips.") = 4,
 ) -> None:
-    "Put many clips into one pack: half the room, read as fast as memory can be copied. An interrupted pack is resumed."
+    "Put many clips into one pack: half the space, and fast to read. An interrupted pack is resumed."
     from highlight_sense.packing import pack_clips
     packed, unusable = pack_clips(clips, out, consume, threads)
     if unusable: print(f"left out {len(unusable)} unusable clips, listed in {out/'unusable.txt'}")
@@ -186,12 +186,12 @@ def _train(
     /,
     *,
     out: option(Path, "Run folder.", "-o"),
-    init: option(Path | None, "Checkpoint to start from, of any dialect (default: random weights).") = None,
+    init: option(Path | None, "Checkpoint to start from, in any format (default: random weights).") = None,
     resume: flag("Resume the run in this folder with its settings, or start it if there is none.") = False,
     from_run: option(Path | None, "Run folder whose training to repeat, with its clips and settings.") = None,
     config: TrainConfig = TrainConfig(),
 ) -> None:
-    "Train a model on a clip folder or a pack; leaves best.pt, last.pt, figures and pictures in the run folder."
+    "Train a model on a clip folder or a pack; writes best.pt, last.pt, figures and pictures to the run folder."
     from highlight_sense import run as runs
     best = runs.train(clips, out, config, init=init, resume=resume, from_run=from_run).best.metrics
     figures = f"AP {best['ap']:.4f}, ROC-AUC {best['roc_auc']:.4f}, F1 {best['f1']:.4f}"
@@ -266,7 +266,7 @@ def _table(values: dict[str, object]) -> str:
 
 # %% ../nbs/07_cli.ipynb #bb89bb54
 def _sentence(metrics: dict) -> str:
-    "What an evaluation amounts to."
+    "Sum up an evaluation in a sentence."
     if "tp" in metrics:
         positives, picked = metrics["tp"] + metrics["fn"], metrics["tp"] + metrics["fp"]
         return (f"{metrics['tp']} of {positives} highlights are recognised (recall); "
@@ -285,16 +285,16 @@ def _audit(
     /,
     *,
     training: option(
-        Path | None, "Clip folder of the training: does it share recordings with CLIPS, and what would a random split "
-        "have flattered?") = None,
-    most_clips: option(int, "Ask about at most this many clips, drawn at random.") = 1000,
+        Path | None, "Clip folder that the model was trained on: does it share recordings with CLIPS, and how much "
+        "would a random split flatter the model?") = None,
+    most_clips: option(int, "Use at most this many clips, drawn at random.") = 1000,
     workers: _WORKERS = 2,
     device: _DEVICE = "auto",
     precision: _PRECISION = "auto",
     out: option(Path | None, "Folder for audit.json and audit.png.", "-o") = None,
     json: _JSON = False,
 ) -> None:
-    "Ask whether a model hears the moment or a shortcut, such as length or loudness. Exits with 3 if something is bad."
+    "Ask whether a model uses the moment or a shortcut, such as length or loudness. Exits with 3 if a finding is bad."
     from json import dumps
 
     from highlight_sense import audit as auditing
@@ -308,7 +308,7 @@ def _audit(
 def _detect(
     checkpoint: _CHECKPOINT,
     recordings: argument(
-        tuple[str, ...], "RECORDING", "Media files, folders, http addresses; none if --mic and --game are files.") = (),
+        tuple[str, ...], "RECORDING", "Media files, folders, web addresses; omit if --mic and --game are files.") = (),
     /,
     *,
     out: option(Path, "Folder; each recording gets one in it.", "-o"),
@@ -316,7 +316,7 @@ def _detect(
     game: option(str | None, "The game: track a:1, a title, or a file of its own (default: a guess).") = None,
     separate: option(
         Literal["none", "demucs"] | None,
-        "One mixed track: demucs takes it apart; none hears it as it is, less well.") = None,
+        "One mixed track: demucs separates it; none uses it as it is, which works less well.") = None,
     force: _FORCE = False,
     config: DetectConfig = DetectConfig(),
 ) -> None:
@@ -333,7 +333,7 @@ def _export(
     *,
     out: option(Path, "New file; its name ends in .xml, and the weights go next to it, into a .bin file.", "-o"),
 ) -> None:
-    "Write a network for OpenVINO, for programs that are not written in Python."
+    "Export a network to OpenVINO, for programs that are not written in Python."
     from highlight_sense.engine import export_checkpoint
     print("wrote", *export_checkpoint(checkpoint, out))
 
@@ -345,7 +345,7 @@ def _publish(
     *,
     clips: flag("Cut a clip for each highlight: all tracks, without re-encoding, from key frame to key frame.") = False,
     timeline: flag(
-        "Write timelines for editing programs: EDL, Final Cut 7 XML (Premiere, Resolve), FCPXML, "
+        "Write timelines for video editors: EDL, Final Cut 7 XML (Premiere, Resolve), FCPXML, "
         "OpenTimelineIO.") = False,
     chapters: flag("Write chapters: for YouTube, WebVTT, ffmetadata.") = False,
     report: flag("Write report.html, a page to look through.") = False,

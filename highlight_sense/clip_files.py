@@ -101,7 +101,7 @@ def clip_row(
     root: Path,          # the clip's folder or pack
     frames: np.ndarray,  # `half_frames` of its log-mel
 ) -> dict:
-    "Note a clip's name, label (1 positive), game, group, length, and the CRC-32 of its frames."
+    "Collect a clip's name, label (1 positive), game, group, length, and the CRC-32 of its frames."
     label, game = clip_place(path, root)
     name = _name_of(record, path)
     return {"name": name, "label": int(label == "positive"), "game": game, "group": recording_group(name),
@@ -135,7 +135,7 @@ def _archive_members(path: Path) -> list[str]:
 def list_clips(
     root: Path,     # clip folder or pack
 ) -> list[str]:     # sorted
-    "List the clips whose folders say what they are."
+    "List the clips below `Positive` or `Negative`."
     if not root.is_dir():
         raise InputError(f"{root}: found no such folder, expected one with Positive/ and Negative/; "
                          "check the path or run `highlight-sense fetch`")

@@ -43,7 +43,7 @@ def _scan_clips(
     root: Path,        # clip folder or pack
     progress: bool,    # show a progress bar
 ) -> tuple[pd.DataFrame, list[str]]:  # the table; a line for each unusable clip
-    "Read every clip once; of a pack, its index."
+    "Read every clip once, or the index of a pack."
     index = by_label(list_clips(root), root, root)
     paths = index["positive"] + index["negative"]
     if is_pack(root): return pd.DataFrame(_packed_rows(open_pack(root), paths), columns=_COLUMNS), []
@@ -70,7 +70,7 @@ def load_index(
     root: str | Path,                    # clip folder or pack
     max_unusable: float = _MAX_UNUSABLE,  # share above which to stop
     progress: bool = False,              # show a progress bar
-) -> tuple[pd.DataFrame, list[str]]:     # path, label (1 positive), game, group, frames, crc32; the others' errors
+) -> tuple[pd.DataFrame, list[str]]:     # path, label (1 positive), game, group, frames, crc32; the errors
     "The table of usable clips; `InputError` if too many are unusable or a class is missing."
     table, unusable = _scan_clips(Path(root), progress)
     require_usable(root, len(table), unusable, max_unusable)
@@ -93,7 +93,7 @@ def report_unusable(unusable: list[str], usable: int, out: Path | None, progress
 
 # %% ../nbs/machinery/clip_table.ipynb #9484533d
 def describe_folder(path: Path, progress: bool = True) -> dict[str, object]:
-    "Count the clips of a folder or a pack, by class, game and recording; of a pack, check every clip first."
+    "Count the clips of a folder or a pack by class, game and recording; first check every clip of a pack."
     kind = describe_pack(path, progress) if is_pack(path) else {"kind": "clip folder"}
     index, unusable = load_index(path, progress=progress)
     hours = FrontEnd().seconds(int(index.frames.sum())) / 3600

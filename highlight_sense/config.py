@@ -19,7 +19,7 @@ _MOST = 1e12  # no setting needs more
 
 
 def _check(name: str, value: float, holds: bool, expected: str) -> None:
-    "Raise `InputError` if a value is not finite, does not hold, or is absurdly large."
+    "Raise `InputError` if a value is not finite, breaks its rule (`holds` is False), or is absurdly large."
     if not (math.isfinite(value) and holds):
         raise InputError(f"{name}: found {value}, expected {expected}; choose another value")
     if value > _MOST: raise InputError(f"{name}: found {value}, expected at most {_MOST:g}; choose another value")
@@ -70,7 +70,7 @@ class FrontEnd:
 
 # %% ../nbs/machinery/config.ipynb #57b01655
 def _differences(front_end: FrontEnd, other: FrontEnd) -> str:
-    "The fields of a front end that another one has differently, with their values."
+    "The fields in which a front end differs from another one, with its values."
     values = dataclasses.asdict(front_end)
     return ", ".join(f"{name} {value}" for name, value in values.items() if value != getattr(other, name))
 
@@ -99,8 +99,8 @@ class PrepareConfig:
     match_lengths: bool = False  # cut each negative to the length of a positive of the same recording
     ratio: float = 1.2           # negatives per positive, if there is room for them
     margin_s: float = 1.0        # least distance between a negative and a highlight, in seconds
-    run: int = 4                 # most consecutive parts that negatives are taken from
-    quiet_s: float = 300.0       # a recording without highlights gives negatives as if it had one per so many seconds
+    run: int = 4                 # most negatives cut one after the other from the same stretch
+    quiet_s: float = 300.0       # without highlights, cut negatives as if there were one every so many seconds
     half: bool = False           # store half precision: half the disk space, log-mels rounded to 0.01
     seed: int = 42               # seed of every random choice
 
@@ -190,7 +190,7 @@ class TrainConfig:
     val_split: float = 0.15           # share of the clips held out for validation
     split: Literal["group", "notebook"] = "group"  # group: keep each stream on one side; notebook: at random
     lengths: Literal["notebook", "measured"] = "notebook"  # of negatives in recipe notebook: its table, or as positives
-    threshold: float | None = None    # probability from which a clip is picked (default: best F1; notebook: 0.5)
+    threshold: float | None = None    # probability above which a clip is picked (default: best F1; notebook: 0.5)
     least_precision: float | None = None  # choose the threshold that reaches this precision in validation
     seed: int = 42                    # seed of the split, the sampler, the augmentation and the weights
     save_minutes: float = 10.0        # save last.pt this often in an epoch, and after each
@@ -219,11 +219,11 @@ class DetectConfig:
     window: float | None = None    # length of a scored window (default: 30, or the longest training clip if shorter)
     stride: float | None = None    # from the start of one window to that of the next (default: a sixth of the window)
     threshold: float | None = None  # least probability (default: the checkpoint's, unless top or per-hour is given)
-    top: int | None = None         # keep the best, at most so many (default: all)
-    per_hour: float | None = None  # keep the best, at most so many per hour of recording (default: all)
+    top: int | None = None         # keep only the best, at most this many (default: all)
+    per_hour: float | None = None  # keep only the best, at most this many per hour of recording (default: all)
     min_length: float = 3.0        # extend shorter highlights on both sides
     max_length: float = 60.0       # cut longer highlights around their best moment
-    merge: float = 2.0             # merge highlights that are no further apart
+    merge: float = 2.0             # merge highlights that are at most this far apart
     before: float = 3.0            # context kept before a highlight
     after: float = 2.0             # context kept after a highlight
     batch_size: int | None = None  # windows at a time (default: 4 per CPU core, 16 in half precision, 32 on a GPU)

@@ -109,11 +109,11 @@ def _download_file(url: str, part: Path, progress: bool) -> None:
 PUBLISHED_WEIGHTS_URL = "https://raw.githubusercontent.com/mrmilohd/highlight-sense/main/best_model.pt"
 PUBLISHED_WEIGHTS_BLOB = "8091fafbc94cff16e2d010a825576ba50e7d4129"  # git's id of the content that we mean
 WEIGHTS_NOTICE = ("These weights were published without an accuracy figure, a threshold or a calibration: their scores "
-                  "rank moments, but are no probabilities. Take the best few with --top, and judge them yourself.")
+                  "rank moments, but are not probabilities. Take the best few with --top, and judge them yourself.")
 
 # %% ../nbs/machinery/download.ipynb #145da778
 def blob_id(path: Path) -> str:
-    "The id under which git files the content of a file."
+    "The id under which git stores the content of a file."
     digest = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
     with open(path, "rb") as file:
         while block := file.read(2**20): digest.update(block)

@@ -256,7 +256,7 @@ def _locate_archive(handle: str) -> tuple[str, int]:  # address, bytes
 # %% ../nbs/machinery/kaggle.ipynb #02847915
 def open_dataset(
     handle: str,          # owner/name/versions/3
-) -> zipfile.ZipFile:     # that downloads what is read of it
+) -> zipfile.ZipFile:     # downloads each part when it is read
     "Open the archive of a data set at Kaggle."
     try: return zipfile.ZipFile(_RemoteFile(handle, partial(_locate_archive, handle)))
     except zipfile.BadZipFile as error:

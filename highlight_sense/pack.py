@@ -93,7 +93,7 @@ def _read_frames(
 # %% ../nbs/machinery/pack.ipynb #00cd9d30
 @dataclass(frozen=True, eq=False)
 class Pack:
-    "The clips of one folder, side by side."
+    "An open pack: its index, its file, and the file mapped into memory."
     path: Path
     front_end: FrontEnd
     rows: list[PackRow]   # in the order of their frames

@@ -84,7 +84,7 @@ def _names_a_clip(name: str) -> bool:
 
 # %% ../nbs/machinery/pack_source.ipynb #e6d07a07
 def _archived_clips(archive: zipfile.ZipFile, root: Path) -> dict[str, zipfile.ZipInfo]:
-    "Where the clips of an archive will be in `root`, in the order of their bytes."
+    "Where the clips of an archive will be in `root`, in the order in which they are stored."
     members = sorted(archive.infolist(), key=lambda entry: entry.header_offset)
     members = [entry for entry in members if not {"..", "/"} & set(PurePosixPath(entry.filename).parts)]
     if any(entry.filename.endswith(".zip") for entry in members):
@@ -192,7 +192,7 @@ def open_source(
     part: Path,          # the unfinished pack
     consume: bool,       # clips are removed once they are packed
 ) -> ClipSource:
-    "Where the clips are; of an interrupted pack, where they were."
+    "Find the clips; for an interrupted pack, where the first call found them."
     source, note = str(source), part/"source.json"
     if not note.exists():
         found = {name: value for name, value in asdict(_find_origin(source, consume)).items() if value is not None}

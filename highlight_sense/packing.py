@@ -178,7 +178,7 @@ def _require_no_more(file: str, paths: set[str]) -> None:
     with zipfile.ZipFile(file) as archive: names = [PurePosixPath(name) for name in archive.namelist()]
     held = {f"{file}::{name}" for name in names if name.suffix in (".pt", ".zip") and not name.name.startswith(".")}
     left = sorted(held - paths)
-    if left: raise _cannot_consume(left[0], "something that is not packed in an archive")
+    if left: raise _cannot_consume(left[0], "a file in an archive that will not be packed")
 
 # %% ../nbs/machinery/packing.ipynb #175af172
 class _Consumer:
@@ -192,7 +192,7 @@ class _Consumer:
             if file.endswith(".zip"): _require_no_more(file, set(paths))
 
     def __call__(self, paths: list[str]) -> None:
-        "Remove the files that these clips were the last of."
+        "Remove each file whose last clip is among these."
         for file in map(_file_of, paths):
             self.waiting[file] -= 1
             if self.waiting[file]: continue
@@ -213,7 +213,7 @@ def _require_unchanged(paths: list[str], root: Path, rows: list[PackRow]) -> Non
 
 # %% ../nbs/machinery/packing.ipynb #ca62d9b1
 def _consumer_of(source: ClipSource, paths: list[str]) -> _Consumer:
-    "What removes the files of a source, and kagglehub's mark that they are all there."
+    "Prepare to remove the files of a source; first remove kagglehub's mark that it is complete."
     consumer, mark = _Consumer(paths), download_mark(source.root)
     if mark: mark.unlink(missing_ok=True)
     return consumer

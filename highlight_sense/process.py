@@ -106,7 +106,7 @@ def keep_memory(
     try: mallopt = ctypes.CDLL("libc.so.6").mallopt
     except (OSError, AttributeError): return False
     if one_pool: mallopt(_M_ARENA_MAX, 1)
-    never = -1  # any number would mean 2 GB at most
+    never = -1  # any other value would mean 2 GB at most
     return bool(mallopt(_M_TRIM_THRESHOLD, never) and mallopt(_M_MMAP_MAX, 0))
 
 # %% ../nbs/machinery/process.ipynb #3c3883bc
@@ -118,7 +118,7 @@ def give_back_memory() -> None:
 def tune_process(
     command: str | None = None,  # the command that this process runs
 ) -> None:
-    "Set what makes training and detection faster on a CPU; to be called once, before PyTorch is loaded."
+    "Tune the process for training or detection on a CPU; call this once, before PyTorch is loaded."
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     if command in ("train", "demo"): keep_memory()
     if command in ("detect", "evaluate"): keep_memory(one_pool=True)

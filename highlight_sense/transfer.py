@@ -55,7 +55,7 @@ def request_from(
     url: str,
     start: int | None = None,  # the first byte wanted (default: the whole file, whether the server knows ranges or not)
 ) -> requests.Response:        # whose content has not been read yet
-    "Ask for a file from a byte on."
+    "Request a file, from a given byte on."
     headers = {"Accept-Encoding": "identity"}
     if start is not None: headers["Range"] = f"bytes={start}-"
     return requests.get(url, headers=headers, stream=True, timeout=TIMEOUT_S)

@@ -137,7 +137,7 @@ _IN_THE_WAY = (errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, er
 
 
 def system_line(error: OSError) -> str | None:
-    "A system error in one line; `None` if it is not the user's to mend."
+    "A system error in one line; `None` if the user cannot fix it."
     place = error.filename2 or error.filename or "output"
     if isinstance(error, PermissionError):
         what_to_do = "change its permissions or choose another place"
