@@ -1,10 +1,10 @@
-"""How fast `highlight-sense detect` searches a recording with two AAC tracks, and how much memory it takes.
+"""How fast `highlight-sense detect` searches a recording with two AAC tracks, and how much memory it needs.
 
-    python benchmarks/detect.py 0.5 4                     hours; a full-size network with random weights
-    python benchmarks/detect.py 0.5 --checkpoint best.pt  with a trained one
-    python benchmarks/detect.py 4 --engine openvino       in OpenVINO
+    python benchmarks/detect.py 0.5 4                     hours of the recordings; a full-size network, random weights
+    python benchmarks/detect.py 0.5 --checkpoint best.pt  with a trained network
+    python benchmarks/detect.py 4 --engine openvino       with another engine
 
-The whole command is measured, several times: Python, decoding, log-mel, scoring, choosing, explaining, writing.
+Each run measures the whole command: start Python, decode, compute log-mels, score, choose, explain, write.
 """
 import argparse
 import json
@@ -29,26 +29,22 @@ from highlight_sense.sessions import synthetic_session
 from highlight_sense.synth import SYNTH_RATE_HZ
 
 RATE_HZ = 48_000
-SAMPLES = 1024  # in a packet of AAC
+SAMPLES = 1024  # in an AAC packet
 
 
 def make_recording(path: Path, hours: float) -> None:
-    "Repeat ten minutes of a synthetic session as OBS writes sound: two tracks of AAC, 48 kHz, stereo, 160 kbit/s."
+    "Repeat ten minutes of a synthetic session, as OBS writes it: two AAC tracks, 48 kHz, stereo, 160 kbit/s."
     session = synthetic_session(seed=0, minutes=10)
-    tracks = session.voice, session.game
-    voice, game = (resample_poly(track, RATE_HZ, SYNTH_RATE_HZ).astype(np.float32) for track in tracks)
-    sides = [voice, voice], [game, np.roll(game, 30)]  # a voice in the middle, a game that has width
+    voice, game = (resample_poly(track, RATE_HZ, SYNTH_RATE_HZ).astype(np.float32)
+                   for track in (session.voice, session.game))
+    tracks = {"Mic/Aux": [voice, voice], "Desktop Audio": [game, np.roll(game, 30)]}  # voice in the middle, wide game
     with av.open(str(path), "w") as container:
-        streams = [container.add_stream("aac", rate=RATE_HZ, layout="stereo", bit_rate=160_000) for _ in sides]
-        for stream, title in zip(streams, ("Mic/Aux", "Desktop Audio")): stream.metadata["title"] = title
-        tracks = [encode(stream, np.stack(side)) for stream, side in zip(streams, sides)]
+        streams = [container.add_stream("aac", rate=RATE_HZ, layout="stereo", bit_rate=160_000) for _ in tracks]
+        for stream, title in zip(streams, tracks): stream.metadata["title"] = title
+        encoded = [encode(stream, np.stack(sides)) for stream, sides in zip(streams, tracks.values())]
         for number in range(round(hours * 3600 * RATE_HZ / SAMPLES)):
-            for stream, track in zip(streams, tracks):
-                packet = av.Packet(track[number % len(track)])
-                packet.stream, packet.time_base, packet.is_keyframe = stream, Fraction(1, RATE_HZ), True
-                packet.pts = packet.dts = number * SAMPLES
-                packet.duration = SAMPLES
-                container.mux(packet)
+            for stream, packets in zip(streams, encoded):
+                container.mux(make_packet(stream, packets[number % len(packets)], number * SAMPLES))
 
 
 def encode(stream: av.AudioStream, sound: np.ndarray) -> list[bytes]:
@@ -58,57 +54,71 @@ def encode(stream: av.AudioStream, sound: np.ndarray) -> list[bytes]:
     return [bytes(packet) for part in (frame, None) for packet in stream.encode(part)]
 
 
-def measure(
-    checkpoint: Path,
-    recording: Path,
-    out: Path,
-    options: list[str],
-) -> tuple[float, float, float]:  # wall s, CPU s, peak memory in GiB
-    "Run a detection in its own process, which prints its peak memory; the system's figure would include this process."
-    began = time.perf_counter()
-    peak = "print(next(line for line in open('/proc/self/status') if line.startswith('VmHWM')))"
-    code = f"from highlight_sense.cli import main; main(); {peak}"
-    command = [sys.executable, "-c", code, "detect", checkpoint, recording, "-o", out, "--top", "10", *options]
+def make_packet(stream: av.AudioStream, content: bytes, start: int) -> av.Packet:
+    "A packet that starts at a sample."
+    packet = av.Packet(content)
+    packet.stream = stream
+    packet.time_base = Fraction(1, RATE_HZ)
+    packet.is_keyframe = True
+    packet.pts = packet.dts = start
+    packet.duration = SAMPLES
+    return packet
+
+
+# Linux counts the memory of this process towards its children, so the child prints its own peak.
+DETECT = """
+from highlight_sense.cli import main
+main()
+print(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")))
+"""
+
+
+def measure(checkpoint: Path, recording: Path, out: Path, options: list[str]) -> tuple[float, float, float]:
+    "Detect once in a process of its own, and return wall seconds, CPU seconds and peak memory in GiB."
+    start_s = time.perf_counter()
+    command = [sys.executable, "-c", DETECT, "detect", checkpoint, recording, "-o", out, "--top", "10", *options]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     printed = process.stdout.read()
     _, status, usage = os.wait4(process.pid, 0)
-    if status: raise SystemExit(f"the detection ended with status {status}")
-    return time.perf_counter() - began, usage.ru_utime + usage.ru_stime, int(printed.split()[-2]) / 1024 ** 2
+    if status: raise SystemExit(f"the detection exited with status {status}")
+    peak_kib = int(printed.split()[-2])
+    return time.perf_counter() - start_s, usage.ru_utime + usage.ru_stime, peak_kib / 1024 ** 2
 
 
 def described(values: list[float], digits: int) -> str:
-    "The median, the lowest and the highest value."
+    "Median, lowest and highest."
     return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
 
 
+def measure_length(hours: float, checkpoint: Path, folder: Path, options: argparse.Namespace) -> str:
+    "Detect several times in a recording of this length, each time in a new folder, and return a line of figures."
+    recording = folder/f"{hours:g} h.mkv"
+    make_recording(recording, hours)
+    words = ["--engine", options.engine, "--precision", options.precision]
+    runs = [measure(checkpoint, recording, folder/f"{hours:g} h, {number}", words) for number in range(options.repeats)]
+    recording.unlink()
+    settings = json.loads(next(folder.glob(f"{hours:g} h, 0/*/highlights.json")).read_text())["settings"]
+    walls_s, cpus_s, peaks_gib = zip(*runs)
+    return (f"{hours:g} h, {settings['engine']}, {settings['precision']}, "
+            f"median (lowest to highest) of {len(runs)}: {described(walls_s, 1)} s, "
+            f"{described([hours * 3600 / wall_s for wall_s in walls_s], 1)} times real time, "
+            f"{described(cpus_s, 1)} s of CPU time, peak {described(peaks_gib, 2)} GiB, load {os.getloadavg()[0]:.1f}")
+
+
 def main() -> None:
-    "Print a line for each length."
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("hours", nargs="+", type=float)
     parser.add_argument("--checkpoint", type=Path)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--engine", default="torch")
     parser.add_argument("--precision", default="auto")
-    chosen = parser.parse_args()
-    versions = f"Python {platform.python_version()}, torch {torch.__version__}"
-    print(f"{platform.machine()}, {os.cpu_count()} cores, {versions}, load {os.getloadavg()[0]:.1f}")
+    options = parser.parse_args()
+    print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, "
+          f"torch {torch.__version__}, load {os.getloadavg()[0]:.1f}")
     with tempfile.TemporaryDirectory() as folder:
-        checkpoint = chosen.checkpoint or Path(folder)/"random.pt"
-        if chosen.checkpoint is None: save_checkpoint(checkpoint, HighlightCRNN(), epochs=0, threshold=0.5)
-        for hours in chosen.hours:
-            recording = Path(folder)/f"{hours:g} h.mkv"
-            options = ["--engine", chosen.engine, "--precision", chosen.precision]
-            make_recording(recording, hours)
-            outs = [Path(folder)/f"{hours:g} h, {number}" for number in range(chosen.repeats)]  # new: nothing is reused
-            runs = [measure(checkpoint, recording, out, options) for out in outs]
-            settings = json.loads(next(outs[0].glob("*/highlights.json")).read_text())["settings"]
-            walls_s, cpus_s, peaks_gib = zip(*runs)
-            speeds = described([hours * 3600 / wall_s for wall_s in walls_s], 1)
-            print(f"{hours:g} h, {settings['engine']}, {settings['precision']}, "
-                  f"median (lowest to highest) of {len(runs)}: "
-                  f"{described(walls_s, 1)} s, {speeds} times real time, {described(cpus_s, 1)} s of CPU, "
-                  f"peak {described(peaks_gib, 2)} GiB, load {os.getloadavg()[0]:.1f}", flush=True)
-            recording.unlink()
+        checkpoint = options.checkpoint or Path(folder)/"random.pt"
+        if not options.checkpoint: save_checkpoint(checkpoint, HighlightCRNN(), epochs=0, threshold=0.5)
+        for hours in options.hours: print(measure_length(hours, checkpoint, Path(folder), options), flush=True)
 
 
 if __name__ == "__main__": main()

@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# The notebook's recipe on real recordings, through the command line, measured on streamers that the training never heard.
+# Trains on real recordings through the command line, and evaluates on streamers that are not in the training set.
 #
 #     benchmarks/real_audio.sh RECORDINGS LABELS HELD_OUT OUT
 #
-# RECORDINGS: folder of two-track recordings; LABELS: their labels.csv; HELD_OUT: extended regular expression for the names of the
-# recordings to evaluate on; OUT: new folder. Needs the package installed. About an hour on two cores for twelve hours of recordings.
+# RECORDINGS: folder of two-track recordings. LABELS: their labels.csv. HELD_OUT: extended regular expression for the
+# names of the recordings to evaluate on. OUT: new folder.
+# Needs the package installed. Takes about an hour on two cores for twelve hours of recordings.
 set -euo pipefail
-[[ $# == 4 ]] || { sed -n '2,7s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+[[ $# == 4 ]] || { sed -n '2,8s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 recordings=$(realpath "$1") labels=$(realpath "$2") held_out=$3 out=$4
 
 mkdir -p "$out"/recordings/{train,test}

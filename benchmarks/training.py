@@ -1,14 +1,16 @@
-"""Clips per second of training and of reading: the notebook's way and the package's, in turn, in one run.
+"""Clips per second of training and of reading: the Colab notebook's way and ours, taking turns.
 
-    python benchmarks/training.py                  two ways to train, three ways to read, on the fastest device here
-    python benchmarks/training.py --clips 2112 --steps 12 --precision bf16 fp16 --batch-size 16 64 128     for a GPU
-    python benchmarks/training.py --cold           all of it again with the files on the disk, not in memory
-    python benchmarks/training.py --pack-gb 20     only how much memory training from a pack of this size takes
+    python benchmarks/training.py              every way to train and to read, on this machine's fastest device
+    python benchmarks/training.py --cold       everything again, with the files on the disk whenever a way starts
+    python benchmarks/training.py --pack-gb 20 only the memory that training from a pack of this size takes
 
-The clips are noise with the lengths of the published set. The notebook's way is the notebook's loop and network: one `.pt`
-file for each clip, read by a bare `torch.load` in the training process, single precision, every clip padded to a minute,
-32 at a time, the plain network, nothing recorded, and the system's own allocator. The package trains by `fit`. On a GPU
-each way has some epochs to warm up, in which it meets the shapes that its steps are recorded for.
+    # for a GPU, which finishes soon
+    python benchmarks/training.py --clips 2112 --steps 12 --precision bf16 fp16 --batch-size 16 64 128
+
+The clips are noise with the lengths of the published set. The notebook's way: one `.pt` file for each clip, a bare
+`torch.load` in the training process, single precision, every clip padded to a minute, 32 at a time, plain PyTorch
+modules, no recorded steps, the system's memory settings. On a GPU each way warms up for some epochs, to meet the
+shapes that its steps are recorded for.
 """
 import argparse
 import ctypes
@@ -31,7 +33,7 @@ import pandas as pd
 import torch
 from torch.utils.data import DataLoader
 
-from highlight_sense.batches import ClipLoader, ClipReader, TrainingPlans, gather
+from highlight_sense.batches import BatchPlan, ClipLoader, ClipReader, TrainingPlans, gather
 from highlight_sense.checkpoint import NOTEBOOK_FLAGS
 from highlight_sense.config import FrontEnd, TrainConfig
 from highlight_sense.data import index_clips
@@ -46,7 +48,7 @@ from highlight_sense.train import Loader, fit, make_loaders
 
 
 class PlainClips(HighlightSenseDataset):
-    "The notebook's data set: what `torch.load` gives is taken as it is."
+    "The notebook's data set, which trusts whatever `torch.load` returns."
     def __getitem__(self, item: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor, int]:
         index, position = item
         mel, label = torch.load(self.file_paths[index])["tensor"].float(), self.labels[index]
@@ -56,13 +58,13 @@ class PlainClips(HighlightSenseDataset):
 
 
 def plain_loader(table: pd.DataFrame) -> DataLoader:
-    "The notebook's loader: 32 clips at a time, read in this process when they are asked for."
+    "The notebook's loader: 32 clips at a time, each batch read in this process when it is needed."
     dataset = PlainClips(table.path, table.label)
     return DataLoader(dataset, 32, sampler=BalancedSampler(dataset.labels))
 
 
 def make_clips(root: Path, number: int) -> Path:
-    "Noise, of the lengths that the published clips have: 1.2 negatives of 30 s for each positive."
+    "Write clips of noise with the published lengths: 1.2 negatives of 30 s for each positive."
     rng = np.random.default_rng(0)
     for i in range(number):
         label, frames = ("Positive", sample_frame_count(rng)) if i % 11 < 5 else ("Negative", 1292)
@@ -73,7 +75,8 @@ def make_clips(root: Path, number: int) -> Path:
 
 
 class Turns:
-    "A loader for `fit` that waits for its turn before each epoch, and measures the epoch in clips a second."
+    "A loader for `fit` that waits for its turn before each epoch, and measures the epoch in clips per second."
+
     def __init__(self, loader: Loader, steps: int | None, device: torch.device):
         self.loader, self.steps, self.device = loader, steps or len(loader), device
         self.turns, self.speeds, self.speed = Queue(), Queue(), None
@@ -83,22 +86,29 @@ class Turns:
     def set_epoch(self, epoch: int) -> None: set_epoch(self.loader, epoch)
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
-        if self.speed is not None: self.speeds.put(self.speed)  # only now: validation is not to run beside another way
+        if self.speed is not None: self.speeds.put(self.speed)  # not earlier: validation must not overlap another way
         self.turns.get()
         finish(self.device)
-        clips, began = 0, time.perf_counter()
+        clips, start_s = 0, time.perf_counter()
         for batch in islice(self.loader, self.steps):
             yield batch
             clips += len(batch[2])
         finish(self.device)
-        self.speed = clips / (time.perf_counter() - began)
+        self.speed = clips / (time.perf_counter() - start_s)
 
 
-def training(config: TrainConfig, loader: Loader, device: torch.device, precision: str, steps: int | None) -> Callable[[], float]:
-    "A function that has `fit` train for the first steps of the next epoch, or all of them, and returns the clips a second."
+def training(
+    config: TrainConfig,
+    loader: Loader,
+    device: torch.device,
+    precision: str,
+    steps: int | None,  # of each epoch; default: all
+) -> Callable[[], float]:
+    "Return a function that has `fit` train for one more epoch and returns clips per second."
     config = replace(config, device=str(device), precision=precision, epochs=10**6)
     model = HighlightCRNN(**NOTEBOOK_FLAGS) if config.recipe == "notebook" else HighlightCRNN()
-    turns, validation = Turns(loader, steps, device), [(torch.zeros(2, 2, 80, 64), torch.ones(2, 64), torch.tensor([0, 1]))]
+    turns = Turns(loader, steps, device)
+    validation = [(torch.zeros(2, 2, 80, 64), torch.ones(2, 64), torch.tensor([0, 1]))]
 
     def train() -> None:
         try: fit(model, turns, validation, config, progress=False)
@@ -115,14 +125,15 @@ def training(config: TrainConfig, loader: Loader, device: torch.device, precisio
 
 
 def notebook_training(loader: DataLoader, device: torch.device, steps: int) -> Callable[[], float]:
-    "A function that trains as the notebook does, by its own loop, and returns the clips a second."
-    model, criterion, epochs = HighlightCRNN(**NOTEBOOK_FLAGS).to(device).train(), torch.nn.BCEWithLogitsLoss(), count()
+    "Return a function that trains with the notebook's own loop and returns clips per second."
+    model, epochs = HighlightCRNN(**NOTEBOOK_FLAGS).to(device).train(), count()
+    criterion = torch.nn.BCEWithLogitsLoss()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=1e-5)
 
     def run() -> float:
         set_epoch(loader, next(epochs))
         finish(device)
-        clips, began = 0, time.perf_counter()
+        clips, start_s = 0, time.perf_counter()
         for specs, masks, labels in islice(loader, steps):
             optimizer.zero_grad()
             logits, _ = model(specs.to(device), masks.to(device))
@@ -133,99 +144,143 @@ def notebook_training(loader: DataLoader, device: torch.device, steps: int) -> C
             loss.item()
             clips += len(labels)
         finish(device)
-        return clips / (time.perf_counter() - began)
+        return clips / (time.perf_counter() - start_s)
     return run
 
 
 def finish(device: torch.device) -> None:
-    "Wait until everything is computed that was asked for."
+    "Wait for all work queued on the device."
     if device.type == "cuda": torch.cuda.synchronize(device)
 
 
-def system_memory(run: Callable[[], float]) -> Callable[[], float]:
-    "The same without `keep_memory`, which the notebook does not have either; what was kept until now is given back."
-    libc, trim_threshold, mmap_threshold, most_mmaps, most_arenas = ctypes.CDLL("libc.so.6"), -1, -3, -4, -8
+# Options of glibc's mallopt, with the values that its own adjustment reaches once a buffer of 32 MiB was freed.
+# Its first values would cost more page faults.
+GLIBC = {"trim threshold": (-1, 64 * 2**20), "mmap threshold": (-3, 32 * 2**20), "most mmaps": (-4, 65536),
+         "most arenas": (-8, 0)}
 
-    def with_it() -> float:  # where glibc's own adjustment arrives once a buffer of 32 MiB was freed; its first values would cost more page faults
+
+def system_memory(run: Callable[[], float]) -> Callable[[], float]:
+    "Run without `keep_memory`, which the notebook does not have either, and give back what was kept so far."
+    libc = ctypes.CDLL("libc.so.6")
+
+    def with_it() -> float:
         libc.malloc_trim(0)
-        for name, value in ((trim_threshold, 64 * 2**20), (mmap_threshold, 32 * 2**20), (most_mmaps, 65536), (most_arenas, 0)): libc.mallopt(name, value)
+        for option, value in GLIBC.values(): libc.mallopt(option, value)
         try: return run()
-        finally: libc.malloc_trim(0); keep_memory()
+        finally:
+            libc.malloc_trim(0)
+            keep_memory()
     return with_it
 
 
 def reading(batches: Callable[[], Iterator[int]], device: torch.device) -> Callable[[], float]:
-    "A function that reads some batches and returns the clips of a second."
+    "Return a function that reads some batches and returns clips per second."
     def run() -> float:
         finish(device)
-        began = time.perf_counter()
+        start_s = time.perf_counter()
         clips = sum(batches())
         finish(device)
-        return clips / (time.perf_counter() - began)
+        return clips / (time.perf_counter() - start_s)
     return run
 
 
+# --- files that are not in memory
+
+def files_in(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
 def evict(folder: Path) -> None:
-    "Have the system forget what it keeps in memory of the files of a folder."
+    "Have the system drop its cached pages of a folder's files."
     for path in folder.glob("*.pack"): open_pack(path).release()  # pages that a process has mapped would stay
-    for path in (path for path in folder.rglob("*") if path.is_file()):
-        with open(path, "rb") as file: os.fsync(file.fileno()); os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    for path in files_in(folder):
+        with open(path, "rb") as file:
+            os.fsync(file.fileno())
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def cached_share(folder: Path) -> float:
-    "How much of the files of a folder the system has in memory."
+    "The share of a folder's pages that the system has cached."
     mincore, found = ctypes.CDLL("libc.so.6").mincore, []
-    for path in (path for path in folder.rglob("*") if path.is_file() and path.stat().st_size):
+    for path in files_in(folder):
+        if not path.stat().st_size: continue
         mapped = np.memmap(path, np.uint8, "r")
         pages = np.zeros(-(-len(mapped) // mmap.PAGESIZE), np.uint8)
-        failed = mincore(ctypes.c_void_p(mapped.ctypes.data), ctypes.c_size_t(len(mapped)), ctypes.c_void_p(pages.ctypes.data))
+        start, length = ctypes.c_void_p(mapped.ctypes.data), ctypes.c_size_t(len(mapped))
+        failed = mincore(start, length, ctypes.c_void_p(pages.ctypes.data))
         assert not failed, path
         found.append(pages & 1)
     return float(np.concatenate(found).mean())
 
 
 def from_disk(run: Callable[[], float], folder: Path) -> Callable[[], float]:
-    "The same, with files that must be read from the disk again."
+    "Run with files that must be read from the disk again."
     def with_it() -> float:
         evict(folder)
         return run()
     return with_it
 
 
+# --- memory
+
+def sparse_row(i: int) -> dict:
+    "The row of a pack for one silent clip of 30 s."
+    name = f"stream{i // 8}_part{i % 8}"
+    return {"clip": f"{('Positive', 'Negative')[i % 2]}/game/{name}.pt", "name": name, "label": 1 - i % 2,
+            "game": "game", "group": f"stream{i // 8}", "offset": 1292 * i, "frames": 1292, "crc32": 0, "more": {}}
+
+
 def sparse_pack(path: Path, gigabytes: float) -> Path:
-    "A pack of that size whose clips of 30 s are silence that takes no room on the disk."
+    "Make a pack of this size from silent clips of 30 s, as a sparse file that takes no room on the disk."
     path.mkdir()
     clips = round(gigabytes * 1e9 / (1292 * 320))
-    row = lambda i: {"clip": f"{('Positive', 'Negative')[i % 2]}/game/stream{i // 8}_part{i % 8}.pt", "name": f"stream{i // 8}_part{i % 8}", "label": 1 - i % 2,
-                     "game": "game", "group": f"stream{i // 8}", "offset": 1292 * i, "frames": 1292, "crc32": 0, "more": {}}
-    (path/"index.jsonl").write_text("".join(json.dumps(row(i)) + "\n" for i in range(clips)))
-    with open(path/"mels.npy", "w+b") as file: write_head(file, 1292 * clips, 80); file.truncate(HEAD + 1292 * clips * 320)
-    (path/"pack.json").write_text(json.dumps({"version": 1, "front_end": asdict(FrontEnd()), "index_sha256": hash_file(path/"index.jsonl")}))
+    (path/"index.jsonl").write_text("".join(json.dumps(sparse_row(i)) + "\n" for i in range(clips)))
+    with open(path/"mels.npy", "w+b") as file:
+        write_head(file, 1292 * clips, 80)
+        file.truncate(HEAD + 1292 * clips * 320)
+    note = {"version": 1, "front_end": asdict(FrontEnd()), "index_sha256": hash_file(path/"index.jsonl")}
+    (path/"pack.json").write_text(json.dumps(note))
     return path
 
 
 def peak_gib() -> float:
-    "The most memory that this process has held."
+    "The most memory that this process has used."
     return int(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1]) / 2**20
 
 
-def memory(folder: Path, gigabytes: float, device: torch.device, precision: str) -> None:
-    "Say what each stage of a training adds to the most memory held."
+def measure_memory(folder: Path, gigabytes: float, device: torch.device, precision: str) -> None:
+    "Print the peak memory after each stage of a training."
     print(f"peak memory: {peak_gib():.2f} GiB at the start", end="", flush=True)
     table = index_clips(sparse_pack(folder/"large.pack", gigabytes))
     print(f", {peak_gib():.2f} with the index of {len(table)} clips", end="", flush=True)
-    plans, read = TrainingPlans(table.label, table.frames, 16), ClipReader(table.path)
-    for plan in plans: gather(plan, read)
+    read = ClipReader(table.path)
+    for plan in TrainingPlans(table.label, table.frames, 16): gather(plan, read)
     print(f", {peak_gib():.2f} after reading all of them", end="", flush=True)
     config = TrainConfig(workers=1)
     run = training(config, make_loaders(table, table, config, device)[0], device, precision, 60)
-    for steps in range(60, 301, 60): run(); print(f", {peak_gib():.2f} after {steps} steps of training", end="", flush=True)
+    for steps in range(60, 301, 60):
+        run()
+        print(f", {peak_gib():.2f} after {steps} steps of training", end="", flush=True)
     print()
 
 
-def report(title: str, ways: dict[str, Callable[[], float]], repeats: int, unit: str = "clips/s", warm: int = 1) -> None:
-    "Measure several ways in turn, and say how they compare with the first."
-    for run in [*ways.values()] * warm: run()
+# --- the ways in turn
+
+def spread(values: list[float]) -> str:
+    "Lowest and highest."
+    return f"({min(values):.1f} to {max(values):.1f})"
+
+
+def report(
+    title: str,
+    ways: dict[str, Callable[[], float]],  # each returns its speed
+    repeats: int,
+    unit: str = "clips/s",
+    warm: int = 1,                         # turns before those that count
+) -> None:
+    "Measure several ways in turn, and print how they compare with the first."
+    for _ in range(warm):
+        for run in ways.values(): run()
     found = {name: [] for name in ways}
     for _ in range(repeats):
         for name, run in ways.items(): found[name].append(run())
@@ -233,59 +288,88 @@ def report(title: str, ways: dict[str, Callable[[], float]], repeats: int, unit:
     print(f"\n{title}: {unit}, median (lowest to highest) of {repeats}; ratio to the first in the same turn")
     for name, speeds in found.items():
         ratios = [speed / base for speed, base in zip(speeds, first)]
-        spread = lambda values: f"({min(values):.1f} to {max(values):.1f})"
-        print(f"  {name:58} {statistics.median(speeds):9.1f} {spread(speeds):20} {statistics.median(ratios):6.1f} {spread(ratios)}", flush=True)
+        print(f"  {name:58} {statistics.median(speeds):9.1f} {spread(speeds):20} "
+              f"{statistics.median(ratios):6.1f} {spread(ratios)}", flush=True)
 
 
-def main() -> None:
+def describe_machine(device: torch.device) -> str:
+    "Cores, threads, PyTorch and device."
+    name = f" ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else ""
+    return f"{os.cpu_count()} cores, {torch.get_num_threads()} threads, torch {torch.__version__}, {device}{name}"
+
+
+def ways_to_read(plain: DataLoader, packed: pd.DataFrame, device: torch.device) -> dict[str, Callable[[], float]]:
+    "The notebook's loader, the stages of ours, and ours."
+    plans, read, pinned = TrainingPlans(packed.label, packed.frames, 32), ClipReader(packed.path), device.type == "cuda"
+    loader = ClipLoader(packed, plans, device, 2)
+
+    def from_files() -> Iterator[int]: return (len(labels) for *_, labels in islice(plain, 4))
+    def gather_plan(plan: BatchPlan) -> object: return gather(plan, read, None, pinned)
+    def gathered() -> Iterator[int]: return (len(gather_plan(plan).plan.clips) for plan in plans)
+    def planned() -> Iterator[int]: return (len(plan.clips) for plan in plans)
+    def by_threads() -> Iterator[int]: return (len(one.plan.clips) for one in prefetch(gather_plan, plans, 4, 2))
+    def augmented() -> Iterator[int]: return (len(labels) for *_, labels in loader)
+
+    return {
+        "the notebook's loader": system_memory(reading(from_files, device)),
+        "from a pack, gathered": reading(gathered, device),
+        "planned, nothing read": reading(planned, device),
+        "from a pack, gathered by two threads": reading(by_threads, device),
+        "from a pack, augmented on the device": reading(augmented, device)}
+
+
+def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clips", type=int, default=528)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--precision", nargs="+", default=["auto"])
-    parser.add_argument("--batch-size", nargs="+", type=int, default=[TrainConfig().settled().batch_size], help="of our way")
-    parser.add_argument("--cold", action="store_true", help="measure again with the files forgotten by the system before each turn of each way")
+    parser.add_argument("--batch-size", nargs="+", type=int, default=[TrainConfig().settled().batch_size],
+                        help="of the default recipe")
+    parser.add_argument("--cold", action="store_true",
+                        help="measure again, with the files dropped from memory before each turn")
     parser.add_argument("--reading", action="store_true", help="measure only how fast batches are read")
     parser.add_argument("--pack-gb", type=float, help="measure only the memory, with a pack of this size")
-    parser.add_argument("--steps", type=int, default=2, help="of 32 clips that the notebook's way is measured on")
-    chosen = parser.parse_args()
-    device = pick_device(chosen.device)
-    precisions = [pick_precision(device, each) for each in chosen.precision]
+    parser.add_argument("--steps", type=int, default=2, help="of 32 clips, for the notebook's way")
+    return parser.parse_args()
+
+
+def measure_speed(folder: Path, options: argparse.Namespace, device: torch.device, precisions: list[str]) -> None:
+    "Measure every way to read and to train."
+    files = index_clips(make_clips(folder/"clips", options.clips))
+    packed = index_clips(pack_clips(folder/"clips", folder/"clips.pack", progress=False)[0].path)
+    plain = plain_loader(files)
+    notebook = TrainConfig(recipe="notebook", batch_size=32, workers=0)
+    checked = make_loaders(files, files, notebook, device)[0]
+    trainings = {"the notebook's way, fp32": system_memory(notebook_training(plain, device, options.steps)),
+                 "--recipe notebook, fp32": training(notebook, checked, device, "fp32", options.steps)}
+    for precision, size in itertools.product(precisions, options.batch_size):
+        config = TrainConfig(batch_size=size, workers=2)
+        name = f"default recipe, from a pack, {precision}, {size} at a time"
+        loader = make_loaders(packed, packed, config, device)[0]
+        trainings[name] = training(config, loader, device, precision, 16 if precision == "fp32" else None)
+    readers = ways_to_read(plain, packed, device)
+    warm = 4 if device.type == "cuda" else 1
+    report("reading batches, one process, files in memory", readers, options.repeats)
+    if not options.reading: report("training, files in memory", trainings, options.repeats, warm=warm)
+    if not options.cold: return
+    readers = {name: from_disk(run, folder) for name, run in readers.items()}
+    trainings = {name: from_disk(run, folder) for name, run in trainings.items()}
+    evict(folder)
+    print(f"\n{cached_share(folder):.1%} of the files are in memory when a way starts")
+    report("reading batches, one process, files on the disk", readers, options.repeats)
+    if not options.reading: report("training, files on the disk", trainings, options.repeats)
+
+
+def main() -> None:
+    options = parse_options()
+    device = pick_device(options.device)
+    precisions = [pick_precision(device, each) for each in options.precision]
     keep_memory()
-    print(f"{os.cpu_count()} cores, {torch.get_num_threads()} threads, torch {torch.__version__}, {device}, {', '.join(precisions)}"
-          + (f", {torch.cuda.get_device_name(device)}" if device.type == "cuda" else ""))
+    print(f"{describe_machine(device)}, {', '.join(precisions)}")
     with tempfile.TemporaryDirectory() as folder:
-        if chosen.pack_gb: return memory(Path(folder), chosen.pack_gb, device, precisions[0])
-        files = index_clips(make_clips(Path(folder)/"clips", chosen.clips))
-        packed = index_clips(pack_clips(Path(folder)/"clips", Path(folder)/"clips.pack", progress=False)[0].path)
-        notebook = TrainConfig(recipe="notebook", batch_size=32, workers=0)
-        plans, read, plain = TrainingPlans(packed.label, packed.frames, 32), ClipReader(packed.path), plain_loader(files)
-        checked, pinned = make_loaders(files, files, notebook, device)[0], device.type == "cuda"
-        side_by_side = lambda plan: gather(plan, read, None, pinned)
-        from_packs = {"from a pack, augmented on the device": ClipLoader(packed, plans, device, 2)}
-        augmented = lambda loader: reading(lambda: (len(labels) for *_, labels in loader), device)
-        readers = {
-            "the notebook's loader": system_memory(reading(lambda: (len(labels) for *_, labels in islice(plain, 4)), device)),
-            "from a pack, side by side": reading(lambda: (len(side_by_side(plan).plan.clips) for plan in plans), device),
-            "planned, nothing read": reading(lambda: (len(plan.clips) for plan in plans), device),
-            "from a pack, by two threads": reading(lambda: (len(one.plan.clips) for one in prefetch(side_by_side, plans, 4, 2)), device),
-            **{name: augmented(loader) for name, loader in from_packs.items()},
-        }
-        trainings = {"the notebook's way, fp32": system_memory(notebook_training(plain, device, chosen.steps)),
-                     "--recipe notebook, fp32": training(notebook, checked, device, "fp32", chosen.steps)}
-        for each, size in itertools.product(precisions, chosen.batch_size):
-            ours, steps = TrainConfig(batch_size=size, workers=2), 16 if each == "fp32" else None
-            name = f"default recipe, from a pack, {each}, {size} at a time"
-            from_packs[name] = make_loaders(packed, packed, ours, device)[0]
-            trainings[name] = training(ours, from_packs[name], device, each, steps)
-            trainings[f"{name}, plain"] = training(replace(ours, kernels="plain"), make_loaders(packed, packed, ours, device)[0],
-                                                   device, each, chosen.steps)
-        for where in ("in memory", "on the disk")[:1 + chosen.cold]:
-            if where == "on the disk":
-                readers, trainings = ({name: from_disk(run, Path(folder)) for name, run in ways.items()} for ways in (readers, trainings))
-                evict(Path(folder)); print(f"\n{cached_share(Path(folder)):.1%} of the files are in memory when a way begins")
-            report(f"reading batches, one process, files {where}", readers, chosen.repeats)
-            if not chosen.reading: report(f"training, files {where}", trainings, chosen.repeats, warm=4 if pinned and where == "in memory" else 1)
+        if options.pack_gb: measure_memory(Path(folder), options.pack_gb, device, precisions[0])
+        else: measure_speed(Path(folder), options, device, precisions)
 
 
 if __name__ == "__main__": main()
