@@ -14,8 +14,8 @@ import av
 import numpy as np
 import pytest
 import torch
-from running import run
 from PIL import Image
+from running import run
 
 from highlight_sense.checkpoint import save_checkpoint
 from highlight_sense.config import ModelConfig

@@ -69,9 +69,11 @@ def run_watched(tmp_path: Path, modules: list[str], folder: Path = ROOT) -> subp
     "Import modules one after the other in a new process, and compare its state before and after each."
     home = tmp_path/"home"
     home.mkdir()
-    places = {"HOME": str(home), "XDG_CACHE_HOME": str(home/".cache"), "MPLCONFIGDIR": str(tmp_path/"matplotlib"), "PYTHONPATH": str(folder),
-              "PYTHONDONTWRITEBYTECODE": "1"}
-    return subprocess.run([sys.executable, "-c", WATCH, *modules], cwd=home, env={**os.environ, **places}, text=True, capture_output=True)
+    variables = {
+        **os.environ, "HOME": str(home), "XDG_CACHE_HOME": str(home/".cache"), "MPLCONFIGDIR": str(tmp_path/"matplotlib"),
+        "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
+    command = [sys.executable, "-c", WATCH, *modules]
+    return subprocess.run(command, cwd=home, env=variables, text=True, capture_output=True)
 
 
 def test_imports_have_no_effects(tmp_path):

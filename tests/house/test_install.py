@@ -25,6 +25,7 @@ def test_wheel_holds_every_file(tmp_path):
     subprocess.run([*quiet, "install", "--no-deps", "--target", tmp_path/"site", wheel], check=True)
     assert files_of(tmp_path/"site"/"highlight_sense") == files_of(ROOT/"highlight_sense")
     ask = "import highlight_sense.cli as cli; print(cli.__file__); cli.main(['--help'])"
-    ended = subprocess.run([sys.executable, "-c", ask], env={**os.environ, "PYTHONPATH": str(tmp_path/"site")}, cwd=tmp_path, text=True, capture_output=True)
+    variables = {**os.environ, "PYTHONPATH": str(tmp_path/"site")}
+    ended = subprocess.run([sys.executable, "-c", ask], env=variables, cwd=tmp_path, text=True, capture_output=True)
     assert ended.returncode == 0, ended.stderr
     assert str(tmp_path/"site") in ended.stdout and "train" in ended.stdout

@@ -76,7 +76,8 @@ def test_the_network_is_plain_pytorch():
     assert imports_of("model") == {"config"}
 
 
-STEPS = ("download the data set", "configuration", "import what is needed", "index the data set", "split into training and validation", "dataset and augmentation",
+STEPS = ("download the data set", "configuration", "import what is needed", "index the data set",
+         "split into training and validation", "dataset and augmentation",
          "data loaders", "model architecture", "training and evaluation", "clean up")
 
 

@@ -30,7 +30,7 @@ from pathlib import Path
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # as pytest does
-from running import run  # noqa: E402
+from running import run
 
 SLOWEST_S, MOST_BYTES = 60, 2 * 2**30
 HOSTILE = (None, True, -1, 0, 1.5, 2**31, 2**63, 10**30, 1e308, math.nan, math.inf, "", "x" * 5000, "../../../../tmp/out", "/etc/passwd", "=1+1", "<b>&'\"",
@@ -43,9 +43,9 @@ def make_originals(root: Path) -> None:
     "One healthy file of each kind."
     import torch
 
-    from highlight_sense.media import write_recording
     from highlight_sense.checkpoint import save_checkpoint
     from highlight_sense.config import ModelConfig, TrainConfig
+    from highlight_sense.media import write_recording
     from highlight_sense.model import HighlightCRNN
     from highlight_sense.packing import PackWriter, read_for_pack
     from highlight_sense.run import train

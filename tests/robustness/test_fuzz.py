@@ -14,4 +14,5 @@ def test_damaged_files(times):
     "Each ends with finite numbers, or with one line and exit code 2: no traceback, no hang, no crash."
     command = [sys.executable, Path(__file__).with_name("fuzz.py"), str(times * CASES)]
     ended = subprocess.run(command, text=True, capture_output=True, timeout=times * 800)
-    assert ended.returncode == 0 and ended.stdout.endswith(f"{times * CASES} cases, 0 findings\n"), ended.stdout[-6000:] + ended.stderr[-2000:]
+    expected = f"{times * CASES} cases, 0 findings\n"
+    assert ended.returncode == 0 and ended.stdout.endswith(expected), ended.stdout[-6000:] + ended.stderr[-2000:]

@@ -18,8 +18,8 @@ import pytest
 import torch
 from running import RATE_HZ, TRAINING, small_model, told, write_clips, write_stream
 
-from highlight_sense.media import write_recording
 from highlight_sense.files import only_writer
+from highlight_sense.media import write_recording
 
 SECONDS = 8
 TIMES_S = np.arange(SECONDS * RATE_HZ) / RATE_HZ
@@ -205,8 +205,12 @@ def test_no_rights(healthy, tmp_path, monkeypatch, verb, number):
     assert contents(tmp_path/"found") == before
 
 
-@pytest.mark.parametrize(("verb", "module", "name"), [("prepare", "prepare", "write_record"), ("pack", "packing", "only_packer"), ("detect", "recordings", "combine"),
-                                                      ("evaluate", "train", "judge"), ("publish", "publish", "do_each"), ("demo", "demo", "make_sessions")])
+INTERRUPTED = [  # verb, and the function in which Ctrl-C arrives
+    ("prepare", "prepare", "write_record"), ("pack", "packing", "only_packer"), ("detect", "recordings", "combine"),
+    ("evaluate", "train", "judge"), ("publish", "publish", "do_each"), ("demo", "demo", "make_sessions")]
+
+
+@pytest.mark.parametrize(("verb", "module", "name"), INTERRUPTED)
 def test_interrupted(healthy, tmp_path, monkeypatch, verb, module, name):
     "Ctrl-C ends every command with one line that says how to resume; the next call finishes the work."
     words = {"prepare": ("prepare", healthy/"stream.mka", "--labels", healthy/"labels.csv", "-o", tmp_path/"new", "--negative-s", 1, "--lengths", 43, 86, 1),
