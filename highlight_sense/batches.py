@@ -173,7 +173,7 @@ def _values_by_name(
 
 # %% ../nbs/machinery/batches.ipynb #c4811ad5
 def _match(path: str, have: int, label: int, other: int, max_frames: int) -> list[Piece]:
-    "Split a clip of `have` frames as if it were paired with one of the other class that has `other`."
+    "Split a clip of `have` frames as if paired with a clip of the other class that has `other` frames."
     rng = named_rng(path)
     if label: wanted, most = min(have, max_frames), min(have, other)
     else: wanted, most = other, have
@@ -291,7 +291,7 @@ def gather(
     plan: BatchPlan,
     read: Callable[[int], _ClipFrames],  # gives a clip by its number
     padded_to: int | None = None,        # frames of the batch; default: those of its longest clip, rounded up
-    pinned: bool = False,                # in memory that a GPU reads by itself
+    pinned: bool = False,                # in page-locked memory, which a GPU can read directly
 ) -> _Gathered:
     "Copy the clips of a batch next to each other."
     clips = [read(clip) for clip in plan.clips]

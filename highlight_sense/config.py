@@ -196,7 +196,7 @@ class TrainConfig:
     save_minutes: float = 10.0        # save last.pt this often in an epoch, and after each
     workers: int = 2                  # threads (notebook: processes) that load clips; 0: load between steps
     device: str = "auto"              # auto, cpu, cuda, cuda:1 or mps
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"  # auto: the one that the device is fast in
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"  # auto: the one that is fastest on the device
     kernels: Literal["auto", "plain"] = "auto"  # auto: compute with fused kernels; plain: with PyTorch's own operations
 
     def __post_init__(self) -> None:
@@ -228,7 +228,7 @@ class DetectConfig:
     after: float = 2.0             # context kept after a highlight
     batch_size: int | None = None  # windows at a time (default: 4 per CPU core, 16 in half precision, 32 on a GPU)
     device: str = "auto"           # auto, cpu, cuda, cuda:1 or mps
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"  # auto: the one that the device is fast in
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"  # auto: the one that is fastest on the device
     kernels: Literal["auto", "plain"] = "auto"  # auto: compute with fused kernels; plain: with PyTorch's own operations
     engine: Literal["torch", "openvino"] = "torch"  # openvino: faster on a CPU, installed as an extra
 

@@ -35,7 +35,7 @@ def get_data_index(
 def index_clips(
     root: str | Path,  # clip folder or pack
 ) -> pd.DataFrame:     # path, label (1 positive), game, group, frames, crc32 of the log-mel
-    "The table of usable clips, with a warning about the others."
+    "The table of usable clips; a warning lists the unusable ones."
     table, unusable = load_index(root)
     if unusable:
         found = f"left out {len(unusable)} unusable of {len(table) + len(unusable)} clips:"

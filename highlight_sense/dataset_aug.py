@@ -238,7 +238,7 @@ def split_pieces(
 ) -> list[Piece]:                # all with start 0, see `place_pieces`
     "Split a result into as few pieces as possible, with seams at random places."
     fade = min(FADE_FRAMES, most // 2)
-    adds = most - fade  # frames that a piece after the first adds, at most
+    adds = most - fade  # most frames that each piece after the first adds
     pieces, end = [], 0
     while end < wanted:
         left = wanted - end

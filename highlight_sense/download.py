@@ -47,8 +47,8 @@ def _shown_reason(
 # %% ../nbs/machinery/download.ipynb #83489fd9
 def _first_byte(
     response: requests.Response,
-    part: Path,                   # what is here of the file; removed if the server has another one
-    held: int,                    # its bytes
+    part: Path,                   # the bytes downloaded so far; removed if the server has another file
+    held: int,                    # the size of `part`
 ) -> int | None:                  # None: nothing is missing
     "Where in the file this answer's content begins; `ConnectionError` if another try may help."
     status, content_range = response.status_code, response.headers.get("Content-Range", "")
@@ -70,7 +70,7 @@ LARGEST_BYTES = 2**30        # of a file of weights; the published one has about
 def write_blocks(
     response: requests.Response,
     part: Path,                # the file so far
-    start: int,                # where the content begins in the file; 0 starts it anew
+    start: int,                # where the content begins in the file; 0 overwrites it
     progress: bool,            # show a progress bar
 ) -> None:
     "Append an answer's content to a file, up to `LARGEST_BYTES`."
@@ -97,13 +97,13 @@ def _download_rest(url: str, part: Path, progress: bool) -> None:
             if start is not None: write_blocks(response, part, start, progress)
     except ConnectionError: raise
     except OSError as error:
-        raise InputError(f"{part}: found that the download cannot be written ({error.strerror}), "
-                         "expected a folder with room for it; free some space or choose another folder") from None
+        raise InputError(f"{part}: found a download that cannot be written ({error.strerror}), "
+                         "expected a folder with space for it; free some space or choose another folder") from None
 
 # %% ../nbs/machinery/download.ipynb #6f65ccf7
 def _download_file(url: str, part: Path, progress: bool) -> None:
     "Download a file to `part`; each try continues the one before."
-    transfer.retry(partial(_download_rest, url, part, progress), f"{shown_url(url)}: found no way there")
+    transfer.retry(partial(_download_rest, url, part, progress), f"{shown_url(url)}: found no connection")
 
 # %% ../nbs/machinery/download.ipynb #c5854d48
 PUBLISHED_WEIGHTS_URL = "https://raw.githubusercontent.com/mrmilohd/highlight-sense/main/best_model.pt"
@@ -144,7 +144,7 @@ def fetch_weights(
     progress: bool = True,                 # show a progress bar
     blob: str = PUBLISHED_WEIGHTS_BLOB,    # git's id of the expected content
 ) -> Path:                                 # of a file that `load_checkpoint` reads; see WEIGHTS_NOTICE
-    "Download the published weights unless they are here already, and check that they are the right ones."
+    "Download the published weights unless they are already there, and check that they are the right ones."
     path = require_folder(folder)/"best_model.pt"
     if path.exists():
         if not path.is_file():
@@ -216,7 +216,7 @@ def finished_recording(
     folder: Path,
     key: str,      # of its address
 ) -> Path | None:
-    "The whole recording of an address, if it is here."
+    "The finished recording of an address, or None."
     paths = sorted(folder.iterdir()) if folder.is_dir() else []
     return next((path for path in paths if re.fullmatch(rf".+-{key}\.\w+", path.name) and path.is_file()), None)
 
@@ -247,7 +247,7 @@ def download_recording(
     folder: str | Path,     # for the recording
     progress: bool = True,  # show a progress bar
 ) -> Path:                  # of the media file
-    "Download the recording at an address with yt-dlp, unless it is here already."
+    "Download the recording at an address with yt-dlp, unless it is already there."
     if not is_url(url):
         raise InputError(f"{shown_url(url)!r}: found no web address, "
                          "expected one that begins with http:// or https://; check it")

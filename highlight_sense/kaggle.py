@@ -108,7 +108,7 @@ _Answer = TypeVar("_Answer")
 
 def _ask_kaggle(handle: str, attempt: Callable[[], _Answer]) -> _Answer:
     "Return what an attempt returns, trying again when the connection breaks."
-    what = f"{handle}: found no folder of that name, and no way to Kaggle"
+    what = f"{handle}: found no folder of that name, and no connection to Kaggle"
     return retry(attempt, what, "a folder or a working connection")
 
 # %% ../nbs/machinery/kaggle.ipynb #720590ce
@@ -129,7 +129,7 @@ def _download_once(handle: str, account: str | None) -> Path:
     import kagglehub
     from kagglehub.exceptions import DataCorruptionError
     damaged = (f"{handle}: found a damaged archive (removed), expected the one that Kaggle describes; "
-               "run again to download it anew")
+               "run the command again to download it again")
     try:
         with _kaggle_errors(handle, account): return Path(kagglehub.dataset_download(handle))
     except (InputError, ConnectionError): raise
@@ -138,8 +138,8 @@ def _download_once(handle: str, account: str | None) -> Path:
         if _remove_archives(handle) == 0: raise
         raise InputError(damaged) from None
     except OSError as error:
-        raise InputError(f"{handle}: found that the download cannot be written ({error.strerror}), "
-                         "expected a cache folder with room for the data twice; "
+        raise InputError(f"{handle}: found a download that cannot be written ({error.strerror}), "
+                         "expected a cache folder with space for twice the data; "
                          "free some space or choose another cache") from None
 
 # %% ../nbs/machinery/kaggle.ipynb #127dccde

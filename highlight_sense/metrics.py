@@ -130,7 +130,7 @@ def group_interval(
     figure: Callable[[np.ndarray, np.ndarray], float] = fast_average_precision,
     draws: int = 1000,
     seed: int = 0,
-) -> tuple[float, float]:       # 95 % of the draws lie between
+) -> tuple[float, float]:       # 95 % of the draws lie between them
     "The spread of a figure when whole groups are drawn with replacement; NaN where no draw has both classes."
     labels, probabilities = _check_scores(labels, probabilities)
     names, group_of = np.unique(np.asarray(groups), return_inverse=True)
@@ -336,7 +336,7 @@ def plot_confusion(
 
 # %% ../nbs/02a_metrics.ipynb #d0f475ad
 def _binomial_interval(hits: int, clips: int) -> tuple[float, float]:
-    "The shares of highlights that would give so many hits with a chance of at least 2.5 % on either side."
+    "The 95 % Clopper-Pearson interval of a share of which `clips` draws gave `hits`."
     low = beta.ppf(0.025, hits, clips - hits + 1) if hits else 0.0
     high = beta.ppf(0.975, hits + 1, clips - hits) if hits < clips else 1.0
     return low, high

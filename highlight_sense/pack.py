@@ -160,7 +160,7 @@ def _open_once(path: Path, changed_ns: int) -> Pack:
         found = pack.mels.shape
         if found != expected: raise ValueError(f"log-mels of shape {found}, the index has {expected}")
     except InputError: raise
-    except Exception as error:  # NumPy's header parser and others fail in many ways on a stranger's file
+    except Exception as error:  # NumPy's header parser and others fail in many ways on an untrusted file
         why = " ".join(str(error).split())[:80]
         raise InputError(f"{path}: found an unreadable pack ({type(error).__name__}: {why}), "
                          "expected one that `highlight-sense pack` wrote; pack the clips again") from error

@@ -196,7 +196,7 @@ class _Consumer:
         for file in map(_file_of, paths):
             self.waiting[file] -= 1
             if self.waiting[file]: continue
-            open_archive.cache_clear()  # an open file keeps its room on the disk
+            open_archive.cache_clear()  # an open file keeps its space on the disk
             try: Path(file).unlink(missing_ok=True)
             except OSError as error:
                 raise _cannot_consume(file, f"a file that cannot be removed ({error.strerror})") from None

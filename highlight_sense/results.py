@@ -120,7 +120,7 @@ class _Guard(_Listing):
         return path.is_file() and self.files[name].sha256 in (_ANY_CONTENT, hash_file(path))
 
     def has(self, name: str, made_from: str) -> bool:
-        "Whether a file is there, unchanged, and made from the same."
+        "Whether a file is there, unchanged, and made from the same input."
         return name in self.files and self.files[name].made_from == made_from and self._is_as_written(name)
 
     def require_ours(self, *names: str, made_from: str | None = None) -> None:
@@ -169,7 +169,7 @@ class _Claims(_Guard):
 
 # %% ../nbs/machinery/results.ipynb #b22c14a5
 class Manifest(_Claims):
-    "The files of ours in a folder: which they are, what each was made from, and which may be replaced."
+    "Our files in a folder: which they are, what each was made from, and which may be replaced."
 
     @contextmanager
     def writing(self, name: str, made_from: str) -> Iterator[Path]:
@@ -184,7 +184,7 @@ class Manifest(_Claims):
         self.save()
 
     def remove(self, names: Sequence[str]) -> None:
-        "Remove files of ours; one that was changed stays and belongs to the user from now on."
+        "Remove our files; one that was changed stays, and belongs to the user from now on."
         for name in names:
             path = self.place(name)
             if self._is_as_written(name):

@@ -29,7 +29,7 @@ def pause_after(n: int) -> int:  # yt-dlp calls it with `n=`
 # %% ../nbs/machinery/transfer.ipynb #dc12d4b0
 def retry(
     attempt: Callable[[], _Result],
-    what: str,                  # cannot be reached; begins the message
+    what: str,                  # begins the message: what was tried, and that there was no connection
     expected: str = "a working connection",
 ) -> _Result:
     "Return what `attempt` returns, trying again after each `ConnectionError`; `InputError` when all tries have failed."

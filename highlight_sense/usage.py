@@ -144,10 +144,10 @@ def system_line(error: OSError) -> str | None:
         return f"{place}: found no permission to read or write it, expected access; {what_to_do}"
     if error.errno in _IN_THE_WAY:
         what_to_do = "choose another name or folder, and let one command at a time write there"
-        return f"{place}: found {error.strerror}, expected a file that can be there; {what_to_do}"
+        return f"{place}: found a path that cannot be used ({error.strerror}), expected one that can; {what_to_do}"
     if error.errno in _NO_ROOM:
-        what_to_do = "free some or choose another place, then run the command again"
-        return f"{place}: found no room to write ({error.strerror}), expected some; {what_to_do}"
+        what_to_do = "make room or choose another place, then run the command again"
+        return f"{place}: found a full or read-only disk ({error.strerror}), expected free space; {what_to_do}"
     return None
 
 # %% ../nbs/machinery/usage.ipynb #8aeb4165

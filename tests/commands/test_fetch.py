@@ -279,7 +279,7 @@ def test_no_connection(kaggle, tmp_path):
     kaggle.shutdown()
     kaggle.server_close()
     message = refusal(HANDLE, tmp_path)
-    assert "no way to Kaggle in 3 tries (ConnectionError)" in message and "check the network" in message
+    assert "no connection to Kaggle in 3 tries (ConnectionError)" in message and "check the network" in message
 
 
 @pytest.mark.parametrize("checksum", [True, False])
@@ -308,7 +308,7 @@ def test_cache_that_cannot_be_written(kaggle, tmp_path):
 def test_disk_is_full(kaggle, tmp_path, monkeypatch):
     def full(handle): raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     monkeypatch.setattr("kagglehub.dataset_download", full)
-    assert "room for the data twice" in refusal(HANDLE, tmp_path)
+    assert "space for twice the data" in refusal(HANDLE, tmp_path)
 
 
 # Packed as it arrives
