@@ -129,10 +129,12 @@ def _preview_sound(
     copy.codec_context.flags |= Flags.bitexact
     return encode_mono(copy, samples, rate_hz)
 
+# %% ../nbs/machinery/encoding.ipynb #8e3e0910
+def _decoded_s(packet: av.Packet) -> Fraction:
+    "Return when a packet is decoded, in seconds."
+    return packet.dts * packet.time_base
+
 # %% ../nbs/machinery/encoding.ipynb #15c31796
-def _decoded_s(packet: av.Packet) -> Fraction: return packet.dts * packet.time_base
-
-
 def write_preview(
     stretches: Sequence[Stretch],
     start_s: float,
