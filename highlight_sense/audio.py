@@ -37,7 +37,7 @@ def log_mel(
     waveform: torch.Tensor,            # (..., samples) float, on any device
     front_end: FrontEnd = FrontEnd(),
 ) -> torch.Tensor:                     # (..., n_mels, 1 + samples // hop_length), same type and device
-    "Natural log of the mel power spectrogram, equal to librosa's within 1e-3."
+    "Compute the natural log of the mel power spectrogram, equal to librosa's within 1e-3."
     shape = tuple(waveform.shape)
     if not waveform.is_floating_point():
         raise InputError(f"waveform: found type {waveform.dtype}, expected float samples in -1..1; convert it first")

@@ -30,10 +30,10 @@ def _muxer_options(
 def _reason(error: Exception) -> str:
     "Explain why a file could not be written."
     if isinstance(error, OSError):
-        found = f"found a disk that refuses the file ({error.strerror})"
+        found = f"found a disk that cannot take the file ({error.strerror})"
         return f"{found}, expected room for a clip; make room or choose another folder"
-    found = f"found streams that the format refuses ({error.strerror})"
-    return f"{found}, expected a recording of a common format; convert it first"
+    found = f"found streams that the format cannot hold ({error.strerror})"
+    return f"{found}, expected a recording in a common format; convert it first"
 
 # %% ../nbs/machinery/muxing.ipynb #2f840fef
 @contextmanager

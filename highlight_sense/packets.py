@@ -62,7 +62,7 @@ def open_sources(paths: Sequence[str | Path]) -> Iterator[list[MediaSource]]:
 
 # %% ../nbs/machinery/packets.ipynb #da9214b5
 def read_packets(source: MediaSource) -> Iterator[av.Packet]:
-    "Read on from the current position; every packet has a time."
+    "Yield the packets from the current position on, each with a time."
     time_s = 0.0
     try:
         for packet in demuxed(source.container):
@@ -157,7 +157,7 @@ def _survey(source: MediaSource, from_s: float, start_s: float, end_s: float) ->
 
 # %% ../nbs/machinery/packets.ipynb #605bbb2f
 def _with_ends(packets: Sequence[PacketTime]) -> list[PacketTime]:
-    "Complete the packets of a stream that have no duration."
+    "Give an end to the packets of a stream that have no duration."
     times = sorted({packet.time_s for packet in packets})
     usual_s = float(np.median(np.diff(times))) if len(times) > 1 else 0.0
     following = dict(pairwise(times))
@@ -245,7 +245,7 @@ def read_chosen(
     stretches: Sequence[Stretch],
     chosen: Sequence[Mapping[int, Iterable[int]]],  # for each file, by stream index: the `pts` of the packets
 ) -> Iterator[tuple[int, av.Packet]]:               # number of the file, packet
-    "Read the chosen packets, in order of time."
+    "Yield the chosen packets, in order of time."
     for stretch in stretches: _rewind(stretch.source, stretch.from_s)
     files = [_read_one(number, *each) for number, each in enumerate(zip(stretches, chosen, strict=True))]
     for _, number, packet in heapq.merge(*files, key=itemgetter(0)): yield number, packet

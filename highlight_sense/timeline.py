@@ -90,7 +90,7 @@ def _require_plausible_gap(name: str, from_s: float, to_s: float) -> None:
     "Raise `InputError` for a gap that is too long for any recording."
     if to_s - from_s <= _LONGEST_GAP_S: return
     found = f"found a gap of {(to_s - from_s) / 3600:.0f} hours after {from_s:.1f} s"
-    raise InputError(f"{name}: {found}, expected a day at most; {_REMUX}")
+    raise InputError(f"{name}: {found}, expected at most a day; {_REMUX}")
 
 # %% ../nbs/machinery/timeline.ipynb #e54f0668
 class _FramePlacer:
@@ -158,8 +158,8 @@ class _LateSound:
         wanted = at_s >= 0  # sound before time 0 may be dropped
         if wanted and at_s < due_s: self.total_s += seconds
         if self.total_s <= _LATE_S: return
-        found = f"found sound of {at_s:.1f} s after that of {due_s:.1f} s"
-        raise InputError(f"{self.name}: {found}, expected the tracks side by side; {_REMUX}")
+        found = f"found sound for {at_s:.1f} s stored after everything up to {due_s:.1f} s was due"
+        raise InputError(f"{self.name}: {found}, expected interleaved tracks; {_REMUX}")
 
 # %% ../nbs/machinery/timeline.ipynb #ccab6768
 class TrackReader(_FramePlacer):

@@ -26,7 +26,7 @@ if TYPE_CHECKING: import opentimelineio
 def timeline_rate(
     rate: Fraction | None,  # frames per second in the file; None: no picture
 ) -> Fraction:              # one of `STANDARD_RATES`
-    "Choose the frame rate of a timeline: the standard rate that the file's rate means or fits."
+    "Choose a standard rate for a timeline: one close to the file's rate, or to a simple multiple of it."
     if not rate or rate < 0: return Fraction(30)
     for factor in (1, 2, 3, Fraction(1, 2), Fraction(1, 4)):
         wanted = factor * rate
@@ -40,7 +40,7 @@ def _place_cuts(
     rate: Fraction,  # frames per second
     length: int,     # frames of the recording
 ) -> list[ReelCut]:
-    "Place highlights one after the other, each from the nearest frame to the nearest, at least one frame long."
+    "Place highlights one after the other, rounded to the nearest frames, each at least one frame long."
     cuts, record = [], 0
     for number, span in enumerate(spans, 1):
         start = min(round(Fraction(span.start_s) * rate), length - 1)
