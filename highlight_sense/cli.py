@@ -99,8 +99,8 @@ def main(
 # %% ../nbs/07_cli.ipynb #6a8bbde2
 _CHECKPOINT = argument(Path, "CHECKPOINT", "Model file: from train or the Colab notebook, or the published weights.")
 _WORKERS = option(int, "Threads that load clips; 0 reads them between the batches.")
-_DEVICE = option(str, "auto, cpu, cuda, cuda:1, mps.")
-_PRECISION = option(Literal["auto", "fp32", "bf16", "fp16"], "auto: the one that is fastest on the device.")
+_DEVICE = option(str, "Where to compute: auto, cpu, cuda, cuda:1 or mps.")
+_PRECISION = option(Literal["auto", "fp32", "bf16", "fp16"], "Number format; auto: the fastest one for the device.")
 _JSON = flag("Print one JSON object.")
 _FORCE = flag("Replace files that highlight-sense did not write, or that were changed by hand.")
 

@@ -89,7 +89,7 @@ def report_unusable(unusable: list[str], usable: int, out: Path | None, progress
     place = out/"unusable.txt"
     if place.exists() and not (place.is_file() and place.read_bytes().startswith(b"left out ")):
         raise foreign_file(place)
-    with write_atomically(place) as beside: beside.write_text("\n".join(lines) + "\n")
+    with write_atomically(place) as temporary: temporary.write_text("\n".join(lines) + "\n")
 
 # %% ../nbs/machinery/clip_table.ipynb #9484533d
 def describe_folder(path: Path, progress: bool = True) -> dict[str, object]:

@@ -188,16 +188,17 @@ class TrainConfig:
     frozen_epochs: int = 0            # first epochs in which the convolutions keep their initial weights
     max_duration_s: float = 60.0      # every clip is padded or cut to this many seconds
     val_split: float = 0.15           # share of the clips held out for validation
-    split: Literal["group", "notebook"] = "group"  # group: keep each stream on one side; notebook: at random
-    lengths: Literal["notebook", "measured"] = "notebook"  # of negatives in recipe notebook: its table, or as positives
+    split: Literal["group", "notebook"] = "group"  # keep each stream on one side (group), or split at random (notebook)
+    # lengths of negatives in recipe notebook: from its table, or measured on your positives
+    lengths: Literal["notebook", "measured"] = "notebook"
     threshold: float | None = None    # probability above which a clip is picked (default: best F1; notebook: 0.5)
     least_precision: float | None = None  # choose the threshold that reaches this precision in validation
     seed: int = 42                    # seed of the split, the sampler, the augmentation and the weights
-    save_minutes: float = 10.0        # save last.pt this often in an epoch, and after each
+    save_minutes: float = 10.0        # minutes between saves of last.pt in an epoch; it is also saved after each
     workers: int = 2                  # threads (notebook: processes) that load clips; 0: load between steps
-    device: str = "auto"              # auto, cpu, cuda, cuda:1 or mps
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"  # auto: the one that is fastest on the device
-    kernels: Literal["auto", "plain"] = "auto"  # auto: compute with fused kernels; plain: with PyTorch's own operations
+    device: str = "auto"              # where to compute: auto, cpu, cuda, cuda:1 or mps
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"  # number format; auto: the fastest one for the device
+    kernels: Literal["auto", "plain"] = "auto"  # fused kernels (auto), or PyTorch's own operations (plain)
 
     def __post_init__(self) -> None:
         _check_training(self)
@@ -218,7 +219,7 @@ class DetectConfig:
     "How a recording is scored, and how scores become highlights. Lengths and distances are in seconds."
     window: float | None = None    # length of a scored window (default: 30, or the longest training clip if shorter)
     stride: float | None = None    # from the start of one window to that of the next (default: a sixth of the window)
-    threshold: float | None = None  # least probability (default: the checkpoint's, unless top or per-hour is given)
+    threshold: float | None = None  # lowest probability (default: the checkpoint's, unless top or per-hour is given)
     top: int | None = None         # keep only the best, at most this many (default: all)
     per_hour: float | None = None  # keep only the best, at most this many per hour of recording (default: all)
     min_length: float = 3.0        # extend shorter highlights on both sides
@@ -227,10 +228,10 @@ class DetectConfig:
     before: float = 3.0            # context kept before a highlight
     after: float = 2.0             # context kept after a highlight
     batch_size: int | None = None  # windows at a time (default: 4 per CPU core, 16 in half precision, 32 on a GPU)
-    device: str = "auto"           # auto, cpu, cuda, cuda:1 or mps
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"  # auto: the one that is fastest on the device
-    kernels: Literal["auto", "plain"] = "auto"  # auto: compute with fused kernels; plain: with PyTorch's own operations
-    engine: Literal["torch", "openvino"] = "torch"  # openvino: faster on a CPU, installed as an extra
+    device: str = "auto"           # where to compute: auto, cpu, cuda, cuda:1 or mps
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"  # number format; auto: the fastest one for the device
+    kernels: Literal["auto", "plain"] = "auto"  # fused kernels (auto), or PyTorch's own operations (plain)
+    engine: Literal["torch", "openvino"] = "torch"  # what scores the windows; openvino is faster on a CPU, and an extra
 
     def __post_init__(self) -> None:
         "Refuse numbers that no detection could use."

@@ -42,7 +42,7 @@ def pick_precision(
     device: torch.device,
     wanted: str = "auto",   # auto, fp32, bf16, fp16
 ) -> str:                   # fp32, bf16 or fp16
-    "Return the wanted precision; for auto, the one that is fastest on the device."
+    "Return the wanted precision; for auto, the fastest one for the device."
     if wanted != "auto": return wanted
     if has_fast_bf16(device): return "bf16"
     return "fp16" if device.type == "cuda" and torch.cuda.get_device_capability(device) >= (7, 0) else "fp32"

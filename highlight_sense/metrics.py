@@ -257,7 +257,7 @@ class Picture(Figure):
 # %% ../nbs/02a_metrics.ipynb #85157f36
 def save_figure(fig: Figure, path: str | Path) -> None:
     "Write a figure to a .png file."
-    with write_atomically(path) as beside: fig.savefig(beside, format="png", dpi=120)
+    with write_atomically(path) as temporary: fig.savefig(temporary, format="png", dpi=120)
 
 # %% ../nbs/02a_metrics.ipynb #2dc7a3ac
 def _check_history(history: pd.DataFrame) -> None:

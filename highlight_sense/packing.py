@@ -132,7 +132,8 @@ def _finish(writer: PackWriter) -> None:
     digest = hash_file(writer.folder/"index.jsonl")
     note = {"version": PACK_VERSION, "front_end": asdict(writer.front_end), "clips": len(writer.rows),
             "frames": writer.end, "index_sha256": digest}
-    with write_atomically(writer.folder/"pack.json") as beside: beside.write_text(json.dumps(note, indent=1) + "\n")
+    with write_atomically(writer.folder/"pack.json") as temporary:
+        temporary.write_text(json.dumps(note, indent=1) + "\n")
 
 # %% ../nbs/machinery/packing.ipynb #63a38302
 def _require_plain_files(part: Path) -> None:

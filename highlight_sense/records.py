@@ -55,7 +55,7 @@ def write_record(record: dict, path: str | Path) -> None:
     "Write tensors and plain values to a `.pt` file."
     content = io.BytesIO()  # given a path, PyTorch turns a full disk into an error of its own
     torch.save(record, content)
-    with write_atomically(path) as beside: beside.write_bytes(content.getbuffer())
+    with write_atomically(path) as temporary: temporary.write_bytes(content.getbuffer())
 
 # %% ../nbs/machinery/records.ipynb #5a1eb67e
 def _is_finite(value: object) -> bool:

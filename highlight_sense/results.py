@@ -38,7 +38,7 @@ class _Entry(NamedTuple):
 
 # %% ../nbs/machinery/results.ipynb #92326ead
 def _require_inside(name: str) -> None:
-    "Raise `ValueError` for a name that is no file in the folder."
+    "Raise `ValueError` for a name that cannot be a file in the folder."
     path = Path(name)
     inside = path.parts and ".." not in path.parts and not path.is_absolute()
     if not inside: raise ValueError(f"{name!r:.40} is not in the folder")
@@ -74,7 +74,7 @@ class _Listing:
         self.path = require_folder(path)
         self.force = force
         self.files: dict[str, _Entry] = {}
-        self.shown: dict[str, str] = {}  # for each kind of product, the highlights that it shows
+        self.shown: dict[str, str] = {}  # kind of product: hash of the highlights that it shows
         if os.path.lexists(self.path/MANIFEST): self._load()
 
     def _load(self) -> None:
@@ -90,8 +90,8 @@ class _Listing:
         "Write the manifest."
         record = {"schema": 1, "files": {name: entry._asdict() for name, entry in sorted(self.files.items())}}
         if self.shown: record["shown"] = self.shown
-        with write_atomically(self.path/MANIFEST) as beside:
-            beside.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        with write_atomically(self.path/MANIFEST) as temporary:
+            temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 # %% ../nbs/machinery/results.ipynb #9f2bd5fc
 def foreign_file(
@@ -130,7 +130,7 @@ class _Guard(_Listing):
             entry = self.files.get(name)
             if self.force or not os.path.lexists(path): continue
             if entry is None: raise foreign_file(path, force=self.force)
-            if entry.sha256 is None: continue  # we were interrupted while we wrote it
+            if entry.sha256 is None: continue  # an earlier command was interrupted while it wrote this file
             if not self._is_as_written(name):
                 raise foreign_file(path, "a file that was changed since highlight-sense wrote it", self.force)
             if entry.sha256 == _ANY_CONTENT and made_from not in (None, entry.made_from):

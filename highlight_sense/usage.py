@@ -41,7 +41,7 @@ def argument(kind: object, metavar: str, help: str) -> object:
 
 # %% ../nbs/machinery/usage.ipynb #def51ecb
 def _comments(source: str) -> dict[str, str]:
-    "The comment behind, or on the lines above, each field in the source of a dataclass."
+    "The comment after, or on the lines above, each field in the source of a dataclass."
     found, above = {}, []
     for line in source.splitlines():
         field = re.match(r"    (\w+): [^#]*?(?:#\s*(.*))?$", line)
