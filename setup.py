@@ -1,4 +1,4 @@
-"Everything about the package is said in settings.ini; this file only hands it to setuptools."
+"settings.ini describes the package; this file hands the description to setuptools."
 from configparser import ConfigParser
 from pathlib import Path
 
@@ -23,7 +23,8 @@ setup(
     package_data={"highlight_sense": ["templates/*"], "highlight_sense.kernels": ["*.c"]},
     python_requires=f">={settings['min_python']}",
     install_requires=settings["requirements"].split(),
-    extras_require={name: settings[f"{name}_requirements"].split() for name in ("dev", "url", "separate", "openvino")},
+    extras_require={name: settings[f"{name}_requirements"].split()
+                    for name in ("dev", "url", "separate", "openvino")},
     entry_points={"console_scripts": settings["console_scripts"].split(),
                   "nbdev": [f"{settings['lib_path']}={settings['lib_path']}._modidx:d"]},
 )

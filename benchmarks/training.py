@@ -338,17 +338,19 @@ def measure_speed(folder: Path, options: argparse.Namespace, device: torch.devic
     "Measure every way to read and to train."
     files = index_clips(make_clips(folder/"clips", options.clips))
     packed = index_clips(pack_clips(folder/"clips", folder/"clips.pack", progress=False)[0].path)
-    plain = plain_loader(files)
+    from_files = plain_loader(files)
     notebook = TrainConfig(recipe="notebook", batch_size=32, workers=0)
     checked = make_loaders(files, files, notebook, device)[0]
-    trainings = {"the notebook's way, fp32": system_memory(notebook_training(plain, device, options.steps)),
+    trainings = {"the notebook's way, fp32": system_memory(notebook_training(from_files, device, options.steps)),
                  "--recipe notebook, fp32": training(notebook, checked, device, "fp32", options.steps)}
     for precision, size in itertools.product(precisions, options.batch_size):
         config = TrainConfig(batch_size=size, workers=2)
         name = f"default recipe, from a pack, {precision}, {size} at a time"
         loader = make_loaders(packed, packed, config, device)[0]
         trainings[name] = training(config, loader, device, precision, 16 if precision == "fp32" else None)
-    readers = ways_to_read(plain, packed, device)
+        plain_config, loader = replace(config, kernels="plain"), make_loaders(packed, packed, config, device)[0]
+        trainings[f"{name}, plain"] = training(plain_config, loader, device, precision, options.steps)
+    readers = ways_to_read(from_files, packed, device)
     warm = 4 if device.type == "cuda" else 1
     report("reading batches, one process, files in memory", readers, options.repeats)
     if not options.reading: report("training, files in memory", trainings, options.repeats, warm=warm)

@@ -1,4 +1,7 @@
-"What tests of the command line share: a command in this process or in many that are killed, and small things to give it."
+"""What tests of the command line share.
+
+Commands in this process, commands in processes that are killed, and small models, clips and recordings to give them.
+"""
 import contextlib
 import io
 import json
@@ -11,70 +14,78 @@ import numpy as np
 import pytest
 import torch
 
-from highlight_sense.media import write_recording
 from highlight_sense.checkpoint import save_checkpoint
 from highlight_sense.cli import main
+from highlight_sense.media import write_recording
 from highlight_sense.model import HighlightCRNN
 
 RATE_HZ = 22_050
-TRAINING = ("--epochs", 1, "--batch-size", 4, "--max-duration-s", 3, "--device", "cpu", "--precision", "fp32", "--val-split", 0.4)
+TRAINING = (
+    "--epochs", 1, "--batch-size", 4, "--max-duration-s", 3, "--val-split", 0.4,
+    "--device", "cpu", "--precision", "fp32")
 
 
 def run(*words: object) -> tuple[int, str, str]:
-    "Exit code of a command, its output and its error stream."
+    "Run a command in this process; return its exit code, its output and its error stream."
     out, err, code = io.StringIO(), io.StringIO(), 0
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try: main([str(word) for word in words])
-        except SystemExit as ended: code = ended.code or 0
+        except SystemExit as exit: code = exit.code or 0
     return code, out.getvalue(), err.getvalue()
 
 
 def told(*words: object, code: int = 2) -> str:
-    "What a command says, on both streams, that ends with this code; bad input gets one line."
-    ended, out, err = run(*words)
-    assert ended == code and "Traceback" not in err, (words, ended, err[-2000:])
+    "Run a command that exits with this code; return both streams. An error about input must be one line."
+    found, out, err = run(*words)
+    assert found == code and "Traceback" not in err, (words, found, err[-2000:])
     if code == 2: assert err.count("highlight-sense: ") == 1 and "expected" in err and err.endswith("\n"), err
     return out + err
 
 
-# --- small things
+# --- small models, clips and recordings
 
 def small_model(path: Path) -> Path:
-    "A checkpoint with random weights for clips of three seconds."
+    "Write a checkpoint with random weights, for clips of three seconds."
     torch.manual_seed(0)
-    save_checkpoint(path, HighlightCRNN(cnn_channels=(4, 4, 8, 8), rnn_hidden=8, att_dim=8), epochs=1, max_frames=130, threshold=0.4)
+    model = HighlightCRNN(cnn_channels=(4, 4, 8, 8), rnn_hidden=8, att_dim=8)
+    save_checkpoint(path, model, epochs=1, max_frames=130, threshold=0.4)
     return path
 
 
 def write_clips(place: Path, positives: int, negatives: int, frames: int = 60) -> Path:
-    "Clips of noise, of both classes in each stream."
+    "Write clips of noise; each stream has both classes."
     rng = np.random.default_rng(0)
     for label, count in (("Positive", positives), ("Negative", negatives)):
         (place/label/"game").mkdir(parents=True)
         for number in range(count):
             mel = torch.from_numpy(rng.normal(-8, 2, (2, 80, frames)).astype(np.float32))
-            torch.save({"tensor": mel}, place/label/"game"/f"stream{number // 4}_part{2 * (number % 4) + (label == 'Positive')}.pt")
+            part = 2 * (number % 4) + (label == "Positive")
+            torch.save({"tensor": mel}, place/label/"game"/f"stream{number // 4}_part{part}.pt")
     return place
 
 
 def write_stream(path: Path, seconds: int = 8, voice: str = "Mic/Aux") -> Path:
-    "A recording with calls on both tracks, now and then."
+    "Write a recording whose two tracks sound for two seconds in every four."
     times_s = np.arange(seconds * RATE_HZ) / RATE_HZ
-    tracks = {title: (0.3 * np.sin(2 * np.pi * hz * times_s) * (times_s % 4 < 2)).astype(np.float32) for title, hz in ((voice, 300), ("Desktop Audio", 900))}
-    write_recording(path, tracks, RATE_HZ, "aac")
+
+    def tone(hz: float) -> np.ndarray:
+        return (0.3 * np.sin(2 * np.pi * hz * times_s) * (times_s % 4 < 2)).astype(np.float32)
+
+    write_recording(path, {voice: tone(300), "Desktop Audio": tone(900)}, RATE_HZ, "aac")
     return path
 
 
-# --- processes that are killed: forks of a warm one, which need not import anything
+# --- processes that are killed: forks of a warm process, so they import nothing
 
-needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not made by fork here")
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 
 LAUNCHER = '''
 import json, os, shutil, signal, sys, time, traceback
 from pathlib import Path
 from highlight_sense.cli import main
 
-def start(job, prepare=lambda: None, errors=os.devnull):  # the words of a command, or a function, in a process of its own
+def start(job, prepare=lambda: None, errors=os.devnull):
+    "Start a command, given by its words, or a function in a process of its own; return its id."
     pid = os.fork()
     if pid: return pid
     for stream, place in ((1, os.devnull), (2, errors)): os.dup2(os.open(place, os.O_WRONLY | os.O_CREAT), stream)
@@ -83,18 +94,22 @@ def start(job, prepare=lambda: None, errors=os.devnull):  # the words of a comma
         prepare()
         job() if callable(job) else main(job)
         code = 0
-    except SystemExit as ended: code = ended.code or 0
+    except SystemExit as exit: code = exit.code or 0
     except BaseException: traceback.print_exc()
     finally: os._exit(code)
 
-def status(pid): return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+def status(pid):
+    "Wait for a process, and return its exit code."
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 def kill_after(pid, wait_s):
+    "Kill a process after some seconds, and return its exit code: 0 if it finished first."
     time.sleep(wait_s)
     os.kill(pid, signal.SIGKILL)
     return status(pid)
 
-def kill_while_it_runs(begin, place, wait_s):  # one that has ended before its moment is put back, `place` being all that it leaves, and killed sooner
+def kill_while_it_runs(begin, place, wait_s):
+    "Kill a process that writes only to `place`; if it finishes first, restore `place` and kill the next one sooner."
     kept = place.with_name(place.name + " before")
     if place.exists(): shutil.copytree(place, kept)
     while (code := kill_after(begin(), wait_s)) == 0:
@@ -104,7 +119,8 @@ def kill_while_it_runs(begin, place, wait_s):  # one that has ended before its m
     shutil.rmtree(kept, ignore_errors=True)
     return code
 
-def die_at(n, after=False, names=("replace",)):  # at the n-th call of these functions of `os`, just before it or just after
+def die_at(n, after=False, names=("replace",)):
+    "Have this process kill itself at the n-th call of these functions of `os`, just before the call or just after."
     calls = iter(range(1, 100_000))
     def counted(function):
         def count(*arguments, **named):
@@ -119,8 +135,9 @@ def die_at(n, after=False, names=("replace",)):  # at the n-th call of these fun
 
 
 def launch(script: str, *arguments: object, timeout_s: float = 600) -> object:
-    "Run a script that begins such processes; `json.loads(sys.argv[1])` are its arguments, and what it prints as JSON is the result."
+    "Run a script that starts such processes: `json.loads(sys.argv[1])` are its arguments, its JSON output is returned."
     command = [sys.executable, "-c", LAUNCHER + script, json.dumps(arguments, default=str)]
-    ended = subprocess.run(command, text=True, capture_output=True, timeout=timeout_s, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    ended = subprocess.run(command, text=True, capture_output=True, timeout=timeout_s, env=environment)
     assert ended.returncode == 0, ended.stderr[-2000:]
     return json.loads(ended.stdout)

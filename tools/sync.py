@@ -43,20 +43,21 @@ def machinery() -> list[Path]: return sorted((NBS/"machinery").rglob("*.ipynb"))
 def numbered() -> list[Path]: return [*course(), *machinery()]
 
 
-def read(path: Path) -> dict:  # a notebook, every source as one string
+def read(path: Path) -> dict:
+    "The notebook at `path`, each source as one string."
     notebook = json.loads(path.read_text(encoding="utf-8"))
     for cell in notebook["cells"]: cell["source"] = "".join(cell["source"])
     return notebook
 
 
 def text_of(notebook: dict) -> str:
-    "The notebook as a file, formatted as nbdev_clean does, so that the two never undo each other's work."
+    "The notebook as a file, formatted as nbdev_clean does: neither undoes the other's work."
     cells = [cell | {"source": cell["source"].splitlines(keepends=True)} for cell in notebook["cells"]]
     return json.dumps(notebook | {"cells": cells}, sort_keys=True, indent=1, ensure_ascii=False) + "\n"
 
 
 def badge(path: Path) -> str:
-    "README.md and the index show whether the tests pass, every other notebook where to open it."
+    "The badge under a title: README.md and the index show whether tests pass, any other notebook opens in Colab."
     if path == INDEX:
         tests = f"{REPO['git_url']}/actions/workflows/test.yaml"
         return f"[![Tests]({tests}/badge.svg?branch={REPO['branch']})]({tests})"
@@ -76,6 +77,7 @@ def table() -> str:
 
 
 def title_cell(path: Path, notebook: dict) -> dict:
+    "The first markdown cell that begins with a title."
     for cell in notebook["cells"]:
         if cell["cell_type"] == "markdown" and cell["source"].startswith("# "): return cell
     raise SystemExit(f"{path.name}: found no markdown cell that begins with '# Title'")
@@ -102,6 +104,7 @@ def shown(output: dict) -> str:
 
 
 def blocks(notebook: dict) -> Iterator[str]:
+    "The cells of a notebook as Markdown."
     for cell in notebook["cells"]:
         if cell["cell_type"] == "markdown": yield RELATIVE.sub(from_root, cell["source"])
         elif not cell["source"].startswith("#| hide"):
@@ -116,6 +119,7 @@ def from_root(link: re.Match) -> str:
 
 
 def readme(index: dict) -> str:
+    "README.md, from the index."
     origin = f"<!-- Made from {INDEX.relative_to(ROOT).as_posix()} by tools/sync.py: edit that notebook. -->"
     return "\n\n".join([*(block.strip() for block in blocks(index)), origin]) + "\n"
 
@@ -134,7 +138,8 @@ def main() -> int:
     parser.add_argument("--notebook", type=Path, help="only this notebook, and README.md where it is the index")
     options = parser.parse_args()
     notebooks = [options.notebook.resolve()] if options.notebook else [*numbered(), INDEX]
-    stale = [(path, text) for path, text in derived(notebooks) if not path.exists() or path.read_text(encoding="utf-8") != text]
+    stale = [(path, text) for path, text in derived(notebooks)
+             if not path.exists() or path.read_text(encoding="utf-8") != text]
     for path, text in stale:
         print(f"{path.relative_to(ROOT)}: {'out of date; run python tools/sync.py' if options.check else 'written'}")
         if not options.check: path.write_text(text, encoding="utf-8", newline="\n")

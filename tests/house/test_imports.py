@@ -1,4 +1,4 @@
-"Importing the package changes nothing: a library does not own the process that imports it."
+"Importing the package has no effects: a library does not own the process that imports it."
 import os
 import subprocess
 import sys
@@ -17,7 +17,7 @@ modules = sys.argv[1:]
 
 
 def imported_from_elsewhere(module):
-    "The third-party modules that a module imports at its top."
+    "The modules from outside the package that a module imports at its top."
     path = Path(importlib.util.find_spec(module).origin)
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.Import): yield from (alias.name for alias in node.names)
@@ -26,14 +26,14 @@ def imported_from_elsewhere(module):
 
 import importlib.util
 for name in {name for module in modules for name in imported_from_elsewhere(module)}:
-    if not name.startswith("highlight_sense"): importlib.import_module(name)  # what these change is not ours to test
+    if not name.startswith("highlight_sense"): importlib.import_module(name)  # their effects are not tested here
 import torch
 
 calls = []
 
 
 def noted(function):
-    "The same function, which notes that the package called it."
+    "A function that notes each call from the package."
     def wrapped(*arguments, **settings):
         if "highlight_sense" in sys._getframe(1).f_globals["__name__"]: calls.append(function.__name__)
         return function(*arguments, **settings)
@@ -41,14 +41,15 @@ def noted(function):
 
 
 def state():
-    "Everything that an import could change."
+    "Everything that an import might change."
     handlers = {number: signal.getsignal(number) for number in signal.valid_signals()}
     files = sorted(str(path) for place in (Path.cwd(), Path.home()) for path in place.rglob("*"))
-    return dict(os.environ), handlers, files, torch.get_num_threads(), torch.get_default_dtype(), threading.active_count()
+    threads = torch.get_num_threads(), threading.active_count()
+    return dict(os.environ), handlers, files, threads, torch.get_default_dtype()
 
 
 class Library(ctypes.CDLL):
-    "A library that notes when malloc's options are looked up."
+    "A library that notes each look-up of malloc's options."
     def __getattr__(self, name):
         if name.startswith("mall"): calls.append(name)
         return super().__getattr__(name)
@@ -69,22 +70,22 @@ def run_watched(tmp_path: Path, modules: list[str], folder: Path = ROOT) -> subp
     "Import modules one after the other in a new process, and compare its state before and after each."
     home = tmp_path/"home"
     home.mkdir()
-    variables = {
-        **os.environ, "HOME": str(home), "XDG_CACHE_HOME": str(home/".cache"), "MPLCONFIGDIR": str(tmp_path/"matplotlib"),
-        "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
+    environment = {**os.environ, "HOME": str(home), "XDG_CACHE_HOME": str(home/".cache"),
+                   "MPLCONFIGDIR": str(tmp_path/"matplotlib"), "PYTHONPATH": str(folder),
+                   "PYTHONDONTWRITEBYTECODE": "1"}
     command = [sys.executable, "-c", WATCH, *modules]
-    return subprocess.run(command, cwd=home, env=variables, text=True, capture_output=True)
+    return subprocess.run(command, cwd=home, env=environment, text=True, capture_output=True)
 
 
 def test_imports_have_no_effects(tmp_path):
-    "No environment variable, signal handler, malloc option, fork hook, thread or file changes when a module is imported."
+    "Importing a module changes no environment variable, signal handler, malloc option, fork hook, thread or file."
     ended = run_watched(tmp_path, MODULES)
     assert ended.returncode == 0, ended.stderr[-2000:]
     assert ended.stdout.endswith(f"ok {len(MODULES)}\n")
 
 
-def test_effects_would_be_noticed(tmp_path):
-    "The test above fails for a module that has such an effect."
+def test_each_effect_is_noticed(tmp_path):
+    "The test above would fail for a module with any of these effects."
     effects = {
         "variable": "import os; os.environ['HIGHLIGHT_SENSE'] = '1'",
         "handler": "import signal; signal.signal(signal.SIGUSR1, signal.SIG_IGN)",
@@ -99,4 +100,5 @@ def test_effects_would_be_noticed(tmp_path):
         place = tmp_path/name
         place.mkdir()
         ended = run_watched(place, [f"highlight_sense.{name}"], tmp_path)
-        assert ended.returncode == 1 and "AssertionError: highlight_sense." in ended.stderr, (name, ended.stderr[-1000:])
+        assert ended.returncode == 1, name
+        assert "AssertionError: highlight_sense." in ended.stderr, (name, ended.stderr[-1000:])

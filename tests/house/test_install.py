@@ -1,4 +1,4 @@
-"The package as a user gets it: built and installed, without the checkout."
+"The package as users get it: built and installed, without the checkout."
 import os
 import shutil
 import subprocess
@@ -9,14 +9,14 @@ ROOT = Path(__file__).parents[2]
 
 
 def files_of(package: Path) -> set[str]:
-    "All files of an installed package or of its source, but for what Python compiles."
+    "All files of a package, installed or in the checkout, except compiled ones."
     return {path.relative_to(package).as_posix() for path in package.rglob("*")
             if path.is_file() and "__pycache__" not in path.parts}
 
 
 def test_wheel_holds_every_file(tmp_path):
-    "Every module and every data file is in the wheel, and the command answers from there."
-    source = tmp_path/"source"  # a build leaves files behind
+    "The wheel holds every module and every data file, and the installed command runs."
+    source = tmp_path/"source"  # building leaves files behind
     shutil.copytree(ROOT/"highlight_sense", source/"highlight_sense", ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("setup.py", "settings.ini", "README.md", "LICENSE", "MANIFEST.in"): shutil.copy(ROOT/name, source)
     quiet = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
@@ -25,7 +25,8 @@ def test_wheel_holds_every_file(tmp_path):
     subprocess.run([*quiet, "install", "--no-deps", "--target", tmp_path/"site", wheel], check=True)
     assert files_of(tmp_path/"site"/"highlight_sense") == files_of(ROOT/"highlight_sense")
     ask = "import highlight_sense.cli as cli; print(cli.__file__); cli.main(['--help'])"
-    variables = {**os.environ, "PYTHONPATH": str(tmp_path/"site")}
-    ended = subprocess.run([sys.executable, "-c", ask], env=variables, cwd=tmp_path, text=True, capture_output=True)
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path/"site")}
+    command = [sys.executable, "-c", ask]
+    ended = subprocess.run(command, env=environment, cwd=tmp_path, text=True, capture_output=True)
     assert ended.returncode == 0, ended.stderr
     assert str(tmp_path/"site") in ended.stdout and "train" in ended.stdout

@@ -1,4 +1,4 @@
-"Two floors: the course, read in order, and the machinery below it. Imports run one way."
+"Two floors: the course, read in order, and the machinery below it. Imports point one way."
 import ast
 import json
 import re
@@ -9,11 +9,12 @@ import pytest
 ROOT = Path(__file__).parents[2]
 COURSE = sorted((ROOT/"nbs").glob("[0-9]*.ipynb"))
 MACHINERY = sorted((ROOT/"nbs"/"machinery").rglob("*.ipynb"))
-SERVES_A_LESSON = {"batches", "checkpoint", "detections", "detector", "engine", "kernels", "run", "run_folder"}  # machinery that works on what a lesson defines
+# machinery that works on what a lesson defines
+SERVES_A_LESSON = {"batches", "checkpoint", "detections", "detector", "engine", "kernels", "run", "run_folder"}
 
 
 def module_of(notebook: Path) -> str:
-    "The module that a notebook exports, without the package."
+    "The module that a notebook exports, without the package's name."
     first = "".join(json.loads(notebook.read_text(encoding="utf-8"))["cells"][0]["source"])
     return re.fullmatch(r"#\| default_exp (\S+)", first.strip())[1]
 
@@ -24,7 +25,7 @@ def source_of(module: str) -> Path:
 
 
 def imports_of(module: str) -> set[str]:
-    "The package's modules that a module imports, at its top or inside a function."
+    "The modules of the package that a module imports, at its top or inside a function."
     found, level = set(), module.count(".") + 1
     for node in ast.walk(ast.parse(source_of(module).read_text(encoding="utf-8"))):
         if not isinstance(node, ast.ImportFrom): continue
@@ -63,7 +64,7 @@ def test_machinery_stands_on_its_own(module):
 
 
 def test_no_circles():
-    "Every module can be imported before those that import it."
+    "Some order exists in which every module comes after all those that it imports."
     waiting, done = {module: imports_of(module) for module in MODULES}, set()
     while ready := {module for module, needs in waiting.items() if needs <= done}:
         done |= ready
@@ -72,13 +73,14 @@ def test_no_circles():
 
 
 def test_the_network_is_plain_pytorch():
-    "`02_model` imports nothing of ours but its configuration."
+    "`02_model` imports nothing from the package but its configuration."
     assert imports_of("model") == {"config"}
 
 
-STEPS = ("download the data set", "configuration", "import what is needed", "index the data set",
-         "split into training and validation", "dataset and augmentation",
-         "data loaders", "model architecture", "training and evaluation", "clean up")
+STEPS = (
+    "download the data set", "configuration", "import what is needed", "index the data set",
+    "split into training and validation", "dataset and augmentation", "data loaders", "model architecture",
+    "training and evaluation", "clean up")
 
 
 def test_ten_steps_of_the_colab_notebook():
