@@ -1,4 +1,4 @@
-"Clips of every kind of file that recorders write, measured by the number on each frame and the noise in each track."
+"Cut clips from every kind of file that recorders write; the numbers on frames and the noise in tracks measure them."
 import functools
 import subprocess
 import sys
@@ -89,7 +89,7 @@ def number_of(frame: av.VideoFrame) -> int:
 
 @functools.cache
 def noise(track: int, rate_hz: int) -> np.ndarray:
-    "Make the noise of a track, (samples,), which resembles itself at one place only."
+    "Make the noise of a track, (samples,), which resembles itself only where it is not shifted."
     white = np.random.default_rng(track).normal(size=SECONDS * rate_hz)
     return (0.1 * np.convolve(white, np.hanning(9) / 4, "same")).astype(np.float32)
 
@@ -142,7 +142,7 @@ def record(tmp_path_factory) -> Callable[[Recipe], Path]:
 
 
 def place_in(sound: np.ndarray, whole: np.ndarray) -> tuple[float, float]:
-    "Find where a piece of sound begins in the whole, in samples, and how alike they are there, 0 to 1."
+    "Find where a piece of sound begins in the whole, in samples, and how similar they are there, 0 to 1."
     size = fft.next_fast_len(len(sound) + len(whole), real=True)
     spectrum = fft.rfft(whole.astype(np.float32), size) * np.conj(fft.rfft(sound.astype(np.float32), size))
     likeness = fft.irfft(spectrum, size)
@@ -283,7 +283,7 @@ def play_once(path: Path) -> Found:
 
 @pytest.mark.parametrize("recipe", SOUNDS, ids=str)
 def test_sound_copy(recipe, record, tmp_path):
-    "A copy takes whole packets around the interval, and sounds right from the start that was asked for."
+    "A copy takes whole packets around the interval, and sounds right from the requested start on."
     for number, span in enumerate([(5.2, 7.7), (0, 1), (10.6, 12)]):
         cut = copy_clip([record(recipe)], *span, tmp_path/str(number))
         found = play(cut.path)
@@ -294,12 +294,12 @@ def test_sound_copy(recipe, record, tmp_path):
             assert abs(found.track_zero_s(track) - cut.start_s) < 0.0015, (cut, found.track_zero_s(track))
             begin = round((span[0] - cut.start_s - found.sounds[track][0]) * recipe.rate_hz)
             wanted = found.sounds[track][1][max(0, begin):][:round((span[1] - span[0]) * recipe.rate_hz)]
-            assert place_in(wanted[:4800], noise(track, recipe.rate_hz))[1] > 0.9  # also its first tenth of a second
+            assert place_in(wanted[:4800], noise(track, recipe.rate_hz))[1] > 0.9  # even in its first tenth of a second
 
 
 @pytest.mark.parametrize("recipe", SOUNDS, ids=str)
 def test_sound_exact(recipe, record, tmp_path):
-    "An exact clip of sound is right to the sample, and of a lossless source has the same values."
+    "An exact clip of sound is right to the sample; from a lossless source it has the same values."
     start_s, end_s = 5.2347, 7.7001
     cut = exact_clip([record(recipe)], start_s, end_s, tmp_path/"clip")
     found = play(cut.path)
@@ -318,7 +318,7 @@ def test_sound_exact(recipe, record, tmp_path):
 
 
 def test_several_files(record, tmp_path):
-    "A recording may be a microphone and a game in files of their own, or a video and a microphone."
+    "A recording may be a microphone file and a game file, or a video and a microphone file."
     layouts = {"mic.wav": "mono", "game.wav": "stereo"}
     wavs = [record(Recipe(name, ("pcm_s16le",), (layout,), 44_100, codec=None)) for name, layout in layouts.items()]
     cut = copy_clip(wavs, 5.2, 7.7, tmp_path/"pair")
@@ -340,7 +340,7 @@ def test_several_files(record, tmp_path):
 
 
 def test_track_that_begins_after_the_clip(record, tmp_path):
-    "Such a track is kept, and silent. MP4 cannot hold it, so the copy becomes Matroska."
+    "A track that begins after the clip is kept, but silent. MP4 cannot hold it, so the copy becomes Matroska."
     for name in ("late.mkv", "late.mp4"):
         path = record(Recipe(name, late_s=(0, 6)))
         clips = [cut([path], 1.0, 3.0, tmp_path/f"{name} {cut.__name__}") for cut in (copy_clip, exact_clip)]
@@ -352,7 +352,7 @@ def test_track_that_begins_after_the_clip(record, tmp_path):
 
 
 def test_long_still(record, tmp_path):
-    "A frame that stays for three seconds is cut at the start that was asked for, and shown from 0:00 on."
+    "A frame that is shown for three seconds is cut at the requested start, and shown from 0:00 on."
     cut = exact_clip([record(Recipe("paused.mkv", times=tuple(PAUSED)))], 6.5, 9.0, tmp_path/"clip")
     found = play(cut.path)
     still = PAUSED.index(Fraction(5))
@@ -365,7 +365,7 @@ def test_long_still(record, tmp_path):
 
 @pytest.mark.parametrize("codec", ["libx264", "libx265"])
 def test_open_groups(codec, record, tmp_path):
-    "Frames of an open group, before its key frame, are left out at the start and complete at the end."
+    "Frames shown before the key frame of an open group are left out at the start, and complete at the end."
     options = {"g": "60", "bf": "3", "preset": "ultrafast", "x264-params" if codec == "libx264" else "x265-params":
                "open-gop=1:scenecut=0:keyint=60:min-keyint=60:bframes=3:b-adapt=0"
                + (":log-level=none" if codec == "libx265" else "")}
@@ -384,7 +384,7 @@ def test_open_groups(codec, record, tmp_path):
 
 
 def test_rotation(record, tmp_path):
-    "A copy keeps the rotation as an entry in the file; an exact clip and a preview are turned."
+    "A copy keeps the rotation as an entry in the file; an exact clip and a preview are turned upright."
     path = record(Recipe("phone.mp4", turn=-90))
     copied, exact = copy_clip([path], 5.2, 7.7, tmp_path/"copy"), exact_clip([path], 5.2, 7.7, tmp_path/"exact")
     assert play(copied.path).turns == {-90} and numbers_of(play(copied.path))[0] == 120
@@ -418,7 +418,7 @@ def test_clip_of_a_clip(record, tmp_path):
 
 
 def test_cover_is_not_a_picture(record, tmp_path):
-    "The cover of an album neither makes a clip a video nor moves its start."
+    "Album art neither makes a clip a video nor moves its start."
     with av.open(str(record(SOUNDS[2]))) as source, av.open(str(tmp_path/"album.m4a"), "w", format="mp4") as album:
         sound, cover = album.add_stream_from_template(source.streams.audio[0]), album.add_stream("mjpeg", rate=1)
         cover.width, cover.height, cover.pix_fmt = 64, 64, "yuvj420p"
@@ -459,7 +459,7 @@ def test_subtitles(record, tmp_path):
 
 @pytest.fixture(scope="session")
 def long_recording(tmp_path_factory) -> Path:
-    "Record ten minutes at five small frames a second, with a key frame every 2 s and quiet sound."
+    "Record ten minutes at five small frames per second, with a key frame every 2 s and quiet sound."
     path = tmp_path_factory.mktemp("long")/"long.mp4"
     with av.open(str(path), "w") as container:
         image = container.add_stream("libx264", rate=5, options={"preset": "ultrafast", "g": "10", "sc_threshold": "0"})
@@ -509,7 +509,7 @@ def test_reads_only_what_it_needs(name, long_recording, tmp_path, monkeypatch):
 
 
 def test_no_index_far_in(long_recording, tmp_path):
-    "In the file of a crashed recorder, without an index, the place is found by reading."
+    "In the file of a crashed recorder, which has no index, the place is found by reading."
     path = tmp_path/"crashed.mkv"
     pipe = Pipe(path)
     remux(long_recording, pipe, "matroska")
@@ -523,7 +523,7 @@ def test_no_index_far_in(long_recording, tmp_path):
 
 
 def test_damage(record, tmp_path):
-    "Damaged bytes, or a file shorter than its header says, end in one line with file and time, and leave no clip."
+    "Damaged bytes, or a file shorter than its header says, give one line with file and time, and leave no clip."
     whole = bytearray(record(MKV).read_bytes())
     rng = np.random.default_rng(0)
     cut_short = {"cut.mkv": whole[:len(whole) * 6 // 10], "cut.mp4": record(VIDEOS[1]).read_bytes()[:-150_000]}
@@ -533,7 +533,7 @@ def test_damage(record, tmp_path):
             with pytest.raises(InputError, match=rf"{name}: found .*\d\.\d s.*copy .* again") as caught:
                 cut([tmp_path/name], 8.5, 9.5, tmp_path/"clips"/"clip")
             assert "\n" not in str(caught.value)
-        rest = copy_clip([tmp_path/name], 1, 2.5, tmp_path/"whole")  # what is whole can be cut
+        rest = copy_clip([tmp_path/name], 1, 2.5, tmp_path/"whole")  # what came before the damage can be cut
         assert numbers_of(play(rest.path))[0] == 0
     spoiled = bytearray(whole)
     spoiled[len(whole) // 2:len(whole) // 2 + 30_000] = rng.bytes(30_000)
@@ -560,7 +560,7 @@ for path in sys.argv[2:]:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no limit on the size of files")
 def test_disk_full(record, tmp_path):
-    "A full disk ends in one line for each clip, and leaves nothing."
+    "A full disk gives one line for each clip, and leaves no file."
     paths = [str(record(VIDEOS[0])), str(record(VIDEOS[1]))]
     command = [sys.executable, "-c", FULL, str(tmp_path/"clips"), *paths]
     done = subprocess.run(command, capture_output=True, text=True, timeout=100)
@@ -571,7 +571,7 @@ def test_disk_full(record, tmp_path):
 
 
 def test_preview_without_a_track(record, tmp_path):
-    "A preview of a variable rate has at most fifteen frames a second, and sound that is too long is cut."
+    "A preview of a variable frame rate has at most fifteen frames per second, and sound that is too long is cut."
     sound = noise(0, 22_050)[None, :9 * 22_050]
     small = preview([record(Recipe("uneven.mkv", times=tuple(UNEVEN)))], 3.0, 9.0, tmp_path/"small.mp4", sound, 22_050)
     found = play(small.path)

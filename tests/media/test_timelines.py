@@ -72,7 +72,7 @@ def named(made: tuple) -> str:
 
 @pytest.fixture(scope="module", params=RECORDINGS, ids=named)
 def written(request, tmp_path_factory):
-    "A recording with an awkward name, the rate of its timeline, the number of its first frame, and the four files."
+    "Write the timelines of a recording; return it, the timeline's rate, the number of its first frame, and the files."
     layouts, rate, timecode = request.param
     folder = tmp_path_factory.mktemp("Abend & Spiele #1 100% ü")
     media = record(folder/"my <best> stream & more #2 'ö'.mkv", layouts, Fraction(30) if rate else None, timecode)
@@ -98,7 +98,7 @@ def is_recording(url: str, media: MediaInfo) -> bool:
 
 
 def test_the_frame_of_ten_thousand_seconds():
-    "At 29.97 frames a second, 10 000 s is frame 299 700, not 300 000."
+    "At 29.97 frames per second, 10 000 s is frame 299 700, not 300 000."
     assert expected(DROP)[0][0] == 299_700
 
 
@@ -146,7 +146,7 @@ def test_otio(written):
 
 
 def test_fcp7_xml(written):
-    "Positions are right, and a track of its own plays every channel of the file once, linked to the picture."
+    "Positions are right, and every channel of the file plays once, on its own track, linked to the picture."
     media, pace, origin, files = written
     sequence = ET.fromstring(files[".xml"]).find("sequence")
     for rate in sequence.iter("rate"):
@@ -212,7 +212,7 @@ MIC_S = 10_012.0
 
 @pytest.fixture(scope="module", params=[DROP, None], ids=["picture", "sound only"])
 def apart(request, tmp_path_factory):
-    "The two files, the rate, the number of the first frame by file name, and the four timelines."
+    "Write the timelines of two files; return the files, the rate, each file's first frame by name, and the timelines."
     folder = tmp_path_factory.mktemp("two files & more")
     mic = replace(record(folder/"mic <1> #2.mka", ("mono",), None, "01:00:00:00"), duration_s=MIC_S)
     game = record(folder/"game.mkv", ("stereo", "mono"), request.param, "10:00:00:00")
@@ -234,7 +234,7 @@ def parts(pace: Fraction) -> list[tuple[int, int, int, int]]:
 
 
 def test_two_files_edl(apart):
-    "Events of both files are at the same place, on channels of their own."
+    "Events of both files are at the same place in the reel, on channels of their own."
     mic, game, pace, origin, files = apart
     with open(files[".edl"], encoding="utf-8") as file: edl = pycmx.parse_cmx3600(file)
     assert not list(edl.unrecognized_statements)
@@ -310,7 +310,7 @@ def test_two_files_fcp7_xml(apart):
 
 
 def test_two_files_fcpxml(apart):
-    "Both files are connected at the same frame all along the storyline, and the microphone is gone after its end."
+    "Both files are connected at the same frame along the whole storyline, and no microphone clip follows its end."
     mic, game, pace, origin, files = apart
     root = ET.parse(files[".fcpxml"]).getroot()
     sources = {asset.get("id"): asset.find("media-rep").get("src") for asset in root.iter("asset")}
@@ -363,7 +363,7 @@ def test_chapters(tmp_path):
 
 
 def test_chapters_go_into_a_file(tmp_path):
-    "A player finds the chapters in a recording to which they were added."
+    "FFmpeg finds the chapters in a recording to which they were added."
     *_, ffmeta = write_chapters(SPANS, HOURS_S, tmp_path, "stream")
     with av.open(str(ffmeta), format="ffmetadata") as container: chapters = container.chapters()
     with av.open(str(tmp_path/"with.mkv"), "w") as container:
@@ -377,7 +377,7 @@ def test_chapters_go_into_a_file(tmp_path):
 
 
 def test_bad_input_leaves_nothing(tmp_path):
-    "Bad input ends in one line, and leaves no file."
+    "Bad input gives one line, and leaves no file."
     media = record(tmp_path/"a.mkv", ("mono",), DROP)
     (tmp_path/"a file").touch()
     for spans, folder in (([], "out"), ([Span(HOURS_S + 1, HOURS_S + 2, "beyond")], "out"), (SPANS, "a file")):
