@@ -197,12 +197,12 @@ def download_options(
         "external_downloader": {"default": "native"}, "fixup": "never",
         "ffmpeg_location": "",  # not even an installed one
         "cachedir": False, "noprogress": True, "color": "no_color",
-        "logger": logging.Logger("yt-dlp", logging.CRITICAL + 1),  # silent: what matters comes as an error
+        "logger": logging.Logger("yt-dlp", logging.CRITICAL + 1),  # silent: what matters is raised as an error
     }
 
 # %% ../nbs/machinery/download.ipynb #213714d6
 def address_key(url: str) -> str:
-    "Ten letters that stand for an address in a file's name."
+    "Ten hexadecimal digits that stand for an address in a file's name."
     return hashlib.sha256(url.encode()).hexdigest()[:10]
 
 # %% ../nbs/machinery/download.ipynb #359a39e5
