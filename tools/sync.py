@@ -25,7 +25,7 @@ INSTALL = "#| hide\n# install"                                      # how an ins
 RELATIVE = re.compile(r"\]\((?!\w+:|#)([^)]+)\)")                   # a link to a file of this repository
 COURSE = "<!-- course -->"                                          # how the cell with the table of the course begins
 
-INSTALL_CELL = f"""{INSTALL} the package when on Colab; anywhere else it is there already
+INSTALL_CELL = f"""{INSTALL} the package on Colab; elsewhere it is already installed
 import subprocess
 import sys
 
