@@ -26,7 +26,7 @@ from .transfer import broken_connections, request_from, retry
 # %% ../nbs/machinery/kaggle.ipynb #8d64ae2b
 _KAGGLE_DATASET = "aadityahh/dataset-highlight-sense"  # the clips that the Colab notebook trains on
 KAGGLE_HANDLE = re.compile(r"[\w-]+/[\w-]+(/versions/\d+)?", re.ASCII)
-COLAB_FOLDER = Path("/content")                       # where Colab puts uploaded files
+COLAB_FOLDER = Path("/content")                        # where Colab puts uploaded files
 
 # %% ../nbs/machinery/kaggle.ipynb #6490174e
 def _credentials_folder() -> Path:
@@ -145,8 +145,8 @@ def _download_once(handle: str, account: str | None) -> Path:
 # %% ../nbs/machinery/kaggle.ipynb #127dccde
 def fetch_dataset(
     source: str | Path = _KAGGLE_DATASET,  # a folder, or a Kaggle data set: owner/name or owner/name/versions/3
-    cache: str | Path | None = None,      # the folder for downloads (default: kagglehub's own, ~/.cache/kagglehub)
-) -> Path:                                # the folder with the clips; read-only where Kaggle or Colab mount it
+    cache: str | Path | None = None,       # the folder for downloads (default: kagglehub's own, ~/.cache/kagglehub)
+) -> Path:                                 # the folder with the clips; read-only where Kaggle or Colab mount it
     "Return the folder of clips that `source` names, downloading it from Kaggle if it is not here yet."
     folder = Path(os.path.expanduser(source))
     if folder.is_dir(): return folder
