@@ -33,7 +33,7 @@ import pandas as pd
 import torch
 from torch.utils.data import DataLoader
 
-from highlight_sense.batches import BatchPlan, ClipLoader, ClipReader, TrainingPlans, gather
+from highlight_sense.batches import ClipLoader, ClipReader, TrainingPlans, gather
 from highlight_sense.checkpoint import NOTEBOOK_FLAGS
 from highlight_sense.config import FrontEnd, TrainConfig
 from highlight_sense.data import index_clips
@@ -304,7 +304,7 @@ def ways_to_read(plain: DataLoader, packed: pd.DataFrame, device: torch.device) 
     loader = ClipLoader(packed, plans, device, 2)
 
     def from_files() -> Iterator[int]: return (len(labels) for *_, labels in islice(plain, 4))
-    def gather_plan(plan: BatchPlan) -> object: return gather(plan, read, None, pinned)
+    def gather_plan(plan: object) -> object: return gather(plan, read, None, pinned)
     def gathered() -> Iterator[int]: return (len(gather_plan(plan).plan.clips) for plan in plans)
     def planned() -> Iterator[int]: return (len(plan.clips) for plan in plans)
     def by_threads() -> Iterator[int]: return (len(one.plan.clips) for one in prefetch(gather_plan, plans, 4, 2))
