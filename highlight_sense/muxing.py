@@ -16,7 +16,7 @@ import av
 
 from .files import InputError, write_atomically
 from .media import title_of
-from .packets import MediaSource, Stretch
+from .packets import Stretch
 
 # %% ../nbs/machinery/muxing.ipynb #cc733c9d
 def _muxer_options(

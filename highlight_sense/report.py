@@ -10,7 +10,6 @@ import importlib.resources
 import math
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict
 from datetime import date
 from pathlib import Path
 

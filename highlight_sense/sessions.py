@@ -6,7 +6,6 @@
 __all__ = ['Event', 'plan_session', 'Session', 'synthetic_session', 'make_sessions']
 
 # %% ../nbs/00b_sessions.ipynb #4e3cd32e
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple

@@ -12,7 +12,6 @@ import errno
 import functools
 import inspect
 import re
-import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from types import UnionType
