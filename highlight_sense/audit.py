@@ -451,7 +451,7 @@ def _split_findings(training: pd.DataFrame, index: pd.DataFrame, max_frames: int
     both = sorted(set(training.group) & set(index.group))
     if_bad = f"{both[0] if both else ''} is one of them: what is measured here is memory"
     shared = Finding("recordings in training and here", "recordings", float(len(both)), limit=0.0,
-                     **_judge(bool(both), if_bad, "none: these clips are new to the model"))
+                     **_judge(bool(both), if_bad, "these clips are new to the model"))
     labels, groups = training.label.to_numpy(), training.group.to_numpy()
     features = _measure_clips(training, max_frames, _band_statistics)
     found = [shared, _random_split_finding(features, labels, groups)]

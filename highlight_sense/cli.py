@@ -219,7 +219,8 @@ def _evaluate(
     workers: _WORKERS = 2,
     device: _DEVICE = "auto",
     precision: _PRECISION = "auto",
-    engine: option(Literal["torch", "openvino"], "What scores recordings; openvino: on a CPU, an extra.") = "torch",
+    engine: option(
+        Literal["torch", "openvino"], "What scores recordings; openvino is faster on a CPU, and an extra.") = "torch",
     mic: option(str | None, "Track of the recordings with the voice: a:0, or a title (default: a guess).") = None,
     game: option(str | None, "Track of the recordings with the game: a:1, or a title (default: a guess).") = None,
     out: option(Path | None, "Folder for metrics.json and pictures; for recordings also the detections.", "-o") = None,

@@ -176,7 +176,7 @@ def _check_training(config: "TrainConfig") -> None:
 @dataclass(frozen=True)
 class TrainConfig:
     "How a model is trained."
-    recipe: Literal["default", "notebook"] = "default"  # ours, or the Colab notebook's with its own network
+    recipe: Literal["default", "notebook"] = "default"  # this package's, or the Colab notebook's with its own network
     epochs: int = 10                  # passes over the training clips
     batch_size: int | None = None     # clips per step (default: 16; notebook: 64)
     lr: float | None = None           # peak learning rate of AdamW (default: 0.001; notebook: 0.0001)
