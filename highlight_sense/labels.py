@@ -85,7 +85,7 @@ def _read_text(path: Path) -> str:
     if path.exists() and not path.is_file(): raise InputError(f"{path}: found no file, {expected}; check the path")
     try: text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
-        raise InputError(f"{path}: could not be read ({error.strerror}), {expected}; check the path") from None
+        raise InputError(f"{path}: found no readable file ({error.strerror}), {expected}; check the path") from None
     except UnicodeDecodeError:
         raise InputError(f"{path}: found bytes that are not UTF-8, {expected}; save it as CSV UTF-8") from None
     if ";" not in text.partition("\n")[0]: return text
