@@ -272,7 +272,7 @@ def _gru_gradients(
 @cache
 def _can_compile(device: torch.device, dtype: torch.dtype) -> bool:
     try: _sum_maps(torch.zeros(1, 1, 1, 1, device=device, dtype=dtype), None)
-    except Exception: return False
+    except Exception: return False  # no C compiler, no driver, an unknown GPU: Triton fails in many ways
     return True
 
 
