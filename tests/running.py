@@ -34,7 +34,7 @@ def run(*words: object) -> tuple[int, str, str]:
     return code, out.getvalue(), err.getvalue()
 
 
-def told(*words: object, code: int = 2) -> str:
+def printed(*words: object, code: int = 2) -> str:
     "Run a command that exits with this code; return both streams. An error about input must be one line."
     found, out, err = run(*words)
     assert found == code and "Traceback" not in err, (words, found, err[-2000:])

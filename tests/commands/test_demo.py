@@ -29,12 +29,12 @@ def demo(tmp_path_factory):
     out = tmp_path_factory.mktemp("demo")/"out"
     ended = subprocess.run([sys.executable, "-c", MEASURED, "demo", "-o", out], text=True, capture_output=True)
     assert ended.returncode == 0, ended.stderr[-2000:]
-    said, _, peak = ended.stdout.rpartition("peak ")
-    return out, said, int(peak)
+    printed, _, peak = ended.stdout.rpartition("peak ")
+    return out, printed, int(peak)
 
 
 def test_it_learns_more_than_loudness(demo):
-    "The model is good on held-out sessions; loudness or length alone are not."
+    "The model does well on held-out sessions; loudness or length alone do not."
     out, *_ = demo
     summary = json.loads((out/"summary.json").read_text())
     assert summary["held-out"]["ap"] >= 0.9 and summary["held-out"]["clips"] >= 80
@@ -42,11 +42,12 @@ def test_it_learns_more_than_loudness(demo):
 
 
 def test_it_leaves_everything_behind(demo):
-    "Checkpoint, metrics and pictures are there; the path and the main figures are printed."
+    "The demo leaves a checkpoint, metrics and pictures, and prints where they are and the main figures."
     out, printed, _ = demo
-    for name in ("run/best.pt", "run/last.pt", "run/config.json", "run/metrics.jsonl", "run/metrics.csv", "run/history.png", "run/attention.png",
-                 "evaluation/metrics.json", "evaluation/precision_recall.png", "evaluation/confusion.png"):
-        assert (out/name).stat().st_size > 100, name
+    run = ("best.pt", "last.pt", "config.json", "metrics.jsonl", "metrics.csv", "history.png", "attention.png")
+    evaluation = ("metrics.json", "precision_recall.png", "confusion.png")
+    for path in (*(out/"run"/name for name in run), *(out/"evaluation"/name for name in evaluation)):
+        assert path.stat().st_size > 100, path
     ap = json.loads((out/"summary.json").read_text())["held-out"]["ap"]
     assert str(out) in printed and f"{ap:.3f}" in printed
     assert list((out/"sessions").rglob("*.mkv")) and not list(out.rglob(".*.part*"))
@@ -60,21 +61,24 @@ def test_it_ends_with_highlights(demo):
     report, = out.glob("found/*/report.html")
     assert str(report) in printed and len(list(out.glob("found/*/highlights.json"))) == 8
     found = len(json.loads((report.parent/"highlights.json").read_text())["highlights"])
-    assert found and len(list((report.parent/"clips").iterdir())) == found and report.read_text().count("<article") == found
-    assert len(list((report.parent/"timelines").iterdir())) == 4 and len(list((report.parent/"chapters").iterdir())) == 3
+    assert found and report.read_text().count("<article") == found
+    files = {name: len(list((report.parent/name).iterdir())) for name in ("clips", "timelines", "chapters")}
+    assert files == {"clips": found, "timelines": 4, "chapters": 3}
 
 
-def test_its_last_lines_repeat_it(demo):
+def test_its_last_lines_are_commands_that_repeat_it(demo):
     "The two printed commands run and find the same highlights."
     out, printed, _ = demo
     report, = out.glob("found/*/report.html")
-    highlights = lambda: json.loads((report.parent/"highlights.json").read_text())["highlights"]
-    before, lines = highlights(), printed.splitlines()[-2:]
+    def highlights() -> list: return json.loads((report.parent/"highlights.json").read_text())["highlights"]
+    before = highlights()
+    commands = [shlex.split(line) for line in printed.splitlines()[-2:]]
     report.unlink()
-    for line in lines: main(shlex.split(line)[1:])
-    assert highlights() == before and report.exists() and [shlex.split(line)[1] for line in lines] == ["detect", "publish"]
+    for command in commands: main(command[1:])
+    assert highlights() == before and report.exists()
+    assert [command[1] for command in commands] == ["detect", "publish"]
 
 
 def test_it_stays_within_its_memory(demo):
-    "At most 2 GiB."
+    "The demo needs at most 2 GiB."
     assert demo[2] <= LIMIT_KIB

@@ -27,10 +27,14 @@ EVERYTHING = ("--clips", "--timeline", "--chapters", "--report")
 
 
 def record(path: Path) -> Path:
-    "Write a recording like OBS does: 29.97 fps with B-frames, a key frame every 2 s, two titled AAC tracks of varying noise."
+    """Write a recording as OBS does.
+
+    29.97 fps with B-frames, a key frame every 2 s, and two titled AAC tracks of noise that changes in level.
+    """
     rng, columns = np.random.default_rng(0), np.arange(320)
+    encoding = {"g": "60", "bf": "2", "preset": "ultrafast", "sc_threshold": "0", "crf": "30"}
     with av.open(str(path), "w") as container:
-        image = container.add_stream("libx264", rate=FPS, options={"g": "60", "bf": "2", "preset": "ultrafast", "sc_threshold": "0", "crf": "30"})
+        image = container.add_stream("libx264", rate=FPS, options=encoding)
         image.width, image.height, image.pix_fmt = 320, 180, "yuv420p"
         sounds = [container.add_stream("aac", rate=RATE_HZ, layout="stereo") for _ in range(2)]
         for stream, title in zip(sounds, ("Mic/Aux", "Desktop Audio")): stream.metadata["title"] = title
@@ -42,7 +46,8 @@ def record(path: Path) -> Path:
                 frame.pts, frame.time_base = number, 1 / FPS
                 container.mux(image.encode(frame))
             for stream, level in zip(sounds, rng.uniform(0.01, 0.3, 2)):
-                frame = av.AudioFrame.from_ndarray((level * rng.normal(size=(2, RATE_HZ))).clip(-1, 1).astype(np.float32), "fltp", "stereo")
+                noise = (level * rng.normal(size=(2, RATE_HZ))).clip(-1, 1).astype(np.float32)
+                frame = av.AudioFrame.from_ndarray(noise, "fltp", "stereo")
                 frame.sample_rate, frame.pts, frame.time_base = RATE_HZ, second * RATE_HZ, Fraction(1, RATE_HZ)
                 container.mux(stream.encode(frame))
         for stream in (image, *sounds): container.mux(stream.encode(None))
@@ -64,8 +69,8 @@ def place(tmp_path_factory) -> Path:
     model = HighlightCRNN.from_config(ModelConfig(cnn_channels=(4, 4, 8, 8), rnn_hidden=8, rnn_layers=1, att_dim=4))
     save_checkpoint(place/"best.pt", model, epochs=1, threshold=0.9)
     record(place/"my stream.mkv")
-    command = ["detect", place/"best.pt", place/"my stream.mkv", "-o", place/"out", "--top", 3, "--max-length", 8, "--device", "cpu"]
-    code, printed, complaint = call(*command)
+    options = ("--top", 3, "--max-length", 8, "--device", "cpu")
+    code, printed, complaint = call("detect", place/"best.pt", place/"my stream.mkv", "-o", place/"out", *options)
     assert code == 0 and "3 highlights" in printed, complaint
     return place
 
@@ -115,10 +120,13 @@ def test_everything_is_there(published):
     assert {name for name in names if not name.startswith("clips/")} == {
         "report.html", *(f"timelines/my stream.{ending}" for ending in ("otio", "edl", "xml", "fcpxml")),
         *(f"chapters/my stream.chapters.{ending}" for ending in ("txt", "vtt", "ffmeta"))}
-    for ending in ("xml", "fcpxml"): assert ElementTree.parse(published/"timelines"/f"my stream.{ending}").getroot().tag in ("xmeml", "fcpxml")
+    for ending in ("xml", "fcpxml"):
+        timeline = ElementTree.parse(published/"timelines"/f"my stream.{ending}")
+        assert timeline.getroot().tag in ("xmeml", "fcpxml")
     edits = (published/"timelines"/"my stream.edl").read_text()
     cues = (published/"chapters"/"my stream.chapters.vtt").read_text()
-    assert cues.startswith("WEBVTT") and sum(f"Highlight {rank}" in cues for rank in (1, 2, 3)) == 3 and "my stream.mkv" in edits
+    assert cues.startswith("WEBVTT") and all(f"Highlight {rank}" in cues for rank in (1, 2, 3))
+    assert "my stream.mkv" in edits
 
 
 def test_clips_play(published):
@@ -132,7 +140,7 @@ def test_clips_play(published):
         assert all(abs(sound_s - picture_s) < 0.2 for sound_s in sounds_s)
 
 
-def test_again(published):
+def test_publishing_again(published):
     "A second call writes nothing; after a clip is lost, a third call writes only that clip."
     times = {path: path.stat().st_mtime_ns for path in published.rglob("*")}
     assert call("publish", published.parent, *EVERYTHING)[0] == 0
@@ -146,7 +154,7 @@ def test_again(published):
     assert changed == {lost, published/"manifest.json"}
 
 
-def test_exact(detected):
+def test_exact_clips(detected):
     "Exact clips replace the copies, and the report shows them instead."
     assert call("publish", detected, "--clips", "--report")[0] == 0
     before = {path.name: path.stat().st_size for path in (detected/"clips").iterdir()}
@@ -154,7 +162,8 @@ def test_exact(detected):
     assert {path.stem for path in (detected/"clips").iterdir()} == {Path(name).stem for name in before}
     assert names_in(detected) == {"report.html", *(f"clips/{path.name}" for path in (detected/"clips").iterdir())}
     page = (detected/"report.html").read_text()
-    assert all(path.name in page for path in (detected/"clips").iterdir()) and not any(name in page for name in before)
+    assert all(path.name in page for path in (detected/"clips").iterdir())
+    assert not any(name in page for name in before)
     for one, path in zip(highlights_in(detected), sorted((detected/"clips").iterdir())):
         picture_s, sounds_s = seconds_of(path)
         wanted_s = one["clip_end_s"] - one["clip_start_s"]
@@ -170,18 +179,20 @@ def test_one_kind(choice, folders, detected):
 
 
 def test_foreign_files_stay(detected, place):
-    "A report that the user changed, a moved recording and a replaced one give one line each; `--force` and `--recordings` help."
-    (detected/"report.html").write_text("mine")
+    "An edited report, a moved recording and a replaced one give one line each, which names the option that helps."
+    report = detected/"report.html"
+    report.write_text("mine")
     code, _, complaint = call("publish", detected, "--report")
-    assert code == 2 and "--force" in complaint and (detected/"report.html").read_text() == "mine"
-    assert call("publish", detected, "--report", "--force")[0] == 0 and (detected/"report.html").read_text() != "mine"
+    assert code == 2 and "--force" in complaint and report.read_text() == "mine"
+    assert call("publish", detected, "--report", "--force")[0] == 0 and report.read_text() != "mine"
     source, attic = place/"my stream.mkv", place/"attic"
     attic.mkdir()
     try:
         source.rename(attic/source.name)
         code, _, complaint = call("publish", detected, "--chapters")
         assert code == 2 and "--recordings" in complaint and not (detected/"chapters").exists()
-        assert call("publish", detected, "--chapters", "--recordings", attic)[0] == 0 and (detected/"chapters").exists()
+        assert call("publish", detected, "--chapters", "--recordings", attic)[0] == 0
+        assert (detected/"chapters").exists()
         source.write_bytes((attic/source.name).read_bytes()[:-1000])
         code, _, complaint = call("publish", detected, "--timeline")
         assert code == 2 and "another file" in complaint and not (detected/"timelines").exists()
@@ -191,25 +202,26 @@ def test_foreign_files_stay(detected, place):
     assert code == 2 and "highlight-sense detect" in complaint
 
 
-# In a browser
+# --- the report in a browser
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[object]:
-    "A headless Chromium, which continuous integration must have."
-    found = next((place for name in ("chromium", "chromium-browser", "google-chrome") if (place := shutil.which(name))), None)
-    if find_spec("playwright") is None: found = None
-    if found is None:
+    "A headless Chromium. Without one these tests are skipped, but fail in CI."
+    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if not found or find_spec("playwright") is None:
         assert not os.environ.get("CI"), "found no Chromium or no Python package playwright"
         pytest.skip("needs Chromium and the Python package playwright")
     from playwright.sync_api import sync_playwright
     with sync_playwright() as play:
-        chromium = play.chromium.launch(executable_path=found, args=["--no-sandbox", "--autoplay-policy=no-user-gesture-required"])
+        options = ["--no-sandbox", "--autoplay-policy=no-user-gesture-required"]
+        chromium = play.chromium.launch(executable_path=found, args=options)
         yield chromium
         chromium.close()
 
 
 class Visit:
-    "A page in the browser, with its requests and complaints."
+    "A page in the browser, with its requests and what it logs."
+
     def __init__(self, browser: object, path: Path, size: dict[str, int], scale: int = 1, scheme: str = "light"):
         self.requests, self.complaints = [], []
         self.context = browser.new_context(viewport=size, device_scale_factor=scale, color_scheme=scheme)
@@ -225,9 +237,14 @@ class Visit:
 
 @pytest.fixture
 def visit(browser, published) -> Iterator[Callable[..., Visit]]:
-    "Open the report."
+    "A function that opens the report."
     visits = []
-    yield lambda *arguments: visits.append(Visit(browser, published/"report.html", *arguments)) or visits[-1]
+
+    def open_report(*arguments: object) -> Visit:
+        visits.append(Visit(browser, published/"report.html", *arguments))
+        return visits[-1]
+
+    yield open_report
     for one in visits: one.context.close()
 
 
@@ -236,19 +253,25 @@ def colours(path: Path) -> int:
     with Image.open(path) as picture: return len(picture.convert("RGB").getcolors(2 ** 24))
 
 
-@pytest.mark.parametrize(("size", "scale", "scheme"), [(PHONE, 2, "light"), (DESKTOP, 1, "light"), (DESKTOP, 1, "dark")], ids=["phone", "desktop", "dark"])
+SCREENS = {"phone": (PHONE, 2, "light"), "desktop": (DESKTOP, 1, "light"), "dark": (DESKTOP, 1, "dark")}
+
+
+@pytest.mark.parametrize(("size", "scale", "scheme"), SCREENS.values(), ids=SCREENS)
 def test_it_looks_right(size, scale, scheme, visit, published, tmp_path):
     "The report fits the screen, shows everything, loads nothing and logs no error."
     seen = visit(size, scale, scheme)
     assert seen.ask("document.documentElement.scrollWidth <= innerWidth")
-    outside = '''[...document.querySelectorAll("body *")].filter(one => { const box = one.getBoundingClientRect();
-                 return box.width && (box.right > innerWidth + 1 || box.left < -1) }).map(one => one.outerHTML.slice(0, 80))'''
+    outside = '''[...document.querySelectorAll("body *")].filter(one => {
+        const box = one.getBoundingClientRect();
+        return box.width && (box.right > innerWidth + 1 || box.left < -1) }).map(one => one.outerHTML.slice(0, 80))'''
     assert seen.ask(outside) == []
     broken = '''[...document.querySelectorAll(".ticks span, .y, .pins a")].filter(one => {
-                const range = document.createRange(); range.selectNodeContents(one);
-                return range.getClientRects().length > one.textContent.split(" ").length }).map(one => one.textContent)'''
+        const range = document.createRange();
+        range.selectNodeContents(one);
+        return range.getClientRects().length > one.textContent.split(" ").length }).map(one => one.textContent)'''
     assert seen.ask(broken) == []  # no word over two lines
-    assert seen.ask('[...document.images].every(one => one.complete && one.naturalWidth > 100)') and seen.ask("document.images.length") == 6
+    assert seen.ask("[...document.images].every(one => one.complete && one.naturalWidth > 100)")
+    assert seen.ask("document.images.length") == 6
     assert seen.ask('document.querySelectorAll("article").length') == len(highlights_in(published)) == 3
     seen.page.screenshot(path=tmp_path/"page.png", full_page=True)
     with Image.open(tmp_path/"page.png") as picture:
@@ -261,17 +284,25 @@ def test_it_looks_right(size, scale, scheme, visit, published, tmp_path):
 
 
 def test_clips_in_the_report_play(visit, published):
-    "Each clip plays, for as long as it should, with a moving picture and audible sound."
+    "Each clip plays for its whole length, with a moving picture and decoded sound."
     seen = visit(DESKTOP)
-    seen.page.wait_for_function('[...document.querySelectorAll("video")].every(one => one.readyState >= 1)', timeout=20_000)
-    clips = seen.ask('[...document.querySelectorAll("video")].map(one => [one.duration, one.videoWidth, one.videoHeight])')
+    ready = '[...document.querySelectorAll("video")].every(one => one.readyState >= 1)'
+    seen.page.wait_for_function(ready, timeout=20_000)
+    facts = '[...document.querySelectorAll("video")].map(one => [one.duration, one.videoWidth, one.videoHeight])'
+    clips = seen.ask(facts)
     for (duration_s, width, height), one in zip(clips, highlights_in(published), strict=True):
-        assert abs(duration_s - (one["clip_end_s"] - one["clip_start_s"])) < 0.2 and width > 100 and abs(width / height - 16 / 9) < 0.05
+        assert abs(duration_s - (one["clip_end_s"] - one["clip_start_s"])) < 0.2
+        assert width > 100 and abs(width / height - 16 / 9) < 0.05
+    play = '''async number => {
+        const video = document.querySelectorAll("video")[number];
+        await video.play();
+        while (video.currentTime < 0.5) await new Promise(next => setTimeout(next, 50));
+        video.pause();
+        const frames = video.getVideoPlaybackQuality().totalVideoFrames;
+        return [video.currentTime, video.webkitAudioDecodedByteCount, frames] }'''
     for number in range(len(clips)):
-        heard = seen.page.evaluate('''async number => { const video = document.querySelectorAll("video")[number];
-            await video.play(); while (video.currentTime < 0.5) await new Promise(next => setTimeout(next, 50)); video.pause();
-            return [video.currentTime, video.webkitAudioDecodedByteCount, video.getVideoPlaybackQuality().totalVideoFrames] }''', number)
-        assert heard[0] >= 0.5 and heard[1] > 1000 and heard[2] > 4
+        played_s, sound_bytes, frames = seen.page.evaluate(play, number)
+        assert played_s >= 0.5 and sound_bytes > 1000 and frames > 4
 
 
 def test_players_show_something_before_they_play(visit, published, tmp_path):
@@ -286,37 +317,45 @@ def test_players_show_something_before_they_play(visit, published, tmp_path):
 
 
 def test_near_misses_play(visit, published):
-    "Near misses play, are at most ten seconds and few bytes, and the curve links to them."
+    "Near misses play, are at most ten seconds long and small, and the curve links to them."
     seen = visit(PHONE)
     near = json.loads((published/"highlights.json").read_text())["near_misses"]
-    seen.page.wait_for_function('[...document.querySelectorAll("audio")].every(one => one.readyState >= 1)', timeout=20_000)
+    ready = '[...document.querySelectorAll("audio")].every(one => one.readyState >= 1)'
+    seen.page.wait_for_function(ready, timeout=20_000)
     lasts = seen.ask('[...document.querySelectorAll(".misses audio")].map(one => [one.duration, one.src.length])')
     for (duration_s, size), one in zip(lasts, near, strict=True):
         assert abs(duration_s - min(10, one["clip_end_s"] - one["clip_start_s"])) < 0.2 and size < 80_000
-    heard = seen.ask('''(async () => { const audio = document.querySelector(".misses audio");
-        await audio.play(); while (audio.currentTime < 0.5) await new Promise(next => setTimeout(next, 50)); audio.pause();
+    sound_bytes = seen.ask('''(async () => {
+        const audio = document.querySelector(".misses audio");
+        await audio.play();
+        while (audio.currentTime < 0.5) await new Promise(next => setTimeout(next, 50));
+        audio.pause();
         return audio.webkitAudioDecodedByteCount })()''')
-    assert heard > 500
+    assert sound_bytes > 500
     seen.page.evaluate("scrollTo(0, 0)")
     seen.page.locator('.plot svg a[href="#m1"]').click(force=True)
     seen.page.wait_for_timeout(100)
-    assert seen.page.url.endswith("#m1") and 0 <= seen.ask('document.getElementById("m1").getBoundingClientRect().top') < PHONE["height"] - 50
+    top = seen.ask('document.getElementById("m1").getBoundingClientRect().top')
+    assert seen.page.url.endswith("#m1") and 0 <= top < PHONE["height"] - 50
 
 
 def test_the_picture_holds_clip_and_window(visit, published):
     "Marks on a card are in the right place, to a hundredth of the width."
-    places = visit(DESKTOP).ask('''[...document.querySelectorAll("article")].map(card => [".mark", ".row .pick", ".row .clip", ".row .window"].map(name => {
-        const box = card.querySelector(name).getBoundingClientRect(), whole = card.querySelector(".field").getBoundingClientRect();
-        return [(box.left - whole.left) / whole.width, (box.right - whole.left) / whole.width] }))''')
+    places = visit(DESKTOP).ask('''[...document.querySelectorAll("article")].map(card =>
+        [".mark", ".row .pick", ".row .clip", ".row .window"].map(name => {
+            const box = card.querySelector(name).getBoundingClientRect();
+            const whole = card.querySelector(".field").getBoundingClientRect();
+            return [(box.left - whole.left) / whole.width, (box.right - whole.left) / whole.width] }))''')
     for found, one in zip(places, highlights_in(published), strict=True):
         window = one["window"]
         first_s, last_s = min(window["start_s"], one["clip_start_s"]), max(window["end_s"], one["clip_end_s"])
-        times_s = [(one["start_s"], one["end_s"])] * 2 + [(one["clip_start_s"], one["clip_end_s"]), (window["start_s"], window["end_s"])]
+        clip_s, window_s = (one["clip_start_s"], one["clip_end_s"]), (window["start_s"], window["end_s"])
+        times_s = [(one["start_s"], one["end_s"])] * 2 + [clip_s, window_s]
         np.testing.assert_allclose(found, (np.array(times_s) - first_s) / (last_s - first_s), atol=0.01)
 
 
 def test_the_threshold_line(detected, browser):
-    "Chosen moments have their line above the threshold, near misses below."
+    "Highlights reach above the threshold line, near misses stay below it."
     record = json.loads((detected/"highlights.json").read_text())
     chances = [one["probability"] for one in record["highlights"] + record["near_misses"]]
     record["settings"]["threshold"] = threshold = (chances[2] + chances[3]) / 2
@@ -334,34 +373,43 @@ def test_the_threshold_line(detected, browser):
     assert labels == ["0", "0.5", "1"] and sum(cap > line for cap in caps) == len(record["highlights"])
 
 
-HOSTILE = ('"\'><img src=http://example.com/x onerror=alert(1)><script>alert(2)</script>" onload="alert(3)" {{ 7 * 7 }} javascript:alert(4) '
-           '&lt;b&gt; \u202e\udcff')
+HOSTILE = (
+    '"\'><img src=http://example.com/x onerror=alert(1)><script>alert(2)</script>" onload="alert(3)" '
+    '{{ 7 * 7 }} javascript:alert(4) &lt;b&gt; \u202e\udcff')
 
 
 def test_names_are_only_names(detected, browser, tmp_path):
     "Hostile names of recordings, tracks and checkpoints are shown as text and do nothing."
     record = json.loads((detected/"highlights.json").read_text())
-    record["recording"]["name"] = record["voice"]["title"] = record["game"]["title"] = record["tracks"] = record["version"] = HOSTILE
+    for one in (record["voice"], record["game"]): one["title"] = HOSTILE
+    record["recording"]["name"] = record["tracks"] = record["version"] = HOSTILE
     record["checkpoint"]["path"] = HOSTILE.replace("/", "")
     (detected/"highlights.json").write_text(json.dumps(record))
     assert call("publish", detected, "--clips", "--report")[0] == 0
     seen, dialogs = Visit(browser, detected/"report.html", PHONE), []
-    seen.page.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
+
+    def note(dialog: object) -> None:
+        dialogs.append(dialog.message)
+        dialog.dismiss()
+
+    seen.page.on("dialog", note)
     seen.page.reload(wait_until="load")
     seen.page.mouse.move(200, 200)
     seen.page.wait_for_timeout(300)
     shown = HOSTILE.replace("\udcff", "\\udcff")
-    assert seen.ask("document.querySelector('h1').textContent") == shown and seen.page.title() == " ".join(f"Highlights of {shown}".split())
+    assert seen.ask("document.querySelector('h1').textContent") == shown
+    assert seen.page.title() == " ".join(f"Highlights of {shown}".split())
     assert seen.ask("document.querySelector('.heard b').textContent") == f"voice: {shown}"
     assert seen.ask("document.querySelector('.heard img').alt") == f"Log-mel spectrogram, voice: {shown}"
-    assert seen.ask('document.querySelectorAll("script, [onload], [onerror]").length') == 0 and seen.ask("document.images.length") == 6
+    assert seen.ask('document.querySelectorAll("script, [onload], [onerror]").length') == 0
+    assert seen.ask("document.images.length") == 6
     assert seen.ask("document.documentElement.scrollWidth <= innerWidth")
     assert dialogs == seen.complaints == [] and {url.partition(":")[0] for url in seen.requests} <= {"file", "data"}
     seen.context.close()
 
 
 def test_two_files_and_a_mix(place, tmp_path):
-    "Two files give one set of timelines, and the page names both. For a mix, the page says so and compares nothing."
+    "Two files give one set of timelines and a report that names both; the report of a mix compares nothing."
     with av.open(str(place/"my stream.mkv")) as source:
         for number, name in enumerate(("mic.mka", "game.mka")):
             with av.open(str(tmp_path/name), "w") as container:
@@ -372,20 +420,24 @@ def test_two_files_and_a_mix(place, tmp_path):
                     if packet.dts is None: continue
                     packet.stream = copy
                     container.mux(packet)
-    choice = ("--top", 2, "--max-length", 8, "--device", "cpu", "-o", tmp_path/"out")
-    assert call("detect", place/"best.pt", "--mic", tmp_path/"mic.mka", "--game", tmp_path/"game.mka", *choice)[0] == 0
-    assert call("publish", tmp_path/"out"/"game", "--timeline", "--report")[0] == 0
-    assert sorted(path.name for path in (tmp_path/"out"/"game"/"timelines").iterdir()) == [f"game.{ending}" for ending in ("edl", "fcpxml", "otio", "xml")]
-    page = (tmp_path/"out"/"game"/"report.html").read_text()
-    assert "mic.mka, Mic/Aux (a:0)" in page and "game.mka (a:0)" in page and "as asked for" in page and "one mix" not in page
-    assert call("detect", place/"best.pt", tmp_path/"mic.mka", "--separate", "none", *choice)[0] == 0
-    assert call("publish", tmp_path/"out"/"mic", "--report")[0] == 0
-    page = (tmp_path/"out"/"mic"/"report.html").read_text()
-    assert "scores are worse than with two tracks" in page and "without the" not in page and page.count("<img ") == 2 and page.count("mix: Mic/Aux") == 4
+    options = ("--top", 2, "--max-length", 8, "--device", "cpu", "-o", tmp_path/"out")
+    two, mix = tmp_path/"out"/"game", tmp_path/"out"/"mic"
+    assert call("detect", place/"best.pt", "--mic", tmp_path/"mic.mka", "--game", tmp_path/"game.mka", *options)[0] == 0
+    assert call("publish", two, "--timeline", "--report")[0] == 0
+    timelines = {path.name for path in (two/"timelines").iterdir()}
+    assert timelines == {f"game.{ending}" for ending in ("edl", "fcpxml", "otio", "xml")}
+    page = (two/"report.html").read_text()
+    assert "mic.mka, Mic/Aux (a:0)" in page and "game.mka (a:0)" in page
+    assert "as asked for" in page and "one mix" not in page
+    assert call("detect", place/"best.pt", tmp_path/"mic.mka", "--separate", "none", *options)[0] == 0
+    assert call("publish", mix, "--report")[0] == 0
+    page = (mix/"report.html").read_text()
+    assert "scores are worse than with two tracks" in page and "without the" not in page
+    assert page.count("<img ") == 2 and page.count("mix: Mic/Aux") == 4
 
 
 def test_the_curve_links_to_the_cards(visit):
-    "The curve links to the cards."
+    "Each mark on the curve, and each link below it, scrolls to its card."
     for size in (DESKTOP, PHONE):
         seen = visit(size)
         for rank, place in ((3, "nav"), (1, "svg"), (2, "nav"), (3, "svg")):
@@ -399,5 +451,6 @@ def test_the_curve_links_to_the_cards(visit):
 
 def test_links_to_the_clips(visit, published):
     "The links lead to the published clips."
-    links = visit(DESKTOP).ask('[...document.querySelectorAll("article header a")].map(one => decodeURI(one.href))')
-    assert sorted(Path(link.removeprefix("file://")) for link in links) == sorted((published/"clips").iterdir())
+    hrefs = '[...document.querySelectorAll("article header a")].map(one => decodeURI(one.href))'
+    links = [Path(link.removeprefix("file://")) for link in visit(DESKTOP).ask(hrefs)]
+    assert sorted(links) == sorted((published/"clips").iterdir())

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from running import launch, needs_fork, small_model, told
+from running import launch, needs_fork, printed, small_model
 
 from highlight_sense import train as training
 from highlight_sense.checkpoint import load_checkpoint
@@ -131,13 +131,13 @@ def test_other_contents(clips, tmp_path):
     place = tmp_path/"clips"
     shutil.copytree(clips, place)
     settings = ("--epochs", 1, "--batch-size", 8, "--max-duration-s", 4, "--device", "cpu", "--val-split", 0.3)
-    told("train", place, "-o", tmp_path/"run", *settings, code=0)
+    printed("train", place, "-o", tmp_path/"run", *settings, code=0)
     pack_clips(place, tmp_path/"clips.pack", progress=False)
-    told("train", tmp_path/"clips.pack", "-o", tmp_path/"again", "--from-run", tmp_path/"run", code=0)
+    printed("train", tmp_path/"clips.pack", "-o", tmp_path/"again", "--from-run", tmp_path/"run", code=0)
     path = next(place.rglob("*.pt"))
     torch.save({"tensor": torch.load(path)["tensor"] + 0.1}, path)
     for words in (("-o", tmp_path/"run", "--resume"), ("-o", tmp_path/"other", "--from-run", tmp_path/"run")):
-        assert "other clips" in told("train", *words)
+        assert "other clips" in printed("train", *words)
 
 
 INTERRUPTED = """

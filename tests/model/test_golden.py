@@ -16,8 +16,9 @@ def test_reproduces_the_notebook(dialect, tmp_path):
     golden = torch.load(GOLDEN, weights_only=True)
     torch.save(golden[dialect], tmp_path/"model.pt")
     model, info = load_checkpoint(tmp_path/"model.pt")
-    config = {**golden["config"], "cnn_channels": tuple(golden["config"]["cnn_channels"])}
-    assert (info.dialect, info.epochs, info.config) == (dialect, 3, ModelConfig(**config, mask_aware=False, level_free=False))
+    settings = {**golden["config"], "cnn_channels": tuple(golden["config"]["cnn_channels"])}
+    config = ModelConfig(**settings, mask_aware=False, level_free=False)
+    assert (info.dialect, info.epochs, info.config) == (dialect, 3, config)
     with torch.no_grad():
         logits, attention = model(golden["x"].float(), golden["mask"])
         without_mask, _ = model(golden["x"].float())

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from running import TRAINING, small_model, told, write_clips, write_stream
+from running import TRAINING, printed, small_model, write_clips, write_stream
 
 from highlight_sense.clip_files import list_clips
 from highlight_sense.clip_table import load_index
@@ -38,8 +38,8 @@ def healthy(tmp_path_factory) -> Path:
     write_clips(place/"clips", CLIPS // 2, CLIPS // 2)
     write_stream(place/"stream.mka")
     small_model(place/"model.pt")
-    told("pack", place/"clips", "-o", place/"clips.pack", code=0)
-    told("detect", place/"model.pt", place/"stream.mka", "-o", place/"found", "--top", 2, code=0)
+    printed("pack", place/"clips", "-o", place/"clips.pack", code=0)
+    printed("detect", place/"model.pt", place/"stream.mka", "-o", place/"found", "--top", 2, code=0)
     return place
 
 
@@ -60,32 +60,32 @@ def test_pickles(healthy, tmp_path):
     clip = next((healthy/"clips").rglob("*.pt"))
     (tmp_path/"c").mkdir(); (tmp_path/"m").mkdir()
     for path in with_pickles(torch.load(clip, weights_only=True), planted, tmp_path/"c"):
-        told("info", path)
+        printed("info", path)
         with zipfile.ZipFile(tmp_path/"shard.zip", "w") as shard: shard.write(path, "Positive/game/evil.pt")
-        told("info", f"{tmp_path/'shard.zip'}::Positive/game/evil.pt")
+        printed("info", f"{tmp_path/'shard.zip'}::Positive/game/evil.pt")
         clips = tmp_path/f"clips-{path.stem}"
         shutil.copytree(healthy/"clips", clips)
         shutil.copy(path, clips/"Positive"/"game"/"evil.pt")
         shutil.copy(tmp_path/"shard.zip", clips/"shard.zip")
         assert len(load_index(clips)[1]) == 2
-        told("pack", clips, "-o", tmp_path/f"{path.stem}.pack", code=0)
-        told("evaluate", healthy/"model.pt", clips, "--workers", 0, code=0)
+        printed("pack", clips, "-o", tmp_path/f"{path.stem}.pack", code=0)
+        printed("evaluate", healthy/"model.pt", clips, "--workers", 0, code=0)
     renamed = dict(model["model"])
     for ours, published in ((".norm.", ".bn."), ("attn.fc1.", "attention.W."), ("attn.fc2.", "attention.V.")):
         renamed = {name.replace(ours, published): value for name, value in renamed.items()}
     for sample in (model, {"model": model["model"], "epochs": 1}, {"model": renamed}):
         for path in with_pickles(sample, planted, tmp_path/"m"):
-            told("info", path)
-            told("detect", path, healthy/"stream.mka", "-o", tmp_path/"out")
-            for verb in ("evaluate", "audit"): told(verb, path, healthy/"clips")
-            told("train", healthy/"clips", "-o", tmp_path/"run", "--init", path, "--frozen-epochs", 1)
-    told("train", healthy/"clips", "-o", tmp_path/"whole", *TRAINING, code=0)
+            printed("info", path)
+            printed("detect", path, healthy/"stream.mka", "-o", tmp_path/"out")
+            for verb in ("evaluate", "audit"): printed(verb, path, healthy/"clips")
+            printed("train", healthy/"clips", "-o", tmp_path/"run", "--init", path, "--frozen-epochs", 1)
+    printed("train", healthy/"clips", "-o", tmp_path/"whole", *TRAINING, code=0)
     for path in with_pickles(torch.load(tmp_path/"whole"/"last.pt", weights_only=True), planted, tmp_path/"m"):
         shutil.copy(path, tmp_path/"whole"/"last.pt")
-        told("train", "-o", tmp_path/"whole", "--resume")
+        printed("train", "-o", tmp_path/"whole", "--resume")
     shutil.copytree(healthy/"clips.pack", tmp_path/"objects.pack")
     np.save(tmp_path/"objects.pack"/"mels.npy", np.array([planted], dtype=object), allow_pickle=True)
-    told("info", tmp_path/"objects.pack")
+    printed("info", tmp_path/"objects.pack")
     assert not planted.place.exists()
     pickle.loads((tmp_path/"c"/"raw.pt").read_bytes()).close()  # read carelessly, it does act
     assert planted.place.exists()
@@ -100,11 +100,11 @@ def test_paths_in_archives(healthy, tmp_path):
     with zipfile.ZipFile(tmp_path/"deep"/"clips"/"shard.zip", "w") as shard:
         for name in names: shard.writestr(name, content)
     before = set(tmp_path.rglob("*"))
-    told("pack", tmp_path/"deep"/"clips", "-o", tmp_path/"deep"/"new.pack", code=0)
+    printed("pack", tmp_path/"deep"/"clips", "-o", tmp_path/"deep"/"new.pack", code=0)
     written = {path.relative_to(tmp_path).parts[:2] for path in tmp_path.rglob("*") if path not in before}
     assert written == {("deep", "new.pack")}
     assert not any(Path(f"/tmp/{label}/g").exists() for label in ("Positive", "Negative"))
-    told("info", tmp_path/"deep"/"new.pack", code=0)
+    printed("info", tmp_path/"deep"/"new.pack", code=0)
 
 
 def test_names_in_clips(healthy, tmp_path):
@@ -114,10 +114,10 @@ def test_names_in_clips(healthy, tmp_path):
     for path, name in zip(sorted((tmp_path/"clips").rglob("*.pt")), names):
         torch.save({**torch.load(path, weights_only=True), "clip_name": name, "game": FORMULA}, path)
     before = set(tmp_path.iterdir())
-    output = told("train", tmp_path/"clips", "-o", tmp_path/"run", *TRAINING, code=0)
+    output = printed("train", tmp_path/"clips", "-o", tmp_path/"run", *TRAINING, code=0)
     clips = tmp_path/"clips"
-    output += told("audit", healthy/"model.pt", clips, "--training", clips, "-o", tmp_path/"audit", code=3)
-    output += told("info", next((tmp_path/"clips").rglob("stream0_part3.pt")), code=0)
+    output += printed("audit", healthy/"model.pt", clips, "--training", clips, "-o", tmp_path/"audit", code=3)
+    output += printed("info", next((tmp_path/"clips").rglob("stream0_part3.pt")), code=0)
     assert "\x1b[2J" not in output and set(tmp_path.iterdir()) - before == {tmp_path/"run", tmp_path/"audit"}
     with open(tmp_path/"run"/"split.csv", newline="") as file:
         cells = [cell for row in csv.reader(file) for cell in row]
@@ -129,10 +129,10 @@ def test_names_of_recordings(healthy, tmp_path):
     name = "=1+1 <img src=x onerror=alert(1)> & ~'\".mka"
     title = "\x1b]0;owned\x07<script>alert(1)</script>"
     write_stream(tmp_path/name, voice=title)
-    output = told("info", tmp_path/name, code=0)
+    output = printed("info", tmp_path/name, code=0)
     tracks = "--mic", "a:0", "--game", "a:1"
-    output += told("detect", healthy/"model.pt", tmp_path/name, "-o", tmp_path/"found", *tracks, "--top", 2, code=0)
-    output += told("publish", tmp_path/"found", code=0)
+    output += printed("detect", healthy/"model.pt", tmp_path/name, "-o", tmp_path/"found", *tracks, "--top", 2, code=0)
+    output += printed("publish", tmp_path/"found", code=0)
     assert "\x1b" not in output and "\x07" not in output
     folder = next(path for path in (tmp_path/"found").iterdir() if path.is_dir())
     with open(folder/"highlights.csv", newline="") as file:
@@ -153,25 +153,25 @@ def test_links(healthy, tmp_path):
         shutil.copytree(healthy/"found", tmp_path/linked)
         (tmp_path/linked/"stream"/linked).symlink_to(outside)
         option = "--timeline" if linked == "timelines" else f"--{linked}"
-        output = told("publish", tmp_path/linked, "--force", option)
+        output = printed("publish", tmp_path/linked, "--force", option)
         assert "a link that leads to" in output
     shutil.copytree(healthy/"found", tmp_path/"work")
     (tmp_path/"work"/"stream"/".unfinished").symlink_to(outside)
     for name in ("report.html", "highlights.csv"):
         (tmp_path/"work"/"stream"/name).unlink(missing_ok=True)
         (tmp_path/"work"/"stream"/name).symlink_to(outside/"precious.txt")
-    told("publish", tmp_path/"work", "--clips", code=0)
-    told("publish", tmp_path/"work", "--report", "--force", code=0)
+    printed("publish", tmp_path/"work", "--clips", code=0)
+    printed("publish", tmp_path/"work", "--report", "--force", code=0)
     record = json.loads((tmp_path/"work"/"stream"/"manifest.json").read_text())
     record["files"]["clips/../../../outside/precious.txt"] = {"made_from": "x", "sha256": "0" * 64}
     (tmp_path/"work"/"stream"/"manifest.json").write_text(json.dumps(record))
-    told("publish", tmp_path/"work", "--clips")
+    printed("publish", tmp_path/"work", "--clips")
     assert {path.name: path.read_text() for path in outside.iterdir()} == {"precious.txt": "precious"}
     shutil.copytree(healthy/"clips", tmp_path/"data")
     (tmp_path/"data"/"Positive"/"game"/"link.pt").symlink_to(outside/"precious.txt")
     (tmp_path/"data"/"Positive"/"more").symlink_to(healthy/"clips"/"Positive")
     assert len(load_index(tmp_path/"data")[1]) == 1 and len(list_clips(tmp_path/"data")) == CLIPS + 1
-    told("pack", tmp_path/"data", "-o", tmp_path/"data.pack", "--consume", code=0)
+    printed("pack", tmp_path/"data", "-o", tmp_path/"data.pack", "--consume", code=0)
     assert (outside/"precious.txt").exists() and len(list((healthy/"clips").rglob("*.pt"))) == CLIPS
 
 
@@ -184,7 +184,7 @@ def test_other_files(healthy, tmp_path):
     record["recording"]["files"] = [str(secret)]
     for side in ("voice", "game"): record[side]["path"] = str(secret)
     place.write_text(json.dumps(record))
-    assert "expected" in told("publish", tmp_path/"found")
+    assert "expected" in printed("publish", tmp_path/"found")
     assert not any(b"a secret" in path.read_bytes() for path in (tmp_path/"found").rglob("*") if path.is_file())
 
 
@@ -223,7 +223,7 @@ def test_bombs(healthy, tmp_path):
     shutil.copytree(healthy/"clips.pack", tmp_path/"shape.pack")
     with open(tmp_path/"shape.pack"/"mels.npy", "r+b") as file:
         np.lib.format.write_array_header_1_0(file, {"descr": "<f2", "fortran_order": False, "shape": (10**12, 2, 80)})
-    for name in ("few", "blocks", "sure"): told("evaluate", tmp_path/f"{name}.pt", healthy/"clips", "--workers", 0)
+    for name in ("few", "blocks", "sure"): printed("evaluate", tmp_path/f"{name}.pt", healthy/"clips", "--workers", 0)
     files = "clip.pt", "config.pt", "weights.pt", "packed.pt", "shard.zip::Positive/g/a.pt", "shape.pack"
     calls = [("info", tmp_path/name) for name in files]
     calls.append(("detect", tmp_path/"frames.pt", healthy/"stream.mka", "-o", tmp_path/"out"))
@@ -248,7 +248,7 @@ def test_small_records(healthy, tmp_path):
     for name, more in {**calls, "many times over": lists}.items():
         for new in (True, False):
             torch.save({**clip, "more": more}, tmp_path/"clip.pt", _use_new_zipfile_serialization=new)
-            assert (tmp_path/"clip.pt").stat().st_size < 200_000 and name in told("info", tmp_path/"clip.pt")
+            assert (tmp_path/"clip.pt").stat().st_size < 200_000 and name in printed("info", tmp_path/"clip.pt")
 
 
 @pytest.mark.parametrize(("method", "mib", "why"), [
@@ -280,7 +280,7 @@ def changed(record: dict, *path: object) -> dict:
 def test_unfinished_runs(healthy, tmp_path):
     "`--resume` and `--from-run` refuse optimizer state of a wrong shape, figures that are no numbers, huge networks."
     run = tmp_path/"run"
-    told("train", healthy/"clips", "-o", run, "--init", healthy/"model.pt", *TRAINING, code=0)
+    printed("train", healthy/"clips", "-o", run, "--init", healthy/"model.pt", *TRAINING, code=0)
     settings, whole = json.loads((run/"config.json").read_text()), torch.load(run/"last.pt", weights_only=True)
     memory = whole["training"]["optimizer"]["state"]
     wrong = [("optimizer", "state", 0, "exp_avg", torch.zeros(1)),
@@ -293,21 +293,21 @@ def test_unfinished_runs(healthy, tmp_path):
     for at, path in enumerate(wrong):
         shutil.copytree(run, tmp_path/f"changed{at}")
         torch.save(changed(whole, "training", *path), tmp_path/f"changed{at}"/"last.pt")
-        if path != ("scaler", None): told("train", "-o", tmp_path/f"changed{at}", "--resume")
+        if path != ("scaler", None): printed("train", "-o", tmp_path/f"changed{at}", "--resume")
     wrong = [("train", "batch_size", 5.5), ("train", "precision", "fp8"), ("train", "mixup", None),
              ("model", "n_mels", "x"), ("model", "rnn_hidden", 5 * 10**6), ("model", "rnn_layers", 2**40),
              ("model", "cnn_channels", []), ("init", 3), ("data", 3)]
     for at, path in enumerate(wrong):
         (tmp_path/f"other{at}").mkdir()
         (tmp_path/f"other{at}"/"config.json").write_text(json.dumps(changed(settings, *path)))
-        told("train", "-o", tmp_path/"new", "--from-run", tmp_path/f"other{at}")
+        printed("train", "-o", tmp_path/"new", "--from-run", tmp_path/f"other{at}")
     for content in ("[" * 10**5, "[]", "\xff"):
         (tmp_path/"other0"/"config.json").write_text(content, encoding="latin-1")
-        told("train", "-o", tmp_path/"new", "--from-run", tmp_path/"other0")
+        printed("train", "-o", tmp_path/"new", "--from-run", tmp_path/"other0")
     torch.save({}, tmp_path/"changed0"/"last.pt")
-    told("train", "-o", tmp_path/"changed0", "--resume")
-    told("train", "-o", run, "--resume", "--init", healthy/"model.pt")
-    told("train", "-o", run, "--resume", code=0)
+    printed("train", "-o", tmp_path/"changed0", "--resume")
+    printed("train", "-o", run, "--resume", "--init", healthy/"model.pt")
+    printed("train", "-o", run, "--resume", code=0)
 
 
 def test_odd_names(healthy, tmp_path):
@@ -326,7 +326,7 @@ def test_odd_names(healthy, tmp_path):
     for words in (("train", clips, "-o", tmp_path/"run", *TRAINING), ("pack", clips, "-o", tmp_path/"new.pack"),
                   ("evaluate", healthy/"model.pt", clips, "--workers", 0, "-o", tmp_path/"measured"),
                   ("info", place/"keys.pt")):
-        assert "\x1b" not in told(*words, code=0).replace("\x1b[A", "")  # of a progress bar
+        assert "\x1b" not in printed(*words, code=0).replace("\x1b[A", "")  # of a progress bar
 
 
 def test_odd_archives(healthy, tmp_path):
@@ -340,11 +340,11 @@ def test_odd_archives(healthy, tmp_path):
         content = (tmp_path/f"clips{at}"/"shard.zip").read_bytes()
         assert old in content
         (tmp_path/f"clips{at}"/"shard.zip").write_bytes(content.replace(old, new))
-        told("info", tmp_path/f"clips{at}")
+        printed("info", tmp_path/f"clips{at}")
     shutil.copytree(healthy/"clips", tmp_path/"clips")
     (tmp_path/"clips"/"folder.zip").mkdir()
     (tmp_path/"clips"/"link.zip").symlink_to(tmp_path/"nowhere")
-    told("pack", tmp_path/"clips", "-o", tmp_path/"new.pack", code=0)
+    printed("pack", tmp_path/"clips", "-o", tmp_path/"new.pack", code=0)
 
 
 def test_unfinished_packs(healthy, tmp_path, monkeypatch):
@@ -354,25 +354,25 @@ def test_unfinished_packs(healthy, tmp_path, monkeypatch):
     for name in ("mels.npy", "index.jsonl", "source.json"):
         part.mkdir()
         (part/name).symlink_to(precious)
-        told("pack", healthy/"clips", "-o", tmp_path/"new.pack")
+        printed("pack", healthy/"clips", "-o", tmp_path/"new.pack")
         assert precious.read_text() == "precious"
         shutil.rmtree(part)
     for name in ("mine", "others"): shutil.copytree(healthy/"clips", tmp_path/name)
     for note in ({"source": str(tmp_path/"mine"), "folder": str(tmp_path/"others")}, {}, [], {"source": 5}):
         part.mkdir(exist_ok=True)
         (part/"source.json").write_text(json.dumps(note))
-        told("pack", tmp_path/"mine", "-o", tmp_path/"new.pack", "--consume")
+        printed("pack", tmp_path/"mine", "-o", tmp_path/"new.pack", "--consume")
     monkeypatch.setenv("KAGGLEHUB_CACHE", str(tmp_path/"cache"))
     for folder in (tmp_path/"others", tmp_path/"cache"/"datasets"/".."/".."/"others"):
         part.mkdir(exist_ok=True)
         (part/"source.json").write_text(json.dumps({"source": "owner/clips", "folder": str(folder)}))
-        told("pack", "owner/clips", "-o", tmp_path/"new.pack", "--consume")
+        printed("pack", "owner/clips", "-o", tmp_path/"new.pack", "--consume")
     assert len(list_clips(tmp_path/"mine")) == len(list_clips(tmp_path/"others")) == CLIPS
     shutil.rmtree(part, ignore_errors=True)
     for at, line in enumerate(("5", "[]", "{}", '{"offset": "x", "frames": 1}', "[" * 10**5)):
         (tmp_path/f"{at}.pack.part").mkdir()
         (tmp_path/f"{at}.pack.part"/"index.jsonl").write_text(line + "\n")
-        assert "found clip 1 damaged" in told("pack", healthy/"clips", "-o", tmp_path/f"{at}.pack")
+        assert "found clip 1 damaged" in printed("pack", healthy/"clips", "-o", tmp_path/f"{at}.pack")
 
 
 def test_odd_results(healthy, tmp_path):
@@ -385,18 +385,18 @@ def test_odd_results(healthy, tmp_path):
     publish = "publish", tmp_path/"found"
     for name, words in (("highlights.json", publish), ("manifest.json", publish), ("manifest.json", detect)):
         (folder()/name).write_text("[" * 10**5)
-        told(*words)
+        printed(*words)
     for name in ("clips/a\0b", "clips/" + 300 * "x", "clips/" + 3000 * "y/" + "z"):
         place = folder()/"manifest.json"
         entry = {"made_from": "x", "sha256": 64 * "0"}
         place.write_text(json.dumps(changed(json.loads(place.read_text()), "files", name, entry)))
-        told("publish", tmp_path/"found", "--clips")
+        printed("publish", tmp_path/"found", "--clips")
     for text in ("{", "{}", "[]", '{"recording": {"fingerprints": 5}}'):
         place = folder()
         record = json.loads((place/"manifest.json").read_text())
         (place/"manifest.json").write_text(json.dumps(changed(record, "files", "highlights.json", "sha256", None)))
         (place/"highlights.json").write_text(text)
-        told(*detect)
+        printed(*detect)
 
 
 def test_times_without_end(healthy, tmp_path):
@@ -406,13 +406,13 @@ def test_times_without_end(healthy, tmp_path):
     lines = (place/"scores.csv").read_text().splitlines()
     lines[1] = lines[1].replace("8.0", "1e13") if ",8.0" in lines[1] else "recording,0.0,1e13,,,"
     (place/"scores.csv").write_text("\n".join(lines) + "\n")
-    assert "no scores" in told("publish", tmp_path/"found", "--report")
+    assert "no scores" in printed("publish", tmp_path/"found", "--report")
     shutil.copy(healthy/"found"/"stream"/"scores.csv", place/"scores.csv")
     (place/"private.mka").symlink_to(healthy/"stream.mka")
     record = json.loads((place/"highlights.json").read_text())
     for side in ("voice", "game"): record[side]["path"] = "/nowhere/private.mka"
     (place/"highlights.json").write_text(json.dumps(record))
-    assert "found a link" in told("publish", tmp_path/"found", "--report")
+    assert "found a link" in printed("publish", tmp_path/"found", "--report")
 
 
 def test_names_of_dots(healthy, tmp_path, monkeypatch):
@@ -420,14 +420,14 @@ def test_names_of_dots(healthy, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("...mka", ".stream.mka"): shutil.copy(healthy/"stream.mka", tmp_path/name)
     (tmp_path/"labels.csv").write_text("recording,start_s,end_s\n...mka,1,2\n")
-    assert "a name of dots" in told("detect", healthy/"model.pt", tmp_path/"...mka", "-o", ".out", "--force")
+    assert "a name of dots" in printed("detect", healthy/"model.pt", tmp_path/"...mka", "-o", ".out", "--force")
     tracks = "--mic", healthy/"stream.mka", "--game", tmp_path/"...mka"
-    assert "a name of dots" in told("detect", healthy/"model.pt", *tracks, "-o", ".out", "--force")
+    assert "a name of dots" in printed("detect", healthy/"model.pt", *tracks, "-o", ".out", "--force")
     labels = "--labels", tmp_path/"labels.csv"
-    assert "begins with a dot" in told("prepare", tmp_path/"...mka", *labels, "-o", "clips")
+    assert "begins with a dot" in printed("prepare", tmp_path/"...mka", *labels, "-o", "clips")
     (tmp_path/"labels.csv").write_text("recording,start_s,end_s\n.stream,1,2\n")
-    assert "begins with a dot" in told("prepare", tmp_path/".stream.mka", *labels, "-o", "clips")
-    assert "no media file" in told("detect", healthy/"model.pt", tmp_path, "-o", "out")
+    assert "begins with a dot" in printed("prepare", tmp_path/".stream.mka", *labels, "-o", "clips")
+    assert "no media file" in printed("detect", healthy/"model.pt", tmp_path, "-o", "out")
     assert not (tmp_path/"manifest.json").exists() and not list(tmp_path.rglob("*.pt"))
 
 
@@ -444,7 +444,7 @@ def test_names_without_end(healthy, tmp_path):
     prepare = "prepare", healthy/"stream.mka", "--labels", tmp_path/"labels.csv", "-o", tmp_path/"clips"
     for words in (("info", tmp_path/"clips.pack"), prepare):
         began = time.monotonic()
-        assert len(told(*words)) < 3000 and time.monotonic() - began < 20
+        assert len(printed(*words)) < 3000 and time.monotonic() - began < 20
 
 
 def test_playlists_and_promises(healthy, tmp_path):
@@ -453,14 +453,14 @@ def test_playlists_and_promises(healthy, tmp_path):
     (tmp_path/"list.m3u8").write_text("\n".join(lines))
     (tmp_path/"list.mkv").write_text("ffconcat version 1.0\nfile stream.mka\n")
     shutil.copy(healthy/"stream.mka", tmp_path/"stream.mka")
-    for name in ("list.m3u8", "list.mkv"): told("detect", healthy/"model.pt", tmp_path/name, "-o", tmp_path/"out")
+    for name in ("list.m3u8", "list.mkv"): printed("detect", healthy/"model.pt", tmp_path/name, "-o", tmp_path/"out")
     content = (healthy/"stream.mka").read_bytes()
     at = content.find(b"\x44\x89\x88") + 3
     (tmp_path/"stream.mka").write_bytes(content[:at] + struct.pack(">d", 1e15) + content[at + 8:])
     (tmp_path/"labels.csv").write_text("recording,start_s,end_s\nstream,1,2\n")
-    told("prepare", tmp_path/"stream.mka", "--labels", tmp_path/"labels.csv", "-o", tmp_path/"clips")
+    printed("prepare", tmp_path/"stream.mka", "--labels", tmp_path/"labels.csv", "-o", tmp_path/"clips")
     os.mkfifo(tmp_path/"pipe.pt")
-    told("info", tmp_path/"pipe.pt")
+    printed("info", tmp_path/"pipe.pt")
 
 
 @pytest.mark.parametrize("words", [
@@ -471,7 +471,7 @@ def test_playlists_and_promises(healthy, tmp_path):
 def test_addresses_with_secrets(words, tmp_path, monkeypatch):
     "A message about an address instead of a path does not repeat its password."
     monkeypatch.chdir(tmp_path)
-    output = told(*(word.format("https://user:SECRET@example.org/clips?token=TOKEN") for word in words))
+    output = printed(*(word.format("https://user:SECRET@example.org/clips?token=TOKEN") for word in words))
     assert "SECRET" not in output and "TOKEN" not in output
 
 
@@ -487,7 +487,7 @@ def test_odd_numbers_and_names(healthy, tmp_path, words):
     "Numbers and names too large for a clock, a counter or a disk get one line."
     places = {"MODEL": healthy/"model.pt", "CLIPS": healthy/"clips", "STREAM": healthy/"stream.mka",
               "OUT": tmp_path/"out", "OUT.pack": tmp_path/"out.pack"}
-    told(*(places.get(word, word) for word in words))
+    printed(*(places.get(word, word) for word in words))
 
 
 def test_two_of_one_rank(healthy, tmp_path):
@@ -496,44 +496,44 @@ def test_two_of_one_rank(healthy, tmp_path):
     place = tmp_path/"found"/"stream"/"highlights.json"
     record = json.loads(place.read_text())
     place.write_text(json.dumps({**record, "highlights": 2 * record["highlights"][:1]}))
-    assert "two highlights of one rank" in told("publish", tmp_path/"found")
+    assert "two highlights of one rank" in printed("publish", tmp_path/"found")
 
 
 def test_long_names(healthy, tmp_path):
     "A recording with the longest possible name is published."
     stream = tmp_path/f"{'ж' * 125}.mka"
     shutil.copy(healthy/"stream.mka", stream)
-    told("detect", healthy/"model.pt", stream, "-o", tmp_path/"found", "--top", 1, code=0)
-    told("publish", tmp_path/"found", code=0)
+    printed("detect", healthy/"model.pt", stream, "-o", tmp_path/"found", "--top", 1, code=0)
+    printed("publish", tmp_path/"found", code=0)
     assert (tmp_path/"found"/stream.stem/"timelines"/f"{'ж' * 100}.edl").exists()
 
 
 def test_foreign_files_stay(healthy, tmp_path):
     "Foreign files where an export, an unfinished pack or clips would be written."
     (tmp_path/"notes.bin").write_text("precious")
-    output = told("export", healthy/"model.pt", "-o", tmp_path/"notes.xml")
+    output = printed("export", healthy/"model.pt", "-o", tmp_path/"notes.xml")
     assert "found a file that highlight-sense did not write" in output
     (tmp_path/"new.pack.part").mkdir()
     (tmp_path/"new.pack.part"/"holiday.jpg").write_text("precious")
     (tmp_path/"none"/"Positive").mkdir(parents=True)
-    told("pack", tmp_path/"none", "-o", tmp_path/"new.pack")
+    printed("pack", tmp_path/"none", "-o", tmp_path/"new.pack")
     assert (tmp_path/"notes.bin").read_text() == (tmp_path/"new.pack.part"/"holiday.jpg").read_text() == "precious"
     shutil.copytree(healthy/"clips", tmp_path/"clips")
     (tmp_path/"labels.csv").write_text("recording,start_s,end_s\nstream,1,2\n")
     lengths = "--negative-s", 1, "--lengths", 43, 86, 1
     options = "--labels", tmp_path/"labels.csv", "-o", tmp_path/"clips", "--overwrite", *lengths
     words = "prepare", healthy/"stream.mka", *options
-    assert "clips that `prepare` has not made" in told(*words) and len(list_clips(tmp_path/"clips")) == CLIPS
+    assert "clips that `prepare` has not made" in printed(*words) and len(list_clips(tmp_path/"clips")) == CLIPS
     words = [tmp_path/"made" if word == tmp_path/"clips" else word for word in words]
-    told(*words, code=0)
+    printed(*words, code=0)
     for name in ("made.new", "run"): (tmp_path/name).mkdir()
     precious = "made.new/notes.txt", "run/config.json", "run/.thesis.part1.docx"
     for name in precious: (tmp_path/name).write_text("precious")
-    told(*words, "--seed", 9, code=0)
-    output = told("train", healthy/"clips", "-o", tmp_path/"run", *TRAINING)
+    printed(*words, "--seed", 9, code=0)
+    output = printed("train", healthy/"clips", "-o", tmp_path/"run", *TRAINING)
     assert "config.json: found a file that highlight-sense did not write" in output
     (tmp_path/"run"/"config.json").rename(tmp_path/"run"/"mine.json")
-    told("train", healthy/"clips", "-o", tmp_path/"run", *TRAINING, code=0)
+    printed("train", healthy/"clips", "-o", tmp_path/"run", *TRAINING, code=0)
     kept = "made.new/notes.txt", "run/mine.json", "run/.thesis.part1.docx"
     assert {(tmp_path/name).read_text() for name in kept} == {"precious"}
 
@@ -552,7 +552,7 @@ def test_pipes(healthy, tmp_path, name):
     calls = {"labels.csv": ("evaluate", healthy/"model.pt", healthy/"stream.mka", "--labels", tmp_path/name),
              "stream.mka": ("info", tmp_path/name), "found/highlights.json": ("publish", tmp_path/"found"),
              "run/config.json": ("train", "-o", tmp_path/"again", "--from-run", tmp_path/"run")}
-    told(*calls.get(name, ("info", tmp_path/"clips.pack")))
+    printed(*calls.get(name, ("info", tmp_path/"clips.pack")))
 
 
 LISTENING = '''

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from running import RATE_HZ, launch, needs_fork, told
+from running import RATE_HZ, launch, needs_fork, printed
 
 from highlight_sense.checkpoint import save_checkpoint
 from highlight_sense.media import write_recording
@@ -94,7 +94,7 @@ def test_publish(recordings, tmp_path, times):
     "Clips, timelines, chapters and report of a detection."
     model = HighlightCRNN(cnn_channels=(4, 4, 8, 8), rnn_hidden=8, att_dim=8)
     save_checkpoint(tmp_path/"model.pt", model, epochs=1, max_frames=215, threshold=0.5)
-    told("detect", tmp_path/"model.pt", recordings/"stream0.mka", "-o", tmp_path/"found", "--top", 3, code=0)
+    printed("detect", tmp_path/"model.pt", recordings/"stream0.mka", "-o", tmp_path/"found", "--top", 3, code=0)
     call = ["publish", "PLACE", "--clips", "--timeline", "--chapters", "--report"]
     stop_and_repeat(call, tmp_path/"found", tmp_path/"runs", [1, 2, 3, 6, 9, 14, 20], times)
 
@@ -117,15 +117,15 @@ def alive(parent: int | None = None, among: set[int] | None = None) -> set[int]:
 def test_workers_end_with_their_parent():
     "Processes that cut clips end when the process that started them is killed."
     parent = subprocess.Popen([sys.executable, "-c", WORKERS])
-    begun, until = set(), time.monotonic() + 120
-    while len(begun) < 3 and time.monotonic() < until:  # two, and multiprocessing's own
-        begun = alive(parent=parent.pid)
+    workers, until = set(), time.monotonic() + 120
+    while len(workers) < 3 and time.monotonic() < until:  # two, and multiprocessing's own
+        workers = alive(parent=parent.pid)
         time.sleep(0.1)
     time.sleep(10)  # they import what they need
     os.kill(parent.pid, signal.SIGKILL)
     parent.wait()
     until = time.monotonic() + 60
-    while alive(among=begun) and time.monotonic() < until: time.sleep(0.2)
-    left = alive(among=begun)
+    while alive(among=workers) and time.monotonic() < until: time.sleep(0.2)
+    left = alive(among=workers)
     for pid in left: os.kill(pid, signal.SIGKILL)
-    assert len(begun) >= 3 and not left
+    assert len(workers) >= 3 and not left
