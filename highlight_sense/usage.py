@@ -36,7 +36,7 @@ def flag(help: str) -> object:
 # %% ../nbs/machinery/usage.ipynb #eb0cc783
 def argument(kind: object, metavar: str, help: str) -> object:
     "The annotation of a positional argument."
-    return Annotated[kind, Parameter(name=metavar, help=help)]
+    return Annotated[kind, Parameter(name=metavar, help=help, show_default=False)]
 
 # %% ../nbs/machinery/usage.ipynb #def51ecb
 def _comments(source: str) -> dict[str, str]:
