@@ -48,14 +48,14 @@ from .train import predict
 
 # %% ../nbs/03b_audit.ipynb #4de68d7a
 def _new_probe(kind: Literal["line", "tree"]) -> ClassifierMixin:
-    "A logistic regression, or a small decision tree."
+    "Make a logistic regression, or a small decision tree."
     if kind == "tree":
         return DecisionTreeClassifier(max_depth=4, min_samples_leaf=5, class_weight="balanced", random_state=0)
     return make_pipeline(StandardScaler(), LogisticRegression(class_weight="balanced", max_iter=1000))
 
 # %% ../nbs/03b_audit.ipynb #8f0d8e6c
 def _require_features(features: np.ndarray, labels: np.ndarray, groups: np.ndarray) -> np.ndarray:  # (N, k)
-    "The features as an array; `InputError` where no probe can be fitted to them."
+    "Return the features as an array; raise `InputError` if no probe can be fitted to them."
     features = np.asarray(features, dtype=np.float64)
     if features.ndim != 2 or not len(features) == len(labels) == len(groups):
         found = f"found features of shape {features.shape}, {len(labels)} labels and {len(groups)} groups"
@@ -72,11 +72,11 @@ class _TooFewGroups(InputError):
 def _probe_scores(
     features: np.ndarray | Callable[[np.ndarray], np.ndarray],  # (N, k), or a function that measures some clips
     labels: np.ndarray,    # (N,) 1 for a highlight, 0 for the rest
-    groups: np.ndarray,    # (N,) a group is never on both sides
+    groups: np.ndarray,    # (N,) no group is both fitted and scored
     kind: Literal["line", "tree"] = "line",
-    folds: int = 5,        # at most; fewer where there are fewer groups with a class
+    folds: int = 5,        # at most; fewer if a class is in fewer groups
 ) -> np.ndarray:           # (N,) 0 to 1
-    "Score clips by probes that know only `features`, and have not seen the clip's group."
+    "Score each clip with a probe that knows only `features` and has not seen the clip's group."
     labels, groups = np.asarray(labels), np.asarray(groups)
     measure = features if callable(features) else _require_features(features, labels, groups).__getitem__
     fewest = min(len(np.unique(groups[labels == label])) for label in (0, 1))
@@ -85,7 +85,7 @@ def _probe_scores(
         raise _TooFewGroups(f"{found}, expected each class in 2 or more, to hold one out; add recordings")
     scores = np.empty(len(labels))
     for seen, held_out in StratifiedGroupKFold(min(folds, fewest)).split(labels, labels, groups):
-        matched_apart = (seen, held_out) if callable(features) else (seen,)  # each of these needs both classes
+        matched_apart = (seen, held_out) if callable(features) else (seen,)  # each needs both classes to be measured
         if any(len(np.unique(labels[side])) < 2 for side in matched_apart):
             found = f"found all clips of one class in {fewest} groups of one fold"
             raise _TooFewGroups(f"{found}, expected both classes in every fold; add recordings")
@@ -97,7 +97,7 @@ def _probe_scores(
 def loudness_and_length(
     mel: torch.Tensor,   # (2, n_mels, T)
 ) -> np.ndarray:         # (5,) mean level of voice and game, highest level of voice and game, frames
-    "What anyone can measure of a clip without listening to it."
+    "Measure a clip's loudness and length, without its content."
     level = torch.logsumexp(mel.double(), dim=1)  # (2, T), of all bands together
     return np.array([*level.mean(dim=1), *level.amax(dim=1), mel.shape[-1]])
 
@@ -107,7 +107,7 @@ def probe_loudness_and_length(
     labels: np.ndarray,      # (N,) 1 for a highlight, 0 for the rest
     groups: np.ndarray,      # (N,) the recording of each clip
 ) -> dict[str, np.ndarray]:  # (N,) scores of "loudness" and of "length"
-    "Score clips by loudness alone and by length alone."
+    "Score clips by their loudness alone, and by their length alone."
     loudness, length = features[:, :4], features[:, 4:]
     squares = (loudness - loudness.mean(axis=0)) ** 2
     return {"loudness": _probe_scores(np.c_[loudness, squares], labels, groups),
@@ -136,7 +136,7 @@ def _louder(mel: torch.Tensor, rng: np.random.Generator, track: int, gain_db: fl
 
 # %% ../nbs/03b_audit.ipynb #f47866c2
 def _with_seam(mel: torch.Tensor, rng: np.random.Generator, fade: int = 0) -> torch.Tensor:
-    "Start the clip at a random place, and continue with its beginning after a fade of `fade` frames."
+    "Start the clip at a random place, and append its beginning with a cross-fade of `fade` frames."
     frames = mel.shape[-1]
     fade = min(fade, frames // 2)
     at = int(rng.integers(frames - fade, endpoint=True))
@@ -149,7 +149,7 @@ def _change_batch(
     clips: np.ndarray,       # (B,) numbers of clips
     paths: Sequence[str],    # of all clips
     change: _Change,
-    noisy: bool = False,     # pad with noise; default: with the lowest value
+    noisy: bool = False,     # pad with noise (default: with the clip's lowest value)
 ) -> torch.Tensor:           # `specs`
     "Change each clip of a batch in place, and pad it again."
     for mel, frames, clip in zip(specs, masks.sum(1).int().tolist(), clips):
@@ -163,7 +163,7 @@ def _change_batch(
 # %% ../nbs/03b_audit.ipynb #6253a05c
 @dataclass(frozen=True)
 class _Scorer:
-    "A model that scores clips again and again, changed in different ways."
+    "A model that scores clips, unchanged or after a change."
     model: HighlightCRNN
     info: CheckpointInfo
     device: torch.device
@@ -175,7 +175,7 @@ class _Scorer:
         index: pd.DataFrame,       # path, label, frames
         change: _Change = _unchanged,
         matched: bool = True,      # give negatives the lengths of positives
-        padding: Literal["usual", "none", "noise"] = "usual",  # as in training; one clip at a time; with noise
+        padding: Literal["usual", "none", "noise"] = "usual",  # as in an evaluation; one clip at a time; with noise
     ) -> np.ndarray:               # (N,)
         "Score every clip, in the order of `index`."
         full = padding == "noise" or (padding == "usual" and not self.info.config.mask_aware)
@@ -207,7 +207,7 @@ def _measure_clips(
 @dataclass(frozen=True)
 class Finding:
     "One row of an audit."
-    what: str                   # was measured
+    what: str                   # what was measured
     figure: str                 # name of the value
     value: float | None         # None: it could not be measured
     verdict: Literal["good", "note", "bad"]
@@ -236,34 +236,34 @@ def _judge(
     otherwise: str,
     word: Literal["note", "bad"] = "bad",  # verdict if bad
 ) -> dict[str, str]:
-    "Verdict and words of a finding."
+    "Return the verdict and the words of a finding."
     if bad: return {"verdict": word, "words": if_bad}
     return {"verdict": "good", "words": otherwise}
 
 # %% ../nbs/03b_audit.ipynb #d129767b
 def _not_measured(what: str, figure: str, why: str) -> Finding:
-    "A finding without a value."
+    "Make a finding without a value."
     return Finding(what, figure, None, "note", f"not measured: {why}")
 
 
 def _why_not(groups: np.ndarray) -> str:
-    "Why no recording can be held out."
+    "Explain why no recording can be held out."
     return "one recording" if len(np.unique(groups)) == 1 else "a class comes from too few recordings"
 
 # %% ../nbs/03b_audit.ipynb #11ecd379
 def _auc(labels: np.ndarray, scores: np.ndarray, groups: np.ndarray) -> dict[str, float | str]:
-    "Figure, value and interval of a finding."
+    "Return the figure, value and interval of a finding."
     found = {"figure": "ROC-AUC", "value": fast_roc_auc(labels, scores)}
     if len(np.unique(groups)) == 1: return found
     low, high = group_interval(labels, scores, groups, fast_roc_auc)
     return found | {"low": low, "high": high} if math.isfinite(low) else found
 
 # %% ../nbs/03b_audit.ipynb #5645b297
-_CLOSE = 0.03  # ROC-AUC: as good as the same
+_CLOSE = 0.03  # difference of two ROC-AUCs that counts as none
 
 
 def _model_findings(scorer: _Scorer, index: pd.DataFrame, probabilities: np.ndarray) -> list[Finding]:
-    "The model with and without the help of length, and its calibration; `probabilities`, (N,), are of unchanged clips."
+    "Measure the model with and without length as a clue, and its calibration; `probabilities` are of unchanged clips."
     labels, groups = index.label.to_numpy(), index.group.to_numpy()
     model = _auc(labels, probabilities, groups)
     unmatched = _auc(labels, scorer.probabilities(index, matched=False), groups)
@@ -282,7 +282,7 @@ def _model_findings(scorer: _Scorer, index: pd.DataFrame, probabilities: np.ndar
             "can be taken literally", "note"))]
 
 # %% ../nbs/03b_audit.ipynb #0d3bd0e2
-_PROBE_LIMIT = 0.55  # ROC-AUC of what should say nothing
+_PROBE_LIMIT = 0.55  # largest ROC-AUC that counts as chance
 
 
 def _clue_finding(
@@ -293,7 +293,7 @@ def _clue_finding(
     if_bad: str,           # words
     word: Literal["note", "bad"] = "bad",  # verdict if they give the class away
 ) -> Finding:
-    "What a tree finds in features that should say nothing."
+    "Measure what a tree finds in features that should reveal nothing."
     try: found = _auc(labels, _probe_scores(features, labels, groups, "tree"), groups)
     except _TooFewGroups: return _not_measured(what, "ROC-AUC", _why_not(groups))
     if found["value"] <= _PROBE_LIMIT: verdict, words = "good", "says nothing about the class"
@@ -306,12 +306,12 @@ def _clue_finding(
 def _seams_of(
     pieces: list[list[Piece]],  # of each clip
 ) -> np.ndarray:                # (N, 3)
-    "The frames of each clip, how many seams it has, and where the first one is (-1 without any)."
+    "Return each clip's length in frames, its number of seams, and where the first one is (-1 without any)."
     return np.array([[clip[-1].end, len(clip) - 1, clip[1].at if len(clip) > 1 else -1] for clip in pieces])
 
 # %% ../nbs/03b_audit.ipynb #e7af9cfb
 def _loudness_finding(features: np.ndarray, labels: np.ndarray, groups: np.ndarray, model_auc: float) -> Finding:
-    "What loudness alone can do; features (N, 5), see `loudness_and_length`."
+    "Measure what loudness alone can do; features (N, 5), see `loudness_and_length`."
     try: scores = probe_loudness_and_length(features, labels, groups)["loudness"]
     except _TooFewGroups: return _not_measured("loudness alone", "ROC-AUC", _why_not(groups))
     found = _auc(labels, scores, groups)
@@ -321,7 +321,7 @@ def _loudness_finding(features: np.ndarray, labels: np.ndarray, groups: np.ndarr
 
 # %% ../nbs/03b_audit.ipynb #27d5fd4d
 def _probe_findings(index: pd.DataFrame, max_frames: int, model_auc: float) -> list[Finding]:
-    "What length, seams and loudness alone can do."
+    "Measure what length, seams and loudness alone can do."
     labels, groups = index.label.to_numpy(), index.group.to_numpy()
 
     def seams(clips: np.ndarray) -> np.ndarray:
@@ -340,7 +340,7 @@ def _probe_findings(index: pd.DataFrame, max_frames: int, model_auc: float) -> l
 
 # %% ../nbs/03b_audit.ipynb #4ea03f1c
 def _track_findings(scorer: _Scorer, index: pd.DataFrame, model_auc: float) -> list[Finding]:
-    "The model with one track, and with both in the wrong order."
+    "Measure the model with one track, and with the tracks swapped."
     labels, groups, found = index.label.to_numpy(), index.group.to_numpy(), []
     for what, change, as_well, worse in (
         ("only the voice", partial(_only, track=0), "the game adds nothing", "the game contributes"),
@@ -355,15 +355,15 @@ def _track_findings(scorer: _Scorer, index: pd.DataFrame, model_auc: float) -> l
 
 # %% ../nbs/03b_audit.ipynb #11707a11
 def _flips(before: np.ndarray, after: np.ndarray, threshold: float) -> float:
-    "The share of decisions that change."
+    "Return the share of decisions that change."
     return float(((after > threshold) != (before > threshold)).mean())
 
 # %% ../nbs/03b_audit.ipynb #70f854e7
-_SEAM_LIMIT = 0.1  # mean change of the probability, with its sign
+_SEAM_LIMIT = 0.1  # size of the mean change of the probability
 
 
 def _seam_finding(what: str, before: np.ndarray, after: np.ndarray, threshold: float) -> Finding:
-    "What a seam does to probabilities, (N,)."
+    "Judge what a seam does to probabilities, (N,)."
     change, shift = float(np.abs(after - before).mean()), float((after - before).mean())
     details = f"each probability moves by {change:.3f}, {_flips(before, after, threshold):.1%} of decisions flip"
     direction = "for" if shift > 0 else "against"
@@ -381,7 +381,7 @@ _FLIP_LIMIT = 0.01       # share of the decisions
 def _nuisance_findings(
     scorer: _Scorer, index: pd.DataFrame, before: np.ndarray, threshold: float, seed: int = 0,
 ) -> list[Finding]:
-    "Padding, gain and seams; `before`, (N,), are the probabilities of unchanged clips."
+    "Judge the effect of padding, gain and seams; `before`, (N,), are the probabilities of unchanged clips."
     some = index.sample(min(_PADDED_CLIPS, len(index)), random_state=seed)
     exact = dataclasses.replace(scorer, precision="fp32")
     padding = float(np.abs(exact.logits(some, padding="noise") - exact.logits(some, padding="none")).max())
@@ -404,7 +404,7 @@ def _nuisance_findings(
 def _band_statistics(
     mel: torch.Tensor,   # (2, n_mels, T)
 ) -> np.ndarray:         # (4 * n_mels,)
-    "Mean and standard deviation of each mel band, relative to the level of its track."
+    "Measure the mean and standard deviation of each mel band, relative to the level of its track."
     relative = mel.double() - torch.logsumexp(mel.double(), dim=(1, 2), keepdim=True)
     return torch.cat([relative.mean(2).flatten(), relative.std(2, correction=0).flatten()]).numpy()
 
@@ -412,9 +412,9 @@ def _band_statistics(
 def _probe_splits(
     features: np.ndarray,
     labels: np.ndarray,
-    splits: Sequence[tuple[np.ndarray, np.ndarray]],  # clips to learn from, clips held out
+    splits: Sequence[tuple[np.ndarray, np.ndarray]],  # clips to fit to, clips held out
 ) -> float:
-    "Mean ROC-AUC of a linear probe over the splits with both classes on both sides; NaN without any."
+    "Average the ROC-AUC of a linear probe over the splits with both classes on both sides; NaN without any."
     figures = []
     for seen, held_out in splits:
         if min(len(np.unique(labels[part])) for part in (seen, held_out)) < 2: continue
@@ -425,7 +425,7 @@ def _probe_splits(
 
 # %% ../nbs/03b_audit.ipynb #1d1d7cae
 def _random_split_finding(features: np.ndarray, labels: np.ndarray, groups: np.ndarray) -> Finding:
-    "How much a linear probe gains by knowing the recordings."
+    "Measure how much a linear probe gains by knowing the recordings."
     what, figure = "linear probe: random split against whole recordings", "ROC-AUC, by how much better"
     folds = min(5, *(len(np.unique(groups[labels == label])) for label in (0, 1)))
     if folds < 2: return _not_measured(what, figure, _why_not(groups))
@@ -438,7 +438,7 @@ def _random_split_finding(features: np.ndarray, labels: np.ndarray, groups: np.n
 
 # %% ../nbs/03b_audit.ipynb #37239a61
 def _new_game_finding(features: np.ndarray, labels: np.ndarray, games: np.ndarray) -> Finding:
-    "What a linear probe can do on a new game."
+    "Measure what a linear probe can do on a new game."
     what = "linear probe: a new game"
     value = _probe_splits(features, labels, list(LeaveOneGroupOut().split(features, labels, games)))
     if not math.isfinite(value):
@@ -447,7 +447,7 @@ def _new_game_finding(features: np.ndarray, labels: np.ndarray, games: np.ndarra
 
 # %% ../nbs/03b_audit.ipynb #695c7288
 def _split_findings(training: pd.DataFrame, index: pd.DataFrame, max_frames: int) -> list[Finding]:
-    "Recordings on both sides, the split by recording, and new games."
+    "Find recordings on both sides, and measure what a random split and a new game change."
     both = sorted(set(training.group) & set(index.group))
     if_bad = f"{both[0] if both else ''} is one of them: what is measured here is memory"
     shared = Finding("recordings in training and here", "recordings", float(len(both)), limit=0.0,
@@ -460,7 +460,7 @@ def _split_findings(training: pd.DataFrame, index: pd.DataFrame, max_frames: int
 
 # %% ../nbs/03b_audit.ipynb #a2349620
 def _game_findings(scorer: _Scorer, index: pd.DataFrame) -> list[Finding]:
-    "The model on each game by itself, where there are several."
+    "Measure the model on each game separately, if there are several."
     if index.game.nunique() < 2: return []
     found = []
     for game, part in index.groupby("game"):
@@ -473,7 +473,7 @@ def _game_findings(scorer: _Scorer, index: pd.DataFrame) -> list[Finding]:
 # %% ../nbs/03b_audit.ipynb #2f99791f
 @dataclass(frozen=True)
 class Audit:
-    "What was found about a checkpoint."
+    "The findings about a checkpoint."
     checkpoint: str
     clips: int
     findings: list[Finding]
@@ -500,7 +500,7 @@ class Audit:
 
 # %% ../nbs/03b_audit.ipynb #acb1b78d
 def _draw_clips(index: pd.DataFrame, most: int, seed: int = 0) -> pd.DataFrame:
-    "At most `most` clips, both classes in their shares, at least one of each."
+    "Draw at most `most` clips, both classes in their shares, at least one of each."
     if len(index) <= most: return index
     kept = []
     for _, clips in index.groupby("label"):
@@ -539,7 +539,7 @@ def _draw_changes(axes: Axes, findings: Sequence[Finding]) -> None:
 # %% ../nbs/03b_audit.ipynb #d705a30b
 @matplotlib.rc_context(STYLE)
 def _plot_audit(result: Audit) -> Figure:
-    "Every ROC-AUC with its interval, and every change with its limit."
+    "Draw every ROC-AUC with its interval, and every change with its limit."
     measured = [finding for finding in result.findings if finding.value is not None]
     aucs = [finding for finding in measured if finding.figure == "ROC-AUC"]
     changes = [finding for finding in measured if finding.figure.endswith("of the probability")]
@@ -556,7 +556,7 @@ _AUDIT_FILES = ("audit.json", "audit.png")
 
 
 def _open_results(out: str | Path) -> Manifest:
-    "The manifest of an audit folder; `InputError` where another program's file has one of our names."
+    "Open the manifest of an audit folder; raise `InputError` if a foreign file has one of our names."
     results = Manifest(out)
     results.adopt(_AUDIT_FILES, "audit", {"schema", "checkpoint", "passed", "findings"})
     results.require_ours(*_AUDIT_FILES, made_from="audit")
@@ -578,11 +578,11 @@ _MOST_CLIPS = 1000
 
 def audit(
     checkpoint: str | Path,
-    data: str | Path,                         # clip folder or pack that the training has not seen
+    data: str | Path,                         # clip folder or pack that was not used in training
     out: str | Path | None = None,            # folder for audit.json and audit.png
     *,
     training: str | Path | None = None,       # clip folder or pack of the training
-    most_clips: int = _MOST_CLIPS,            # from a larger set, this many are drawn
+    most_clips: int = _MOST_CLIPS,            # audit at most this many, drawn at random
     workers: int = 2,                         # threads that load clips
     device: str = "auto",
     precision: str = "auto",

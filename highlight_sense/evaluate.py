@@ -41,7 +41,7 @@ def clip_curves(
     max_frames: int,         # length of the longest clip in training
     precision: str = "fp32",
 ) -> tuple[np.ndarray, np.ndarray]:  # attention and time curve, (steps,)
-    "How much each step of a clip counts, and how probable a highlight is there."
+    "Return each step's attention weight and its probability of a highlight."
     frames = min(mel.shape[-1], max_frames)
     spec, mask = pad_or_truncate(mel, frames if model.config.mask_aware else max_frames)
     device = next(model.parameters()).device
@@ -58,7 +58,7 @@ def picture_clip(
     max_frames: int,        # length of the longest clip in training
     title: str = "",
 ) -> Figure:
-    "A clip's two log-mels with the model's attention over time, and its labelled highlights, if it has any."
+    "Draw a clip's two log-mels, the model's attention over time, and the labelled highlights, if there are any."
     record = read_clip(path)
     mel = record["tensor"].float()[..., :max_frames]
     attention, _ = clip_curves(model, mel, max_frames)
@@ -70,8 +70,8 @@ def peaks_inside(
     paths: Sequence[str],    # clips
     max_frames: int,         # length of the longest clip in training
     precision: str = "fp32",
-) -> tuple[float, float] | None:  # share, and that of a random peak; None if no clip says where its highlights are
-    "The share of clips whose time curve peaks inside a labelled highlight."
+) -> tuple[float, float] | None:  # share, and that of random peaks; None if no clip stores where its highlights are
+    "Return the share of clips whose time curve peaks inside a labelled highlight."
     hits, chances = [], []
     for path in paths:
         record = read_clip(path)
@@ -98,7 +98,7 @@ def save_evaluation(measured: Evaluation, model: HighlightCRNN, paths: pd.Series
 
 # %% ../nbs/03a_evaluate.ipynb #c107ed85
 def _more_figures(measured: Evaluation, groups: pd.Series, calibrated: bool) -> dict:
-    "Figures without calibration, and intervals over recordings (None with a single one)."
+    "Compute the figures without calibration, and intervals over recordings (None with a single recording)."
     before = judge(measured.labels, measured.logits) if calibrated else measured
     figures = {f"{name}_before": before.metrics[name] for name in ("ece", "brier")}
     for name, figure in (("ap", fast_average_precision), ("roc_auc", fast_roc_auc)):
@@ -111,7 +111,7 @@ def _more_figures(measured: Evaluation, groups: pd.Series, calibrated: bool) -> 
 def _evaluate_clips(
     model: HighlightCRNN,
     info: CheckpointInfo,
-    index: pd.DataFrame,         # of the clips
+    index: pd.DataFrame,         # the clips' paths, labels, lengths and groups
     threshold: float | None,
     batch_size: int,
     workers: int,
@@ -134,7 +134,7 @@ _FILES = ("metrics.json", "precision_recall.png", "confusion.png", "reliability.
 
 
 def _open_evaluation(out: str | Path) -> Manifest:
-    "The manifest of a folder; `InputError` if an evaluation would replace any other file there."
+    "Open a folder's manifest; raise `InputError` if an evaluation would replace any other file there."
     manifest = Manifest(out)
     manifest.adopt(_FILES, "evaluate", {"ap", "ece_before"})
     manifest.require_ours(*_FILES, made_from="evaluate")
@@ -152,7 +152,7 @@ def evaluate_checkpoint(
     out: str | Path | None = None,    # folder for metrics.json and pictures
     progress: bool = True,            # show progress bars
 ) -> Evaluation:
-    "Measure a checkpoint on all clips of a folder or a pack."
+    "Measure a checkpoint on all clips of a folder or pack."
     device = pick_device(device)
     model, info = load_checkpoint(checkpoint, device)
     accelerate(model, device)

@@ -28,7 +28,7 @@ def masked_norm(
     mean = (x * real).sum(axes, keepdim=True) / count
     variance = ((x - mean).square() * real).sum(axes, keepdim=True) / count
     if not by_clip:
-        with torch.no_grad():  # what any batch norm remembers of a training
+        with torch.no_grad():  # the running statistics, updated as in any batch norm
             norm.num_batches_tracked += 1
             norm.running_mean.lerp_(mean.flatten(), norm.momentum)
             norm.running_var.lerp_((variance * count / (count - 1)).flatten(), norm.momentum)
@@ -40,10 +40,10 @@ class ConvBlock(nn.Module):
     "Convolution 3x3, norm, ReLU, max-pool: (B, inc, n_mels, T) to (B, outc, n_mels // pool[0], T // 2)."
     def __init__(
         self,
-        inc: int,                           # feature maps that come in
-        outc: int,                          # feature maps that go out
+        inc: int,                           # input feature maps
+        outc: int,                          # output feature maps
         pool: tuple[int, int] = (2, 2),     # how much the mel axis and the time axis shrink: (2, 2) or (1, 2)
-        instance_norm: bool = False,        # normalise each clip by itself instead of the whole batch
+        instance_norm: bool = False,        # normalise each clip separately instead of the whole batch
     ):
         super().__init__()
         self.conv = nn.Conv2d(inc, outc, 3, padding=1)
@@ -105,7 +105,7 @@ def downsample_mask(
     return F.pad(mask, (0, steps - mask.shape[1]))
 
 # %% ../nbs/02_model.ipynb #1d100b9c
-_RANGE_DB = 60.0  # audible below the mean power of a track
+_RANGE_DB = 60.0  # how far below a track's mean power the network can hear
 
 
 def relative_level(
@@ -113,8 +113,8 @@ def relative_level(
     mask: torch.Tensor | None = None,   # (B, T), 1 where a frame is real, 0 where it is padding
     front_end: FrontEnd = FrontEnd(),
 ) -> torch.Tensor:                      # the same shape; 0 in the padding, no gradient
-    "Measure each track against its mean power in the clip; its gain changes nothing."
-    if mask is not None: x = x.masked_fill(mask[:, None, None] == 0, -torch.inf)  # no power at all
+    "Express each track relative to its mean power in the clip, so that its gain has no effect."
+    if mask is not None: x = x.masked_fill(mask[:, None, None] == 0, -torch.inf)  # zero power
     count = x.shape[2] * (x.shape[3] if mask is None else mask.sum(1)[:, None, None, None])
     highest = x.amax((2, 3), keepdim=True)
     floor = front_end.log_floor * torch.exp(-highest)  # all powers are relative to the highest
@@ -194,7 +194,7 @@ class HighlightCRNN(_Encoder):
         rnn_dropout: float = ModelConfig.rnn_dropout,               # between the GRU layers
         att_dim: int = ModelConfig.att_dim,                         # units of the attention's hidden layer
         dropout: float = ModelConfig.dropout,                       # before the classifier; half of it inside
-        mask_aware: bool = ModelConfig.mask_aware,                  # see no padding
+        mask_aware: bool = ModelConfig.mask_aware,                  # ignore padding
         level_free: bool = ModelConfig.level_free,                  # read each track relative to its own level
     ):
         super().__init__(ModelConfig(n_mels, tuple(cnn_channels), rnn_hidden, rnn_layers, rnn_dropout, att_dim, dropout,
@@ -211,7 +211,7 @@ class HighlightCRNN(_Encoder):
         return self.classifier(context), weights
 
     def score_steps(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> tuple[torch.Tensor, ...]:
-        "Do the same, and add the logits (B, steps) that the steps would give if the attention saw one alone."
+        "Like `forward`, and also return step logits (B, steps): the logit if a step had all the attention."
         states, mask = self.encode(x, mask)
         context, weights = self.attn(states, mask)
         return self.classifier(context), weights, self.classifier(states).squeeze(-1)
