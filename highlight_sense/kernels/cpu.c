@@ -1,11 +1,11 @@
 // The fused operations of highlight_sense.kernels on a CPU. GCC compiles this file when it is first needed;
 // nbs/machinery/kernels/cpu.ipynb builds it, calls it and tests it.
 //
-// -DLANES=4, 8 or 16: how many floats a vector holds. Vectors run along the channels, which it must divide.
-// -DBF16:             feature maps and recurrent weights are bfloat16, otherwise float.
+// -DLANES=4, 8 or 16: floats in a vector. Vectors run along the channels, whose number LANES must divide.
+// -DBF16:             feature maps and recurrent weights are bfloat16; without it, float.
 //
-// All arithmetic is in float; only what is stored in `value` is rounded. Each row of each clip is summed by itself,
-// so the number of threads changes no digit.
+// All arithmetic is in float; only a stored `value` is rounded. Each row of each clip is summed separately, so the
+// number of threads does not affect rounding.
 
 #include <stdint.h>
 #include <string.h>
@@ -55,32 +55,32 @@ typedef float value;
 
 INLINE floats where(flags condition, floats x) { return (floats)((flags)x & condition); }  // x, or 0
 INLINE flags all_if(int condition) { return (flags){0} - !!condition; }
-INLINE flags passes_relu(floats x) { return ~(x <= 0); }  // a NaN passes, so that it stays visible
+INLINE flags passes_relu(floats x) { return ~(x <= 0); }  // passes a NaN on, so that it stays visible
 
 
 // ---- Feature maps ----
 
 typedef struct {            // one pass over feature maps; a pointer that the pass does not need is null
-    const value *maps;      // [clips][bands][frames][channels], what the convolution gave
-    const value *pooled;    // [clips][bands / down][frames / 2][channels], what norm_pool made of it
-    const value *grad;      // of `pooled`
+    const value *maps;      // [clips][bands][frames][channels], output of the convolution
+    const value *pooled;    // [clips][bands / down][frames / 2][channels], output of norm_pool
+    const value *grad;      // gradient of `pooled`
     const float *scale;     // [clips or 1][channels], the norm's factor
-    const float *offset;    // [clips or 1][channels], and what it adds
-    const float *slope;     // [clips or 1][channels], in the gradient: how it grows with a value of the map
-    const float *mask;      // [clips][frames], 0 in the padding; null: there is none
-    value *out;             // as `pooled`, or as `maps`
+    const float *offset;    // [clips or 1][channels], the norm's offset, or that of the line in the gradient
+    const float *slope;     // [clips or 1][channels], slope of the line in the gradient
+    const float *mask;      // [clips][frames], 0 in the padding; null: no padding
+    value *out;             // same layout as `pooled`, or as `maps`
     double *sums;           // [clips][rows][2][channels]
     long clips, bands, frames, channels;
-    long per_clip;          // distance between the factors of two clips: channels, or 0 where all clips share them
-    long down;              // bands of a pooling window, 1 or 2; it always has 2 frames
+    long per_clip;          // distance between the factors of two clips: channels, or 0 if all clips share them
+    long down;              // bands in a pooling window, 1 or 2; a window always has 2 frames
 } MapsPass;
 
-// Sums of many numbers lose digits in float: so many are added up in float, then their sum goes into a double.
+// A long sum in float loses precision: this many values are summed in float, then their sum is added to a double.
 enum { AT_ONCE = 64 };
 
 INLINE void add_to(double *sum, floats x) { for (int i = 0; i < LANES; i++) sum[i] += x[i]; }
 
-// One row of sum_maps: sum and sum of squares of each channel, padding left out.
+// One row of sum_maps: the sum and the sum of squares of each channel, without the padding.
 INLINE void sum_row(const MapsPass p, long row)
 {
     const float *real = p.mask ? p.mask + row / p.bands * p.frames : 0;
@@ -111,14 +111,14 @@ void sum_maps(const MapsPass *pass)
 
 // ---- Pooling windows ----
 
-typedef struct {               // two frames of one band, or of two, and which of them is the largest
-    floats first, second;      // this band: a frame and the next one
-    floats third, fourth;      // the next band
+typedef struct {               // two frames of one band or of two bands, and which is the largest
+    floats first, second;      // a frame and the next one, in this band
+    floats third, fourth;      // the same frames, in the next band
     floats highest;
-    flags second_is, third_is, fourth_is;  // the largest so far, in this order
+    flags second_is, third_is, fourth_is;  // larger than all before it, in this order
 } Window;
 
-// Raise `highest` to x where x is larger. As in PyTorch, the first of equals wins, and a NaN wins over anything.
+// Raise `highest` to x where x is larger. As in PyTorch, the first of equal values wins, and a NaN always wins.
 INLINE flags raise(floats *highest, floats x)
 {
     flags more = (x > *highest) | (x != x);
@@ -126,7 +126,7 @@ INLINE flags raise(floats *highest, floats x)
     return more;
 }
 
-// `down` is a constant wherever this is called, so each kind of window gets code of its own.
+// `down` is a constant wherever this is called, so the compiler makes separate code for each kind of window.
 INLINE Window read_window(const value *at, long next_frame, long next_band, const int down)
 {
     Window w = {0};
@@ -141,7 +141,7 @@ INLINE Window read_window(const value *at, long next_frame, long next_band, cons
     return w;
 }
 
-// One row of norm_pool: the largest of each window, normed, then ReLU; 0 in the padding.
+// One row of norm_pool: the largest value of each window, normalised, then ReLU; 0 in the padding.
 INLINE void pool_row(const MapsPass p, long row, const int down)
 {
     long bands = p.bands / down, steps = p.frames / 2, next_band = p.frames * p.channels;
@@ -171,7 +171,7 @@ void norm_pool(const MapsPass *pass)
 
 // ---- The gradient of norm_pool ----
 
-// One row of sum_slopes: sum of the gradient where the ReLU let it pass, and of its product with the window's largest.
+// One row of sum_slopes: the sum of the gradient where ReLU passes it on, and of its product with the largest value.
 INLINE void slope_row(const MapsPass p, long row, const int down)
 {
     long bands = p.bands / down, steps = p.frames / 2, next_band = p.frames * p.channels;
@@ -200,13 +200,13 @@ void sum_slopes(const MapsPass *pass)
         if (pass->down == 2) slope_row(*pass, row, 2); else slope_row(*pass, row, 1);
 }
 
-// Through mean and variance, each real value has a part in the gradient that grows with the value in a straight line.
+// The part of a real value's gradient that comes through mean and variance. It is linear in the value.
 INLINE floats through_moments(const MapsPass p, floats x, long factors, flags real)
 {
     return where(real, x * load_floats(p.slope + factors) + load_floats(p.offset + factors));
 }
 
-// Gradient of the windows of one row: it goes to the largest value of each.
+// Gradient of one row of windows: the incoming gradient goes to the largest value of each window.
 INLINE void windows_gradient(const MapsPass p, long clip, long band, const int down)
 {
     long bands = p.bands / down, steps = p.frames / 2, next_band = p.frames * p.channels, next_frame = p.channels;
@@ -232,7 +232,7 @@ INLINE void windows_gradient(const MapsPass p, long clip, long band, const int d
     }
 }
 
-// Gradient of the frames from `begin` on, which are in no window: only through the moments.
+// Gradient of the frames from `begin` on, which are in no window: only the part through mean and variance.
 INLINE void rest_gradient(const MapsPass p, long clip, long band, long begin)
 {
     const float *real = p.mask ? p.mask + clip * p.frames : 0;
@@ -243,7 +243,7 @@ INLINE void rest_gradient(const MapsPass p, long clip, long band, long begin)
     }
 }
 
-// One row of windows, and the last band by itself where the number of bands is odd.
+// One row of windows, or the last band alone if the number of bands is odd.
 INLINE void gradient_row(const MapsPass p, long clip, long row, const int down)
 {
     int whole = (row + 1) * down <= p.bands;
@@ -263,36 +263,36 @@ void norm_pool_gradient(const MapsPass *pass)
 
 // ---- Steps of a GRU ----
 
-typedef struct {             // a GRU's layers that run side by side, usually the two directions; all their steps
-    const float *gates;      // [steps][layers][clips][3][hidden], what the inputs contribute: reset, update, new
+typedef struct {             // GRU layers that run side by side, usually the two directions; all steps
+    const float *gates;      // [steps][layers][clips][3][hidden], the inputs' contribution: reset, update, new
     const value *product;    // [layers][clips][3][hidden], the recurrent weights times the previous state
     const value *bias;       // [layers][3][hidden]
     float *states;           // [steps][layers][clips][hidden]
     float *opened;           // [steps][layers][clips][2][hidden], reset and update gate
     float *new;              // [steps][layers][clips][hidden], new content
-    float *recurrent;        // [steps][layers][clips][hidden], its recurrent part
-    value *rough;            // [layers][clips][hidden], the state as the next product wants it
+    float *recurrent;        // [steps][layers][clips][hidden], recurrent part of the new content
+    value *rough;            // [layers][clips][hidden], the state, rounded for the next product
     long layers, clips, hidden;
 } GruForward;
 
 typedef struct {             // the same, backwards
-    const float *grad;       // [steps][layers][clips][hidden], of the states
+    const float *grad;       // [steps][layers][clips][hidden], gradient of the states
     const value *product;    // [layers][clips][hidden], the later step's by_product times the recurrent weights
     const float *before;     // [steps][layers][clips][hidden], the previous states
-    const float *opened, *new, *recurrent;  // of GruForward
-    float *carried;          // [layers][clips][hidden], what the later step's update gate let through
+    const float *opened, *new, *recurrent;  // as in GruForward
+    float *carried;          // [layers][clips][hidden], the gradient that the later step's update gate passes on
     float *by_gates;         // [steps][layers][clips][3][hidden], the gradient of `gates`
     value *by_product;       // [steps][layers][clips][3][hidden], the gradient of `product`
     long layers, clips, hidden;
 } GruBackward;
 
-// Taylor's series around the nearest power of two, relative error at most 3e-7: a vector at a time, unlike expf.
+// A Taylor series around the nearest power of two, with a relative error of at most 3e-7. Unlike expf, it takes vectors.
 INLINE floats exponential(floats x)
 {
     x = where(~(x > 88), x) + where(x > 88, (floats){0} + 88);
-    x = where(~(x < -87), x) + where(x < -87, (floats){0} - 87);  // both leave a NaN as it is
-    floats whole = x * 1.44269504f + 12582912.0f - 12582912.0f;   // beyond 1.5 * 2^23 floats have no fraction
-    floats r = x - whole * 0.693359375f + whole * 2.12194440e-4f; // log(2) in two parts, for the digits
+    x = where(~(x < -87), x) + where(x < -87, (floats){0} - 87);  // both keep a NaN
+    floats whole = x * 1.44269504f + 12582912.0f - 12582912.0f;   // rounds: floats beyond 1.5 * 2^23 have no fraction
+    floats r = x - whole * 0.693359375f + whole * 2.12194440e-4f; // log(2) in two parts, for precision
     floats sum = {0};
     for (int term = 7; term; term--) sum = 1 + sum * r * (1.0f / term);
     return sum * (floats)((bits)(__builtin_convertvector(whole, flags) + 127) << 23);
@@ -301,7 +301,7 @@ INLINE floats exponential(floats x)
 INLINE floats sigmoid(floats x) { return 1 / (1 + exponential(-x)); }
 INLINE floats hyperbolic_tangent(floats x) { return 2 * sigmoid(2 * x) - 1; }
 
-// One clip of gru_step; `row` counts clips in all layers, `at` in all steps too.
+// One clip of gru_step; `row` counts the clips of all layers, `at` those of all steps too.
 INLINE void step_row(const GruForward g, long step, long row)
 {
     long rows = g.layers * g.clips, at = step * rows + row, hidden = g.hidden;

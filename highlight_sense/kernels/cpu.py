@@ -23,13 +23,13 @@ from ..files import write_atomically
 from .torch_ops import Kernels
 
 # %% ../../nbs/machinery/kernels/cpu.ipynb #7c96110f
-_DTYPES = {torch.float32: [], torch.bfloat16: ["-DBF16"]}  # and the compiler's options
+_DTYPES = {torch.float32: [], torch.bfloat16: ["-DBF16"]}  # with the compiler's options
 _FACTS = ("vendor_id", "cpu family", "model", "stepping", "flags", "CPU", "Features")  # lines of /proc/cpuinfo
 
 
 @cache
 def _cpu_facts() -> tuple[str, ...]:
-    "What /proc/cpuinfo says about this CPU and its instructions; nothing where there is no such file."
+    "Read the model and instructions of this CPU from /proc/cpuinfo; return () if there is no such file."
     try: lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError: return ()
     return tuple(sorted({line for line in lines if line.startswith(_FACTS)}))
@@ -37,7 +37,7 @@ def _cpu_facts() -> tuple[str, ...]:
 # %% ../../nbs/machinery/kernels/cpu.ipynb #48ef67c2
 @cache
 def _lanes_for(channels: int) -> int:
-    "The widest vector that divides `channels`, or 0."
+    "Return the widest vector that divides `channels`, or 0."
     widest = 16 if any("avx512f" in line.split() for line in _cpu_facts()) else 8
     return next((lanes for lanes in (16, 8, 4) if lanes <= widest and channels % lanes == 0), 0)
 
@@ -46,7 +46,7 @@ def _cache_folder() -> Path: return Path(os.environ.get("XDG_CACHE_HOME") or Pat
 
 # %% ../../nbs/machinery/kernels/cpu.ipynb #7e234efc
 def _build(dtype: torch.dtype, lanes: int, folder: Path) -> ctypes.CDLL:
-    "Load the kernels for this type and width, compiled if `folder` does not have them."
+    "Load the kernels for this dtype and width from `folder`, and compile them first if they are missing."
     compiler = shlex.split(os.environ.get("CC", "")) or [next(filter(shutil.which, ("gcc", "cc")), "cc")]
     command = [*compiler, "-O3", "-march=native", "-fopenmp", "-shared", "-fPIC", f"-DLANES={lanes}", *_DTYPES[dtype]]
     source = files("highlight_sense.kernels").joinpath("cpu.c").read_text()
@@ -60,7 +60,7 @@ def _build(dtype: torch.dtype, lanes: int, folder: Path) -> ctypes.CDLL:
 
 # %% ../../nbs/machinery/kernels/cpu.ipynb #ffac3623
 def _shares_threads(library: ctypes.CDLL) -> bool:
-    "Whether the library computes in as many threads as PyTorch is set to."
+    "Tell whether the library uses as many threads as PyTorch is set to."
     before = torch.get_num_threads()
     torch.set_num_threads(before + 1)
     try: return library.most_threads() == before + 1
@@ -69,7 +69,7 @@ def _shares_threads(library: ctypes.CDLL) -> bool:
 # %% ../../nbs/machinery/kernels/cpu.ipynb #da09ccb9
 @cache
 def _load(dtype: torch.dtype, lanes: int) -> ctypes.CDLL | None:
-    "The kernels for this type and width, or `None` where they cannot be had."
+    "Load the kernels for this dtype and width; return `None` if that is impossible."
     if not _cpu_facts(): return None  # not Linux
     try:
         try: library = _build(dtype, lanes, _cache_folder())
@@ -80,7 +80,7 @@ def _load(dtype: torch.dtype, lanes: int) -> ctypes.CDLL | None:
 
 # %% ../../nbs/machinery/kernels/cpu.ipynb #eba9a287
 def _fits(values: torch.Tensor) -> bool:
-    "Whether there are kernels for these maps, (B, C, n_mels, T), or weights, (D, 3 H, H); not for a tracer's tensors."
+    "Tell whether there are kernels for maps (B, C, n_mels, T) or weights (D, 3 H, H); a tracer's tensors have none."
     real = type(values) in (torch.Tensor, torch.nn.Parameter) and not torch.jit.is_tracing()
     if not real or values.device.type != "cpu" or values.dtype not in _DTYPES: return False
     lanes = _lanes_for(values.shape[1 if values.dim() == 4 else -1])
@@ -88,7 +88,7 @@ def _fits(values: torch.Tensor) -> bool:
 
 # %% ../../nbs/machinery/kernels/cpu.ipynb #d8a32806
 def _struct(name: str, pointers: str, numbers: str) -> type[ctypes.Structure]:
-    "A struct of `cpu.c`: its pointers, then its numbers, in order."
+    "Declare a struct of `cpu.c`: its pointers, then its integers, in order."
     fields = [(field, ctypes.c_void_p) for field in pointers.split()]
     fields += [(field, ctypes.c_long) for field in numbers.split()]
     return type(name, (ctypes.Structure,), {"_fields_": fields})
@@ -111,7 +111,7 @@ def _pass_over(
     pool: tuple[int, int],       # (2, 2) or (1, 2)
     **tensors: torch.Tensor | None,
 ) -> None:
-    "Run one pass over feature maps, which writes to `out` or `sums`."
+    "Run one pass over feature maps, which writes `out` or `sums`."
     assert maps.is_contiguous(memory_format=torch.channels_last) and pool in ((1, 2), (2, 2))
     clips, channels, bands, frames = maps.shape
     by_clip = tensors.get("scale") is not None and len(tensors["scale"]) > 1
