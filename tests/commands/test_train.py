@@ -20,7 +20,7 @@ from highlight_sense.run import train
 RUNS, EXACT = 10, ("best.pt", "metrics.jsonl", "metrics.csv", "split.csv")
 
 SCRIPT = '''
-import torch
+import torch._dynamo  # which every optimizer imports: once, not in each process
 from highlight_sense.config import ModelConfig, TrainConfig
 from highlight_sense.run import train
 

@@ -121,6 +121,13 @@ def test_a_foreign_audit(healthy, tmp_path):
 
 
 KILLED = '''
+import importlib.util
+# imported and compiled once, not in each process
+import torch._dynamo
+from highlight_sense import audio, engine, prepare
+if importlib.util.find_spec("openvino"): import openvino.frontend.pytorch.ts_decoder
+audio.log_mel(torch.zeros(22050))
+
 words, then, most, origin, root = json.loads(sys.argv[1])
 codes = []
 for n in range(1, most + 1):

@@ -18,8 +18,10 @@ pytestmark = [pytest.mark.long, needs_fork]
 MOMENTS = 7
 
 SCRIPT = '''
+# imported and compiled once, not in each process
 import torch
-from highlight_sense import checkpoint, prepare, publish  # imported once, not in each process
+from highlight_sense import audio, checkpoint, prepare, publish
+audio.log_mel(torch.zeros(22050))
 
 call, origin, root, moments, files = json.loads(sys.argv[1])
 torch.set_num_threads(1)
