@@ -169,6 +169,5 @@ def test_interrupt_says_how_to_resume(clips, tmp_path):
     assert (resumed.returncode, again.returncode) == (0, 0), resumed.stderr + again.stderr
     assert "the same file" in again.stdout
     assert (tmp_path/"run"/"best.pt").read_bytes() == (tmp_path/"again"/"best.pt").read_bytes()
-    other = run(call("-o", tmp_path/"run", "--resume", "--epochs", 5))
-    assert other.returncode == 2 and "found epochs 5, expected epochs 2" in other.stderr
+    assert "found epochs 5, expected epochs 2" in printed("train", "-o", tmp_path/"run", "--resume", "--epochs", 5)
     assert load_checkpoint(tmp_path/"run"/"last.pt")[1].epochs == 2 != TrainConfig().epochs
