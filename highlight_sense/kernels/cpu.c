@@ -286,7 +286,7 @@ typedef struct {             // the same, backwards
     long layers, clips, hidden;
 } GruBackward;
 
-// A Taylor series around the nearest power of two, with a relative error of at most 3e-7. Unlike expf, it takes vectors.
+// A Taylor series around the nearest power of two; relative error at most 3e-7. Unlike expf, it takes vectors.
 INLINE floats exponential(floats x)
 {
     x = where(~(x > 88), x) + where(x > 88, (floats){0} + 88);
