@@ -212,9 +212,9 @@ class Finding:
     value: float | None         # None: it could not be measured
     verdict: Literal["good", "note", "bad"]
     words: str                  # what it means
-    low: float | None = None    # 95 % of draws of whole recordings lie between `low`
-    high: float | None = None   # and `high`
-    limit: float | None = None  # of the value
+    low: float | None = None    # lower end of the 95 % interval over draws of whole recordings
+    high: float | None = None   # upper end
+    limit: float | None = None  # a value beyond it is bad or noted
 
 # %% ../nbs/03b_audit.ipynb #c370ccc4
 def _seven_characters(value: float | None) -> str:

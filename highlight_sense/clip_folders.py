@@ -83,7 +83,7 @@ def _begin(out: Path, rows: list[list], overwrite: bool) -> Path:  # where to ma
     clips = _clips_in(out)
     if _is_made_of(out, rows) and not overwrite: return out
     if clips and not (out/_NOTE).exists():
-        found = f"found {len(clips)} clips that `prepare` has not made"
+        found = f"found {len(clips)} clips that `prepare` did not make"
         raise InputError(f"{out}: {found}, expected an empty folder; choose another")
     if clips and not overwrite:
         found = f"found {len(clips)} clips of other recordings, labels or settings"
@@ -102,7 +102,7 @@ def _begin_beside(out: Path, rows: list[list]) -> Path:
     holds_files = any(path.is_symlink() or not path.is_dir() for path in place.rglob("*"))
     noted = (place/_NOTE).is_file()
     if place.is_symlink() or (holds_files and not noted):
-        found = "found something that `prepare` has not made"
+        found = "found something that `prepare` did not make"
         raise InputError(f"{place}: {found}, expected room for new clips; move it away")
     if noted and not _is_made_of(place, rows): shutil.rmtree(place)  # interrupted, with other settings
     return _begin(place, rows, overwrite=False)

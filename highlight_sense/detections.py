@@ -93,7 +93,8 @@ class _Recording:
 
     def __post_init__(self) -> None:
         _require_range("duration_s", self.duration_s, 0, LONGEST_RECORDING_S)
-        if len(self.files) != len(self.fingerprints): raise ValueError("as many fingerprints as files are due")
+        files, fingerprints = len(self.files), len(self.fingerprints)
+        if files != fingerprints: raise ValueError(f"{fingerprints} fingerprints for {files} files")
 
 # %% ../nbs/machinery/detections.ipynb #520b09a3
 @dataclass(frozen=True)
@@ -176,7 +177,7 @@ def _require_consistent(record: DetectionRecord) -> None:
     "Raise `ValueError` if the parts of a record contradict each other."
     if None in (record.settings.window, record.settings.stride): raise ValueError("settings without window or stride")
     ranks = [one.rank for one in record.highlights]
-    if len(set(ranks)) < len(ranks): raise ValueError("two highlights of one rank")
+    if len(set(ranks)) < len(ranks): raise ValueError("two highlights with the same rank")
     latest_s = record.recording.duration_s + 1
     for one in (*record.highlights, *record.near_misses):
         for end_s in (one.end_s, one.clip_end_s, one.window.end_s): _require_range("end_s", end_s, 0, latest_s)

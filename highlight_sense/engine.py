@@ -157,7 +157,7 @@ def _write_files(converted, out: Path, weights: Path) -> None:
             openvino.serialize(converted, str(new_out), str(new_weights))
             openvino.Core().read_model(str(new_out), str(new_weights))  # some versions do not notice a full disk
         except RuntimeError as error:  # OpenVINO's; paths were checked before
-            raise InputError(f"{out}: found no room for the network ({error}), expected a disk that it fits on; "
+            raise InputError(f"{out}: found no room for the network ({error}), expected enough space on the disk; "
                              "make room or choose another folder") from error
         for path in (new_out, new_weights):  # a full disk fails here, while the earlier network still exists
             with open(path, "rb+") as file: os.fsync(file.fileno())

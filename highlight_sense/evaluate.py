@@ -165,7 +165,7 @@ def evaluate_checkpoint(
     if out is None: return measured
     with only_writer(out) as folder:
         _open_evaluation(folder).claim(_FILES, "evaluate")
-        with write_atomically(folder/"metrics.json") as beside:
-            beside.write_text(json.dumps(measured.metrics, indent=2) + "\n")
+        with write_atomically(folder/"metrics.json") as unfinished:
+            unfinished.write_text(json.dumps(measured.metrics, indent=2) + "\n")
         save_evaluation(measured, model, index.path, info.max_frames, folder)
     return measured

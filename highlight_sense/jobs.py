@@ -64,7 +64,7 @@ def _require_name(recording: Path) -> Path:
     raise InputError(f"{recording}: found a name of dots, expected one that a folder can have; rename the file")
 
 # %% ../nbs/machinery/jobs.ipynb #51738267
-def _name_folders(paths: Sequence[Path], out: Path) -> tuple[list[Job], list[str]]:  # jobs, and why other recordings have none
+def _name_folders(paths: Sequence[Path], out: Path) -> tuple[list[Job], list[str]]:  # and reasons of failures
     "Make a job for each recording."
     stems = Counter(_require_name(path).stem for path in paths)
     names = Counter(path.name for path in paths)

@@ -71,8 +71,8 @@ def score_recording(
         raise InputError(f"{path}: found {duration_s:.1f} s, {expected}; choose a shorter --window")
     broken = int((~np.isfinite(scored.logits)).sum())
     if broken:
-        found = f"found {broken} of {len(scored.logits)} scores not finite"
-        raise InputError(f"{detector.path}: {found}, expected numbers; use other weights, or --precision fp32")
+        found = f"found {broken} of {len(scored.logits)} scores that are not finite"
+        raise InputError(f"{detector.path}: {found}, expected finite ones; use other weights, or --precision fp32")
     return combine(detector, scored, duration_s)
 
 # %% ../nbs/04a_recordings.ipynb #d2939c9f
@@ -97,7 +97,7 @@ def _keep_scores(
 # %% ../nbs/04a_recordings.ipynb #baf44f26
 @dataclass(frozen=True)
 class Detection:
-    "What was found in a recording, and where it is written."
+    "The results for a recording, and the folder they are written to."
     name: str                      # of the recording
     folder: Path
     pair: Pair                     # the tracks that were scored

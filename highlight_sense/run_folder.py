@@ -147,8 +147,8 @@ def _restore_history(state: TrainState, stored: _Training) -> None:
 def _write_history(state: TrainState, out: Path) -> None:
     "Write `metrics.jsonl` and `metrics.csv`."
     lines = "".join(json.dumps(row) + "\n" for row in state.history)
-    with write_atomically(out/"metrics.jsonl") as beside: beside.write_text(lines)
-    with write_atomically(out/"metrics.csv") as beside: pd.DataFrame(state.history).to_csv(beside, index=False)
+    with write_atomically(out/"metrics.jsonl") as unfinished: unfinished.write_text(lines)
+    with write_atomically(out/"metrics.csv") as unfinished: pd.DataFrame(state.history).to_csv(unfinished, index=False)
 
 # %% ../nbs/machinery/run_folder.ipynb #fedecf9c
 def _restore(state: TrainState, out: Path) -> None:

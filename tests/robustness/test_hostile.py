@@ -496,7 +496,7 @@ def test_two_of_one_rank(healthy, tmp_path):
     place = tmp_path/"found"/"stream"/"highlights.json"
     record = json.loads(place.read_text())
     place.write_text(json.dumps({**record, "highlights": 2 * record["highlights"][:1]}))
-    assert "two highlights of one rank" in printed("publish", tmp_path/"found")
+    assert "two highlights with the same rank" in printed("publish", tmp_path/"found")
 
 
 def test_long_names(healthy, tmp_path):
@@ -523,7 +523,7 @@ def test_foreign_files_stay(healthy, tmp_path):
     lengths = "--negative-s", 1, "--lengths", 43, 86, 1
     options = "--labels", tmp_path/"labels.csv", "-o", tmp_path/"clips", "--overwrite", *lengths
     words = "prepare", healthy/"stream.mka", *options
-    assert "clips that `prepare` has not made" in printed(*words) and len(list_clips(tmp_path/"clips")) == CLIPS
+    assert "clips that `prepare` did not make" in printed(*words) and len(list_clips(tmp_path/"clips")) == CLIPS
     words = [tmp_path/"made" if word == tmp_path/"clips" else word for word in words]
     printed(*words, code=0)
     for name in ("made.new", "run"): (tmp_path/name).mkdir()
