@@ -82,7 +82,7 @@ class FastDetector(Detector):
 
     @property
     def computed_by(self) -> dict[str, str]:
-        "The engine and precision, which affect the last digits of the scores."
+        "The engine and the precision, on which scores depend slightly."
         return {"engine": "openvino" if self.engine else "torch", "precision": self.precision}
 
     @cached_property

@@ -105,7 +105,7 @@ def downsample_mask(
     return F.pad(mask, (0, steps - mask.shape[1]))
 
 # %% ../nbs/02_model.ipynb #1d100b9c
-_RANGE_DB = 60.0  # how far below a track's mean power the network can hear
+_RANGE_DB = 60.0  # a value this far below the mean power of its track is close to silence
 
 
 def relative_level(
