@@ -45,14 +45,14 @@ def _require_inside(name: str) -> None:
     longest = max(len(os.fsencode(part)) for part in path.parts)
     if "\0" in name or longest > 255 or len(name) > 1000: raise ValueError(f"{name!r:.40} cannot name a file")
 
-# %% ../nbs/machinery/results.ipynb #51da8325
+# %% ../nbs/machinery/results.ipynb #7deda3d7
 @dataclass(frozen=True)
 class _StoredEntry:
     "One entry, as it is stored."
     made_from: str
     sha256: str | None
 
-
+# %% ../nbs/machinery/results.ipynb #51da8325
 @dataclass(frozen=True)
 class _Stored:
     "The content of `manifest.json`."
