@@ -21,9 +21,11 @@ from ..model import ConvBlock, HighlightCRNN, PaddedGRU
 _all_ = ["CudaGraphed", "kernels_in_use"]
 
 # %% ../../nbs/machinery/kernels/accelerate.ipynb #77b661f3
+_log = logging.getLogger(__name__)
+
+
 @cache
-def _announce(kernels: str) -> None:
-    logging.getLogger(__name__).info("kernels: %s", kernels)
+def _announce(kernels: str) -> None: _log.info("kernels: %s", kernels)
 
 # %% ../../nbs/machinery/kernels/accelerate.ipynb #029dcb91
 _FUSED: dict[type, type] = {ConvBlock: FusedBlock, PaddedGRU: FusedGRU}
@@ -43,5 +45,5 @@ def accelerate(
     model.to(device)
     if not wants_plain(kernels):
         for part in model.modules(): part.__class__ = _FUSED.get(type(part), type(part))
-    _announce(kernels_in_use(device, kernels=kernels))
+    if _log.isEnabledFor(logging.INFO): _announce(kernels_in_use(device, kernels=kernels))
     return model

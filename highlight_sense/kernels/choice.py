@@ -31,7 +31,8 @@ def wants_plain(kernels: str = "auto") -> bool:  # auto or plain
     "Tell whether the plain network should be used."
     asked = os.environ.get(_VARIABLE, "auto") if kernels == "auto" else kernels
     if asked not in ("auto", "plain"):
-        raise InputError(f"{_VARIABLE}: found {asked!r}, expected auto or plain; set one of these")
+        name = _VARIABLE if kernels == "auto" else "kernels"
+        raise InputError(f"{name}: found {asked!r}, expected auto or plain; set one of these")
     return asked == "plain"
 
 # %% ../../nbs/machinery/kernels/choice.ipynb #019e988e
