@@ -649,7 +649,7 @@ def test_demucs_takes_a_mix_apart(checkpoint, place, monkeypatch):
     torch.manual_seed(0)
     sources, size = ["drums", "bass", "other", "vocals"], {"channels": 8, "depth": 3, "bottom_channels": 16}
     network = htdemucs.HTDemucs(sources, t_layers=1, t_heads=2, segment=2, nfft=1024, **size)
-    monkeypatch.setattr(separation, "load_separator", lambda: network)
+    monkeypatch.setattr(separation, "_load_separator", lambda: network)
     write_recording(place/"mixed.mkv", {"Stream": 0.5 * (VOICE[:12 * RATE_HZ] + GAME[:12 * RATE_HZ])}, RATE_HZ)
     command = [place/"mixed.mkv", "--separate", "demucs", "--top", 2]
     assert "separated by Demucs" in detect(checkpoint, *command, out=place/"apart", window_s=8)
@@ -664,7 +664,7 @@ def test_demucs_takes_a_mix_apart(checkpoint, place, monkeypatch):
     assert [Path(path).name for path in record["recording"]["files"]] == ["mixed.mkv"]
     assert Path(record["game"]["path"]).name == "separated.mka"
     times = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
-    monkeypatch.setattr(separation, "load_separator", lambda: pytest.fail("separated again"))
+    monkeypatch.setattr(separation, "_load_separator", lambda: pytest.fail("separated again"))
     detect(checkpoint, *command, out=place/"apart", window_s=8)
     assert times == {path: path.stat().st_mtime_ns for path in folder.iterdir()}
     assert call("publish", place/"apart", "--clips", "--report")[0] == 0

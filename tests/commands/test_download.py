@@ -22,7 +22,7 @@ from highlight_sense.checkpoint import load_checkpoint
 from highlight_sense.files import InputError
 from highlight_sense.media import audio_frame, probe, write_recording
 
-BLOCK = download.BLOCK_BYTES
+BLOCK = download._BLOCK_BYTES
 needs_yt_dlp = pytest.mark.skipif(find_spec("yt_dlp") is None, reason='needs yt-dlp: pip install "yt-dlp[default]"')
 
 
@@ -89,7 +89,7 @@ class Answer(BaseHTTPRequestHandler):
 @pytest.fixture
 def web(monkeypatch):
     for name in ("NO_PROXY", "no_proxy"): monkeypatch.setenv(name, "127.0.0.1")
-    monkeypatch.setattr(transfer, "PAUSES_S", (0, 0, 0))
+    monkeypatch.setattr(transfer, "_PAUSES_S", (0, 0, 0))
     server = SmallWeb()
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
     yield server
@@ -141,7 +141,7 @@ def weights(web, tmp_path):
     content = (tmp_path/"original.pt").read_bytes()
     assert len(content) > 5 * BLOCK
     web.files["/best_model.pt"] = ("application/octet-stream", content)
-    web.blob = download.blob_id(tmp_path/"original.pt")
+    web.blob = download._blob_id(tmp_path/"original.pt")
     return content
 
 
@@ -155,7 +155,7 @@ def test_blob_id_is_gits(tmp_path):
         (tmp_path/"file").write_bytes(np.random.default_rng(length).bytes(length))
         command = ["git", "hash-object", "--no-filters", "file"]
         hashed = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
-        assert download.blob_id(tmp_path/"file") == hashed.stdout.strip()
+        assert download._blob_id(tmp_path/"file") == hashed.stdout.strip()
 
 
 def test_fetched_weights_load(web, weights, tmp_path, capfd):
@@ -185,8 +185,8 @@ def test_the_verb_of_the_command_line(web, weights, tmp_path, monkeypatch, capsy
 
 def test_defaults_name_the_published_file():
     repository = "https://raw.githubusercontent.com/mrmilohd/highlight-sense"
-    assert download.PUBLISHED_WEIGHTS_URL == f"{repository}/main/best_model.pt"
-    assert download.PUBLISHED_WEIGHTS_BLOB == "8091fafbc94cff16e2d010a825576ba50e7d4129"
+    assert download._PUBLISHED_WEIGHTS_URL == f"{repository}/main/best_model.pt"
+    assert download._PUBLISHED_WEIGHTS_BLOB == "8091fafbc94cff16e2d010a825576ba50e7d4129"
     assert all(word in download.WEIGHTS_NOTICE for word in ("accuracy", "threshold", "calibration"))
 
 
@@ -266,7 +266,7 @@ def test_file_that_is_gone(web, weights, tmp_path, status):
 
 
 def test_silent_server(web, weights, tmp_path, monkeypatch):
-    monkeypatch.setattr(transfer, "TIMEOUT_S", 0.3)
+    monkeypatch.setattr(transfer, "_TIMEOUT_S", 0.3)
     web.cuts, web.hang = [2 * BLOCK], threading.Event()
     try: assert fetch(web, tmp_path/"models").read_bytes() == weights and web.ranges() == [2 * BLOCK]
     finally: web.hang.set()
@@ -281,7 +281,7 @@ def test_other_weights(web, weights, tmp_path):
     web.files["/best_model.pt"] = ("application/octet-stream", weights[:-1])
     message = refusal(fetch, web, tmp_path/"models")
     (tmp_path/"cut").write_bytes(weights[:-1])
-    assert f"found the git blob {download.blob_id(tmp_path/'cut')}, expected {web.blob}" in message
+    assert f"found the git blob {download._blob_id(tmp_path/'cut')}, expected {web.blob}" in message
     assert listing(tmp_path/"models") == []
 
 
@@ -295,13 +295,13 @@ def test_lfs_pointer_is_no_model(web, weights, tmp_path):
     "Even where the blob id is the pointer's."
     pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 24000000\n"
     (tmp_path/"pointer").write_bytes(pointer)
-    web.files["/best_model.pt"], web.blob = ("text/plain", pointer), download.blob_id(tmp_path/"pointer")
+    web.files["/best_model.pt"], web.blob = ("text/plain", pointer), download._blob_id(tmp_path/"pointer")
     assert "found a pointer of Git LFS" in refusal(fetch, web, tmp_path/"models") and listing(tmp_path/"models") == []
 
 
 @pytest.mark.parametrize("sends_length", [True, False])
 def test_file_that_is_too_large(web, weights, tmp_path, monkeypatch, sends_length):
-    monkeypatch.setattr(download, "LARGEST_BYTES", len(weights) - 1)
+    monkeypatch.setattr(download, "_LARGEST_BYTES", len(weights) - 1)
     web.sends_length = sends_length
     assert "found more than" in refusal(fetch, web, tmp_path/"models")
     assert listing(tmp_path/"models") == [] and len(web.requests) == 1
@@ -318,7 +318,7 @@ def test_own_file_stays(web, weights, tmp_path):
 
 def test_full_disk(web, weights, tmp_path, monkeypatch):
     def fail(*_): raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    monkeypatch.setattr(download, "write_blocks", fail)
+    monkeypatch.setattr(download, "_write_blocks", fail)
     assert os.strerror(errno.ENOSPC) in refusal(fetch, web, tmp_path/"models") and len(web.requests) == 1
 
 
@@ -427,10 +427,10 @@ def test_killed_recording_resumes(web, media, tmp_path):
     web.files["/stream.mkv"] = ("video/x-matroska", media)
     address = f"{web.url}/stream.mkv"
     web.cuts = [len(media), 300_000]
-    key = download.address_key(address)
+    key = download._address_key(address)
     call = f"download_recording({address!r}, {str(tmp_path)!r}, False)"
     kill_in_transfer(web, call, tmp_path/f"{key}.mkv.part", 10_000)
-    assert download.finished_recording(tmp_path, key) is None
+    assert download._finished_recording(tmp_path, key) is None
     assert record(address, tmp_path).read_bytes() == media and len(web.ranges()) == 1 and web.ranges()[0] >= 10_000
 
 
@@ -438,7 +438,7 @@ def test_killed_recording_resumes(web, media, tmp_path):
 def test_killed_before_it_got_its_name(web, media, tmp_path):
     web.files["/stream.mkv"] = ("video/x-matroska", media)
     address = f"{web.url}/stream.mkv"
-    (tmp_path/f"{download.address_key(address)}.mkv").write_bytes(media)
+    (tmp_path/f"{download._address_key(address)}.mkv").write_bytes(media)
     found = record(address, tmp_path)
     assert found.read_bytes() == media and found.name.startswith("stream-")
     assert len(web.requests) == 1 and listing(tmp_path) == [found.name]
@@ -539,7 +539,7 @@ def test_live_stream(web, pieces, tmp_path):
 def test_title_of_a_stranger(web, media, tmp_path, title, name):
     web.files["/page"] = ("text/html", PAGE.format(title, VIDEO).encode())
     web.files["/stream.mkv"] = ("video/x-matroska", media)
-    found, key = record(f"{web.url}/page", tmp_path/"out"), download.address_key(f"{web.url}/page")
+    found, key = record(f"{web.url}/page", tmp_path/"out"), download._address_key(f"{web.url}/page")
     assert found == tmp_path/"out"/f"{name}-{key}.mkv" and listing(tmp_path) == ["out", f"out/{found.name}"]
 
 
@@ -567,7 +567,7 @@ def test_without_yt_dlp(web, tmp_path, monkeypatch):
     monkeypatch.setattr(download, "find_spec", lambda _: None)
     address = f"{web.url}/stream.mkv"
     assert 'pip install "yt-dlp[default]"' in refusal(record, address, tmp_path) and not web.requests
-    finished = tmp_path/f"stream-{download.address_key(address)}.mkv"
+    finished = tmp_path/f"stream-{download._address_key(address)}.mkv"
     finished.touch()
     assert record(address, tmp_path) == finished
 
@@ -596,5 +596,5 @@ def test_one_file_without_ffmpeg(tmp_path, formats, chosen):
                         "height": int(lines) if lines else None, "protocol": protocol or "https"})
     info = {"id": "a", "title": "a", "extractor": "a", "extractor_key": "A",
             "webpage_url": "https://example.org", "formats": offered}
-    with yt_dlp.YoutubeDL(download.download_options("https://example.org", tmp_path, "key")) as downloader:
+    with yt_dlp.YoutubeDL(download._download_options("https://example.org", tmp_path, "key")) as downloader:
         assert downloader.process_ie_result(info, download=False)["format_id"] == chosen

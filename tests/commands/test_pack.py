@@ -23,7 +23,7 @@ MOMENTS = 4  # of a kill, for each way to pack
 FEW = '''
 import kagglehub.config
 import highlight_sense.packing
-highlight_sense.packing.FLUSH_BYTES = 100_000  # a few clips
+highlight_sense.packing._FLUSH_BYTES = 100_000  # a few clips
 '''
 
 
@@ -128,7 +128,7 @@ WAITING = '''
 import sys, time
 from pathlib import Path
 from highlight_sense import packing
-go, packing.FLUSH_BYTES, add = Path(sys.argv[3]), 100_000, packing.PackWriter.add
+go, packing._FLUSH_BYTES, add = Path(sys.argv[3]), 100_000, packing.PackWriter.add
 def wait(writer, clip):  # with a few rows in the index, and a clip that is not safe yet
     add(writer, clip)
     while len(writer.rows) > 5 and writer.fresh and not go.exists():

@@ -243,7 +243,7 @@ def test_no_rights(healthy, tmp_path, monkeypatch, verb, number):
 
 
 INTERRUPTED = [  # verb, and the function in which Ctrl-C arrives
-    ("prepare", "prepare", "write_record"), ("pack", "packing", "only_packer"), ("detect", "recordings", "combine"),
+    ("prepare", "prepare", "write_record"), ("pack", "packing", "_only_packer"), ("detect", "recordings", "combine"),
     ("evaluate", "train", "judge"), ("publish", "publish", "do_each"), ("demo", "demo", "make_sessions")]
 
 
