@@ -21,6 +21,7 @@ import cyclopts
 import highlight_sense
 from .config import DetectConfig, PrepareConfig, TrainConfig
 from .files import InputError, hash_file
+from .log import show_log
 from .process import tune_process
 from .text import printable
 from .usage import (
@@ -80,6 +81,7 @@ def main(
     _mend_streams()
     try:
         call = parse(sys.argv[1:] if arguments is None else arguments)
+        show_log()
         tune_process(_name_of(call.func))
         with hold_interrupts(): importlib.import_module("torch")
         call()
