@@ -8,10 +8,12 @@ __all__ = ['NOTEBOOK_FLAGS', 'CheckpointInfo', 'save_checkpoint', 'load_checkpoi
 # %% ../nbs/machinery/checkpoint.ipynb #7dc6ff27
 import dataclasses
 import math
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import torch
 from msgspec import Meta
 
@@ -64,6 +66,11 @@ class CheckpointInfo:
         return float(self.calibration["temperature"]), float(self.calibration.get("offset", 0.0))
 
 # %% ../nbs/machinery/checkpoint.ipynb #1c62bd07
+def _plain_numbers(metrics: dict) -> dict:
+    "Return Python's numbers for NumPy's, which scikit-learn computes."
+    return {name: value.item() if isinstance(value, np.generic) else value for name, value in metrics.items()}
+
+# %% ../nbs/machinery/checkpoint.ipynb #24e28769
 def save_checkpoint(
     path: str | Path,
     model: HighlightCRNN,
@@ -71,7 +78,7 @@ def save_checkpoint(
     front_end: FrontEnd = FrontEnd(),            # front end that computed its features
     max_frames: int = TrainConfig().max_frames,  # length of the longest clip in training
     threshold: float | None = None,              # probability above which a clip counts as a highlight
-    metrics: dict | None = None,                 # on the validation clips, plain numbers
+    metrics: dict | None = None,                 # on the validation clips
     training: dict | None = None,                # state that resuming needs, tensors and plain values
     calibration: dict | None = None,             # temperature and offset, and how they were measured
 ) -> None:
@@ -80,7 +87,7 @@ def save_checkpoint(
         "model": {name: value.detach().cpu() for name, value in model.state_dict().items()}, "epochs": epochs,
         "config": dataclasses.asdict(model.config), "front_end": dataclasses.asdict(front_end),
         "max_frames": max_frames, "threshold": threshold, "calibration": calibration,
-        "metrics": metrics or {}, "version": highlight_sense.__version__}
+        "metrics": _plain_numbers(metrics or {}), "version": highlight_sense.__version__}
     if training is not None: record["training"] = training
     write_record(record, path)
 
@@ -134,11 +141,23 @@ _EXPECTED = "a checkpoint of a HighlightCRNN"
 _ADVICE = "use a file that `highlight-sense train` wrote"
 
 
+def _is_weights(value: object) -> bool:
+    "Tell whether a value is a dict of named tensors."
+    if not isinstance(value, dict): return False
+    return all(isinstance(name, str) and isinstance(tensor, torch.Tensor) for name, tensor in value.items())
+
+# %% ../nbs/machinery/checkpoint.ipynb #c46833d3
+_KEYS = ("model", "state_dict", "model_state_dict")
+_WRAPPERS = re.compile(r"(module\.|_orig_mod\.)*")
+
+
 def _load_weights(path: str | Path) -> dict:
-    "Read a checkpoint, and require named tensors under `model`."
+    "Read a checkpoint, and put its weights under `model`, named without wrappers."
     record = load_record(path, _EXPECTED, _ADVICE)
-    weights = record.get("model") if isinstance(record, dict) else None
-    if isinstance(weights, dict) and all(isinstance(value, torch.Tensor) for value in weights.values()): return record
+    if _is_weights(record) and record: record = {"model": record}
+    weights = next((record[key] for key in _KEYS if key in record), None) if isinstance(record, dict) else None
+    if _is_weights(weights):
+        return {**record, "model": {_WRAPPERS.sub("", name, count=1): value for name, value in weights.items()}}
     found = f"{type(record).__name__} without weights under 'model'"
     raise InputError(f"{path}: found {found}, expected {_EXPECTED}; {_ADVICE}")
 
