@@ -182,7 +182,10 @@ def _describe_video(container: av.container.InputContainer) -> VideoTrack | None
 # %% ../nbs/machinery/media.ipynb #a703b28a
 def demuxed(container: av.container.InputContainer) -> Iterator[av.Packet]:
     "Yield the packets from the current position on, then an empty one for each stream."
-    try: yield from container.demux()
+    try:
+        for packet in container.demux():
+            if not packet.size: packet.stream = packet.stream  # sets its index
+            yield packet
     except IndexError: pass
 
 # %% ../nbs/machinery/media.ipynb #0d10f98b

@@ -17,6 +17,19 @@ from .files import InputError
 from .media import RUN_UP_S, demuxed, end_of, go_to, open_media, require_whole, start_of, title_of
 from .timeline import LAG_S, TrackReader
 
+# %% ../nbs/machinery/sound.ipynb #1eab509a
+_MOST_CHANNELS = 64  # that FFmpeg resamples
+
+
+def _require_known_sound(stream: av.AudioStream, what: str) -> None:
+    "Raise `InputError` unless a stream can be decoded and mixed to mono."
+    coding = stream.codec_context
+    if coding is None:
+        raise InputError(f"{what}: found an unknown codec, expected one that can be decoded; convert the file")
+    count = coding.layout.nb_channels
+    if count <= _MOST_CHANNELS: return
+    raise InputError(f"{what}: found {count} channels, expected at most {_MOST_CHANNELS}; mix them down first")
+
 # %% ../nbs/machinery/sound.ipynb #844d0e51
 def _choose_streams(
     container: av.container.InputContainer,
@@ -33,9 +46,7 @@ def _choose_streams(
     for number in tracks:
         if not 0 <= number < len(streams):
             raise InputError(f"{path}: found no audio track {number}, expected one of {existing}; choose one of these")
-        if streams[number].codec_context is None:
-            found = f"found an unknown codec in audio track {number}"
-            raise InputError(f"{path}: {found}, expected one that can be decoded; convert the file")
+        _require_known_sound(streams[number], f"{path}: audio track {number}")
     return [streams[number] for number in tracks]
 
 # %% ../nbs/machinery/sound.ipynb #750a4605

@@ -54,6 +54,13 @@ class Timeline:
             done += len(part)
         return block
 
+# %% ../nbs/machinery/timeline.ipynb #bbd243b9
+def _channels_of(
+    frame: av.AudioFrame,  # packed
+) -> np.ndarray:           # (channels, samples)
+    "Return the samples of a packed frame, one row per channel."
+    return np.ascontiguousarray(frame.to_ndarray().reshape(frame.samples, -1).T)
+
 # %% ../nbs/machinery/timeline.ipynb #553d8a30
 _GATHERED = 16_384  # samples that are resampled at a time
 
@@ -65,7 +72,7 @@ class _Segment:
         self.kind = kind  # sample format, channel layout and rate of the frames
         self.at = at      # position of the next resampled sample
         self._gathered = av.AudioFifo()
-        self._resampler = av.AudioResampler(format="fltp", layout=layout, rate=rate_hz)
+        self._resampler = av.AudioResampler(format="flt", layout=layout, rate=rate_hz)
 
     def add(self, frame: av.AudioFrame) -> list[tuple[int, np.ndarray]]:  # position, samples (channels, samples)
         "Take one more frame, and return what is ready."
@@ -81,7 +88,7 @@ class _Segment:
     def _resample(self, frame: av.AudioFrame | None) -> list[tuple[int, np.ndarray]]:
         pieces = []
         for piece in self._resampler.resample(frame):
-            pieces.append((self.at, piece.to_ndarray()))
+            pieces.append((self.at, _channels_of(piece)))
             self.at += piece.samples
         return pieces
 
