@@ -6,6 +6,7 @@
 __all__ = ['fcp7_xml']
 
 # %% ../nbs/machinery/fcp7.ipynb #4fefd260
+from fractions import Fraction
 from xml.etree import ElementTree as ET
 
 from .reel import Channel, Footage, Reel, channels_in
@@ -13,16 +14,16 @@ from .timecode import timecode_of
 from .xml_nodes import node, xml_text
 
 # %% ../nbs/machinery/fcp7.ipynb #9110771c
-def _frame_rate(reel: Reel) -> ET.Element:
-    "Write the frame rate."
-    ntsc = "TRUE" if reel.rate.denominator == 1001 else "FALSE"
-    return node("rate", [node("timebase", round(reel.rate)), node("ntsc", ntsc)])
+def _frame_rate(rate: Fraction) -> ET.Element:
+    "Write a frame rate."
+    ntsc = "TRUE" if rate.denominator == 1001 else "FALSE"
+    return node("rate", [node("timebase", round(rate)), node("ntsc", ntsc)])
 
 
-def _timecode(reel: Reel, number: int, drop: bool) -> ET.Element:
+def _timecode(rate: Fraction, number: int, drop: bool) -> ET.Element:
     "Write the timecode at which something begins."
     return node("timecode", [
-        _frame_rate(reel), node("string", timecode_of(number, reel.rate, drop)), node("frame", number),
+        _frame_rate(rate), node("string", timecode_of(number, rate, drop)), node("frame", number),
         node("displayformat", "DF" if drop else "NDF")])
 
 # %% ../nbs/machinery/fcp7.ipynb #3c0a5ba7
@@ -31,24 +32,31 @@ def _sound_kind(rate_hz: int) -> ET.Element:
     return node("samplecharacteristics", [node("depth", 16), node("samplerate", rate_hz)])
 
 
-def _picture_kind(reel: Reel) -> ET.Element:
+def _picture_kind(reel: Reel, rate: Fraction) -> ET.Element:
     "Describe the format of the picture."
     size = [node("width", reel.video.width), node("height", reel.video.height)]
     scan = [node("anamorphic", "FALSE"), node("pixelaspectratio", "square"), node("fielddominance", "none")]
-    return node("samplecharacteristics", [_frame_rate(reel), *size, *scan])
+    return node("samplecharacteristics", [_frame_rate(rate), *size, *scan])
+
+# %% ../nbs/machinery/fcp7.ipynb #ea443988
+def _own_rate(reel: Reel, footage: Footage) -> tuple[Fraction, int]:  # frames per second, number of the first frame
+    "Choose the rate in which a file is described."
+    written = 1 in (footage.rate.denominator, (footage.rate * 1001 / 1000).denominator)
+    return (footage.rate, footage.first) if written else (reel.rate, footage.origin)
 
 # %% ../nbs/machinery/fcp7.ipynb #b261f1b9
 def _file(reel: Reel, footage: Footage) -> ET.Element:
     "Describe a file in full, as where it is first used."
-    media = [node("video", [_picture_kind(reel)])] if footage.shown else []
+    rate, first = _own_rate(reel, footage)
+    media = [node("video", [_picture_kind(reel, rate)])] if footage.shown else []
     for track in footage.media.tracks:
         channels = [channel for channel in channels_in(footage) if channel.track == track]
         listed = [node("audiochannel", [node("sourcechannel", channel.index)]) for channel in channels]
         media.append(node("audio", [_sound_kind(track.rate_hz), node("channelcount", len(channels)), *listed]))
     return node("file", [
-        node("name", footage.file_name), node("pathurl", footage.url), _frame_rate(reel),
-        node("duration", footage.length), _timecode(reel, footage.origin, footage.drop), node("media", media)],
-        id=f"file-{footage.number}")
+        node("name", footage.file_name), node("pathurl", footage.url), _frame_rate(rate),
+        node("duration", round(footage.length * rate / reel.rate)), _timecode(rate, first, footage.drop),
+        node("media", media)], id=f"file-{footage.number}")
 
 # %% ../nbs/machinery/fcp7.ipynb #823d6e1c
 def _clip_id(number: int, channel: Channel | None) -> str:
@@ -92,7 +100,7 @@ def _clip_item(reel: Reel, number: int, channel: Channel | None) -> ET.Element:
     kind = ("stereo" if channel.stereo else "mono") if channel else None
     return node("clipitem", [
         node("masterclipid", f"masterclip-{footage.number}"), node("name", cut.name), node("enabled", "TRUE"),
-        node("duration", footage.length), _frame_rate(reel), node("start", cut.record),
+        node("duration", footage.length), _frame_rate(reel.rate), node("start", cut.record),
         node("end", cut.record + frames), node("in", cut.source), node("out", cut.source + frames), file,
         node("sourcetrack", played), *_links(reel, number), node("logginginfo", [node("lognote", cut.note)])],
         id=_clip_id(number, channel), premiereChannelType=kind)
@@ -118,13 +126,13 @@ def fcp7_xml(reel: Reel) -> str:
     rates_hz = [track.rate_hz for footage in reel.footage for track in footage.media.tracks]
     sounds = [_track(reel, channel) for channel in channels_in(*reel.footage)]
     media = []
-    if reel.video: media.append(node("video", [node("format", [_picture_kind(reel)]), _track(reel, None)]))
+    if reel.video: media.append(node("video", [node("format", [_picture_kind(reel, reel.rate)]), _track(reel, None)]))
     if sounds:
         sound_format = node("format", [_sound_kind(max(rates_hz))])
         media.append(node("audio", [node("numOutputChannels", 2), sound_format, *sounds]))
     markers = [node("marker", [node("name", cut.name), node("comment", cut.note), node("in", cut.record),
                                node("out", cut.record + cut.frames)]) for cut in reel.cuts]
     sequence = node("sequence", [
-        node("name", reel.title), node("duration", reel.frames), _frame_rate(reel),
-        _timecode(reel, reel.start, reel.drop), node("media", media), *markers], id="sequence-1")
+        node("name", reel.title), node("duration", reel.frames), _frame_rate(reel.rate),
+        _timecode(reel.rate, reel.start, reel.drop), node("media", media), *markers], id="sequence-1")
     return xml_text(node("xmeml", [sequence], version="4"))

@@ -8,26 +8,45 @@ __all__ = ['fcpxml_text']
 # %% ../nbs/machinery/fcpxml.ipynb #c04285fc
 import re
 from collections.abc import Sequence
+from fractions import Fraction
 from xml.etree import ElementTree as ET
 
 from .reel import Footage, Reel, ReelCut, channel_count, channels_in, track_title
 from .xml_nodes import node, xml_text
 
 # %% ../nbs/machinery/fcpxml.ipynb #b8df8b01
-def _time(reel: Reel, frames: int) -> str:
-    "Write a number of frames as a time in seconds."
-    return f"{frames / reel.rate}s"
+def _time(
+    reel: Reel,
+    frames: int,                      # of the reel
+    begin_s: Fraction = Fraction(0),  # time of the first of them
+) -> str:
+    "Write a frame as a time in seconds."
+    return f"{begin_s + frames / reel.rate}s"
+
+# %% ../nbs/machinery/fcpxml.ipynb #220cebc0
+def _format_id(reel: Reel, footage: Footage) -> str | None:
+    "Name the format of the picture of a file; None without a picture."
+    if not footage.shown: return None
+    return "r1" if footage.rate == reel.rate else "r0"
+
+
+def _formats(reel: Reel) -> list[ET.Element]:
+    "Describe the format of the sequence, and that of the file if it is another."
+    size = {"width": 1920, "height": 1080}
+    if reel.video: size = {"width": reel.video.width, "height": reel.video.height}
+    durations = {"r1": 1 / reel.rate, _format_id(reel, reel.footage[0]): 1 / reel.footage[0].rate}
+    return [node("format", id=name, frameDuration=f"{each}s", **size) for name, each in durations.items() if name]
 
 # %% ../nbs/machinery/fcpxml.ipynb #141d9452
 def _asset(reel: Reel, footage: Footage) -> ET.Element:
     "Describe a file."
     tracks, about = footage.media.tracks, {}
-    if footage.shown: about |= {"hasVideo": 1, "format": "r1", "videoSources": 1}
+    if footage.shown: about |= {"hasVideo": 1, "format": _format_id(reel, footage), "videoSources": 1}
     if tracks:
         about |= {"hasAudio": 1, "audioSources": len(tracks), "audioChannels": max(map(channel_count, tracks)),
                   "audioRate": tracks[0].rate_hz}
     media = node("media-rep", kind="original-media", src=footage.url)
-    times = {"start": _time(reel, footage.origin), "duration": _time(reel, footage.length)}
+    times = {"start": _time(reel, 0, footage.begin_s), "duration": _time(reel, footage.length)}
     return node("asset", [media], id=f"r{footage.number + 1}", name=footage.file_name, **times, **about)
 
 # %% ../nbs/machinery/fcpxml.ipynb #672dde9e
@@ -50,29 +69,30 @@ def _asset_clip(
     reel: Reel,
     cut: ReelCut,
     footage: Footage,
-    offset: int,                        # the frame of its parent at which it begins
+    offset: str,                        # the time of its parent at which it begins
     inside: Sequence[ET.Element] = (),  # elements that come before its audio tracks
     lane: int | None = None,            # of a connected clip
 ) -> ET.Element:
     "Write a cut of a file, as far as the file reaches, with all its audio tracks."
+    kept = [node("conform-rate", scaleEnabled=0)] if footage.shown and footage.rate != reel.rate else []
     return node(
-        "asset-clip", [*inside, *_sounds(footage)], ref=f"r{footage.number + 1}", lane=lane, name=cut.name,
-        offset=_time(reel, offset), start=_time(reel, footage.origin + cut.source),
+        "asset-clip", [*kept, *inside, *_sounds(footage)], ref=f"r{footage.number + 1}", lane=lane, name=cut.name,
+        offset=offset, start=_time(reel, cut.source, footage.begin_s),
         duration=_time(reel, footage.frames_of(cut)), tcFormat="DF" if footage.drop else "NDF",
-        format="r1" if footage.shown else None, audioRole="dialogue" if footage.media.tracks else None)
+        format=_format_id(reel, footage), audioRole="dialogue" if footage.media.tracks else None)
 
 # %% ../nbs/machinery/fcpxml.ipynb #d1282dc0
 def _storyline(reel: Reel, cut: ReelCut) -> list[ET.Element]:
     "Write a cut: a clip, a gap, or both."
     footage, at = reel.footage[0], reel.start + cut.record
     frames = footage.frames_of(cut)
-    begins = footage.origin + cut.source if frames else 0  # a gap starts at 0
+    begins = _time(reel, cut.source, footage.begin_s) if frames else "0s"  # a gap starts at 0
     inside = [_asset_clip(reel, cut, other, begins, lane=1 - other.number)
               for other in reel.footage[1:] if other.frames_of(cut)]
-    place = {"start": _time(reel, begins), "duration": _time(reel, 1)}
+    place = {"start": begins, "duration": _time(reel, 1)}
     inside.append(node("marker", **place, value=cut.name, note=cut.note or None))
     items = []
-    if frames: items.append(_asset_clip(reel, cut, footage, at, inside))
+    if frames: items.append(_asset_clip(reel, cut, footage, _time(reel, at), inside))
     if frames < cut.frames:
         place = {"offset": _time(reel, at + frames), "start": "0s", "duration": _time(reel, cut.frames - frames)}
         items.append(node("gap", [] if frames else inside, name="Gap", **place))
@@ -81,9 +101,7 @@ def _storyline(reel: Reel, cut: ReelCut) -> list[ET.Element]:
 # %% ../nbs/machinery/fcpxml.ipynb #63b9cdeb
 def fcpxml_text(reel: Reel) -> str:
     "Write a reel in Final Cut Pro's XML."
-    width, height = (reel.video.width, reel.video.height) if reel.video else (1920, 1080)
-    resources = [node("format", id="r1", frameDuration=_time(reel, 1), width=width, height=height)]
-    resources += [_asset(reel, footage) for footage in reel.footage]
+    resources = [*_formats(reel), *(_asset(reel, footage) for footage in reel.footage)]
     spine = node("spine", [item for cut in reel.cuts for item in _storyline(reel, cut)])
     sequence = node(
         "sequence", [spine], format="r1", duration=_time(reel, reel.frames), tcStart=_time(reel, reel.start),

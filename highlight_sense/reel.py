@@ -17,6 +17,7 @@ from pathlib import Path
 
 from .files import InputError
 from .media import AudioTrack, MediaInfo, VideoTrack
+from .timecode import DROP_RATES
 
 # %% ../nbs/machinery/reel.ipynb #d0df5030
 def one_line(text: str) -> str:
@@ -90,15 +91,20 @@ def example_file(
 class Footage:
     "A file of a recording, as a reel uses it."
     media: MediaInfo
-    number: int  # from 1, the one with the picture first
-    origin: int  # number of its first frame, by its own timecode
-    length: int  # frames
-    drop: bool   # whether its timecode is drop-frame
+    number: int     # from 1, the one with the picture first
+    rate: Fraction  # frames per second of the file; without a picture, of the reel
+    first: int      # number of its first frame, by its own timecode
+    origin: int     # the same in frames of the reel
+    length: int     # frames of the reel
+    drop: bool      # whether its timecode is drop-frame
 
     @property
     def shown(self) -> bool:
         "Return whether this file provides the picture: of several files only one does."
         return self.number == 1 and self.media.video is not None
+
+    @property
+    def begin_s(self) -> Fraction: return self.first / self.rate
 
     @property
     def file_name(self) -> str: return one_line(self.media.path.name)
@@ -158,8 +164,8 @@ class Reel:
 
     @property
     def drop(self) -> bool:
-        "Return whether its timecode is drop-frame, like that of the first file."
-        return self.footage[0].drop
+        "Return whether its timecode is drop-frame, like that of the first file, at a rate that allows it."
+        return self.footage[0].drop and self.rate in DROP_RATES
 
     @property
     def video(self) -> VideoTrack | None: return self.footage[0].media.video

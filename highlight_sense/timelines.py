@@ -18,7 +18,7 @@ from .fcpxml import fcpxml_text
 from .files import InputError, require_folder, write_atomically
 from .media import MediaInfo
 from .reel import Footage, Reel, ReelCut, Span, one_line, require_spans
-from .timecode import DROP_RATES, STANDARD_RATES, frame_number, start_timecode
+from .timecode import DROP_RATES, STANDARD_RATES, frame_number, is_drop_frame, start_timecode
 
 if TYPE_CHECKING: import opentimelineio
 
@@ -33,6 +33,16 @@ def _timeline_rate(
         distance, nearest = min((abs(standard - wanted), standard) for standard in STANDARD_RATES)
         if distance <= wanted / 50: return nearest
     return Fraction(30) if rate < 30 else Fraction(60)
+
+# %% ../nbs/05a_timelines.ipynb #ab89e2f9
+_FILE_RATES = (*STANDARD_RATES, *(Fraction(rate) for rate in ("48000/1001", 48, 90, 100, "120000/1001", 120)))
+
+
+def _file_rate(rate: Fraction) -> Fraction:
+    "Recognise the frame rate of a file: a known one, a whole number, or else its own average."
+    distance, nearest = min((abs(known - rate), known) for known in _FILE_RATES)
+    if distance <= rate / 50: return nearest
+    return Fraction(round(rate)) if abs(round(rate) - rate) <= rate / 1000 else rate
 
 # %% ../nbs/05a_timelines.ipynb #32af5d78
 def _place_cuts(
@@ -52,11 +62,13 @@ def _place_cuts(
 
 # %% ../nbs/05a_timelines.ipynb #11d0d629
 def _describe_file(media: MediaInfo, number: int, rate: Fraction, timecode: str | None) -> Footage:
-    "Describe a file in frames of the reel."
-    drop = timecode is not None and ";" in timecode and rate in DROP_RATES
-    counted = round((media.video and media.video.rate) or rate)  # frames per second of its timecode
-    origin = frame_number(timecode, rate, drop, counted) if timecode else 0
-    return Footage(media, number, origin, max(1, round(Fraction(media.duration_s) * rate)), drop)
+    "Describe a file, for a reel at this rate."
+    average = (media.video and media.video.rate) or rate
+    own = _file_rate(average) if average >= 1 else rate
+    drop = timecode is not None and is_drop_frame(timecode, own)
+    first = frame_number(timecode, own, drop) if timecode else 0
+    origin = frame_number(timecode, rate, drop, round(own)) if timecode else 0
+    return Footage(media, number, own, first, origin, max(1, round(Fraction(media.duration_s) * rate)), drop)
 
 # %% ../nbs/05a_timelines.ipynb #9f366a0b
 def make_reel(
@@ -76,7 +88,8 @@ def make_reel(
     numbered = enumerate(ordered, 1)
     footage = tuple(_describe_file(media, number, rate, timecode) for number, (media, timecode) in numbered)
     cuts = tuple(_place_cuts(spans, rate, max(one.length for one in footage)))
-    return Reel(footage, rate, frame_number("01:00:00:00", rate, footage[0].drop), cuts)
+    drop = footage[0].drop and rate in DROP_RATES
+    return Reel(footage, rate, frame_number("01:00:00:00", rate, drop), cuts)
 
 # %% ../nbs/05a_timelines.ipynb #757d522a
 def make_timeline(files: Sequence[MediaInfo], spans: Sequence[Span]) -> "opentimelineio.schema.Timeline":
