@@ -16,7 +16,7 @@ from av.codec.context import Flags
 
 from .files import InputError
 from .muxing import copy_labels
-from .packets import NEAR_S, PacketTime, Stretch, flush_packet, read_chosen
+from .packets import NEAR_S, PacketTime, Stretch, flush_packet, read_chosen, warn_of_damage
 
 # %% ../nbs/machinery/clip_picture.ipynb #5e763d17
 STANDS_S = 0.1  # a frame that is shown for longer may be cut within
@@ -111,24 +111,23 @@ def _add_picture(
     return copy
 
 # %% ../nbs/machinery/clip_picture.ipynb #2c5fd8c8
-def _first_frame(stretch: Stretch, index: int, pts: int) -> av.VideoFrame:
-    "Decode the key frame that is shown at `pts`."
-    for _, packet in read_chosen([stretch], [{index: [pts]}]):
-        try: frames = packet.decode() + flush_packet(packet.stream).decode()
-        except av.FFmpegError: break
-        if frames: return frames[0]
-    expected = "expected a common one; copy the clip without encoding"
-    raise InputError(f"{stretch.source.path}: found a picture that cannot be decoded, {expected}")
-
-# %% ../nbs/machinery/clip_picture.ipynb #89b7f8c6
 def _decode_picture(packet: av.Packet, stretch: Stretch) -> list[av.VideoFrame]:
     "Decode a packet of a picture."
     try: return packet.decode()
-    except av.FFmpegError as error:
-        time_s = float((packet.pts or 0) * packet.time_base) - stretch.source.start_s
-        found = f"found a damaged picture at {time_s:.1f} s ({error.strerror})"
-        advice = "copy the file again, or the clip without encoding"
-        raise InputError(f"{stretch.source.path}: {found}, expected one that can be decoded; {advice}") from error
+    except av.FFmpegError:
+        warn_of_damage(stretch.source, float((packet.pts or 0) * packet.time_base) - stretch.source.start_s)
+        return []
+
+# %% ../nbs/machinery/clip_picture.ipynb #d236529f
+def _first_frame(stretch: Stretch, index: int, times: Sequence[int]) -> av.VideoFrame:
+    "Decode the picture that is shown at these `pts`, from a key frame on, until there is a frame."
+    for _, packet in read_chosen([stretch], [{index: times}]):
+        frames = _decode_picture(packet, stretch)
+        if frames: return frames[0]
+    frames = _decode_picture(flush_packet(stretch.source.container.streams[index]), stretch)
+    if frames: return frames[0]
+    expected = "expected a common one; copy the clip without encoding"
+    raise InputError(f"{stretch.source.path}: found a picture that cannot be decoded, {expected}")
 
 # %% ../nbs/machinery/clip_picture.ipynb #60b44d71
 class _ShownFrames:
@@ -155,10 +154,10 @@ class PictureEncoder:
     "Encodes one picture of a recording into a clip, in which `start_s` becomes 0:00."
 
     def __init__(
-        self, container: av.container.OutputContainer, settings: _H264Settings, stretch: Stretch, index: int, pts: int,
-        start_s: float, end_s: float,
+        self, container: av.container.OutputContainer, settings: _H264Settings, stretch: Stretch, index: int,
+        times: Sequence[int], start_s: float, end_s: float,
     ):
-        frame = _first_frame(stretch, index, pts)  # may reopen the file
+        frame = _first_frame(stretch, index, times)  # may reopen the file
         self.copy = _add_picture(container, stretch.source.container.streams[index], frame, settings)
         self.shown = _ShownFrames(stretch, index, start_s, end_s, settings.rate)
         self.stretch, self.index = stretch, index

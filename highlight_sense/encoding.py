@@ -17,7 +17,6 @@ from av.codec.context import Flags
 
 from .clip_picture import EXACT, PREVIEW, STANDS_S, PictureEncoder
 from .clip_sound import SoundEncoder, encode_mono, is_deep
-from .files import InputError
 from .media import RUN_UP_S
 from .muxing import create_media
 from .packets import PacketTime, Stretch, from_key_to_key, read_chosen
@@ -40,9 +39,6 @@ def _needed(stretch: Stretch, start_s: float, end_s: float) -> dict[int, list[in
     "Choose the packets that must be decoded for an interval: their `pts`, by stream index."
     needed = {}
     for stream in stretch.source.streams("video", "audio"):
-        if stream.codec_context is None:
-            found = f"found a codec in stream {stream.index} ({stream.type}) that cannot be decoded"
-            raise InputError(f"{stretch.source.path}: {found}, expected a common one; convert the recording")
         packets = stretch.packets[stream.index]
         if stream.type == "audio":
             needed[stream.index] = [packet.pts for packet in packets
@@ -69,7 +65,7 @@ def _encode_tracks(
     pictures, sounds = {}, {}
     for number, (stretch, chosen) in enumerate(zip(stretches, needed)):
         for index in _indices(stretch, "video", chosen):
-            pictures[number, index] = PictureEncoder(container, EXACT, stretch, index, chosen[index][0], start_s, end_s)
+            pictures[number, index] = PictureEncoder(container, EXACT, stretch, index, chosen[index], start_s, end_s)
         for index in _indices(stretch, "audio", chosen):
             sounds[number, index] = SoundEncoder(container, codec, stretch.source, index, start_s, end_s)
     encoders = pictures | sounds
@@ -150,7 +146,7 @@ def write_preview(
         tracks = []
         if shown:
             stretch, index, times = shown
-            encoder = PictureEncoder(container, PREVIEW, stretch, index, times[0], start_s, end_s)
+            encoder = PictureEncoder(container, PREVIEW, stretch, index, times, start_s, end_s)
             tracks.append(_picture_packets(encoder, stretch, index, times))
         tracks.append(_preview_sound(container, samples, rate_hz))
         for packet in heapq.merge(*tracks, key=_decoded_s): container.mux(packet)

@@ -80,7 +80,7 @@ def clip_format(
     pictures = [stream for stream in streams if stream.type == "video"]
     sounds = [stream for stream in streams if stream.type == "audio"]
     whole = len(stretches) == 1 and all(taken[0][stream.index] for stream in sounds)
-    codecs = {stream.codec_context.codec.name if stream.codec_context else "unknown" for stream in pictures + sounds}
+    codecs = {stream.codec_context.codec.name for stream in pictures + sounds}
     family = stretches[0].source.container.format.name.split(",")[0]
     for kind, ending in _preferred_formats(family, len(pictures), len(sounds)):
         if whole and codecs <= codecs_of(kind): return kind, ending
@@ -98,7 +98,7 @@ def add_copy(container: av.container.OutputContainer, stream: av.stream.Stream, 
     try: copy = container.add_stream_from_template(stream, opaque=True)
     except ValueError as error:
         found = f"found a codec in stream {stream.index} ({stream.type}) that cannot be copied"
-        advice = "cut an exact clip or convert the recording"
+        advice = "cut an exact clip, or convert the recording"
         raise InputError(f"{path}: {found}, expected a common one; {advice}") from error
     if container.format.name == "mp4" and stream.type == "video" and stream.codec_context.name == "hevc":
         copy.codec_context.codec_tag = "hvc1"

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['NEAR_S', 'MediaSource', 'open_sources', 'read_packets', 'PacketTime', 'Stretch', 'look_around', 'from_key_to_key',
-           'read_chosen', 'flush_packet']
+           'warn_of_damage', 'read_chosen', 'flush_packet']
 
 # %% ../nbs/machinery/packets.ipynb #ab41a8aa
 import heapq
@@ -22,10 +22,16 @@ import numpy as np
 from av.stream import Disposition
 
 from .files import InputError
+from .log import warn_once
 from .media import demuxed, go_to, open_media, require_whole, start_of
 from .timeline import LAG_S
 
 # %% ../nbs/machinery/packets.ipynb #ea2f29fa
+def _is_unknown(stream: av.stream.Stream) -> bool:
+    "Return whether a picture or a track has a codec that FFmpeg cannot decode."
+    return stream.type in ("video", "audio") and stream.codec_context is None
+
+# %% ../nbs/machinery/packets.ipynb #c9853dae
 class MediaSource:
     "A file to cut clips from, for use in a `with` statement. Times are those that a player shows."
 
@@ -45,9 +51,10 @@ class MediaSource:
     def __exit__(self, *error: object) -> None: self.container.close()
 
     def streams(self, *kinds: str) -> list[av.stream.Stream]:
-        "List the streams of these kinds: video, audio, subtitle."
+        "List the streams of these kinds (video, audio, subtitle) that can be cut."
         still = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
-        return [stream for stream in self.container.streams if stream.type in kinds and not stream.disposition & still]
+        return [stream for stream in self.container.streams if stream.type in kinds and not stream.disposition & still
+                and not _is_unknown(stream)]
 
     def ticks(self, time_s: float, index: int) -> int:
         "Convert a time to ticks of one of the streams."
@@ -58,7 +65,13 @@ class MediaSource:
 def open_sources(paths: Sequence[str | Path]) -> Iterator[list[MediaSource]]:
     "Open the files of a recording."
     if not paths: raise InputError("sources: found an empty list of files, expected at least one; name the recording")
-    with ExitStack() as files: yield [files.enter_context(MediaSource(path)) for path in paths]
+    with ExitStack() as files:
+        sources = [files.enter_context(MediaSource(path)) for path in paths]
+        for source in sources:
+            for stream in filter(_is_unknown, source.container.streams):
+                found = f"found a codec in stream {stream.index} ({stream.type}) that FFmpeg does not know"
+                warn_once(f"{source.path}: {found}, expected a common one; clips leave it out")
+        yield sources
 
 # %% ../nbs/machinery/packets.ipynb #da9214b5
 def read_packets(source: MediaSource) -> Iterator[av.Packet]:
@@ -168,7 +181,8 @@ def _with_ends(packets: Sequence[PacketTime]) -> list[PacketTime]:
 def _neighbourhood(source: MediaSource, start_s: float, end_s: float) -> Stretch:
     "Survey one file, starting as close to the interval as possible."
     if not source.streams("video", "audio"):
-        raise InputError(f"{source.path}: found neither picture nor sound, expected a recording; choose another file")
+        found = "found neither picture nor sound that can be decoded"
+        raise InputError(f"{source.path}: {found}, expected a recording; choose another file")
     tries = (_survey(source, start_s - back_s, start_s, end_s) for back_s in (*_BACK_S, math.inf))
     found = next(stretch for stretch in tries if stretch)
     stretch = found._replace(packets={index: _with_ends(packets) for index, packets in found.packets.items()})
@@ -225,6 +239,13 @@ def from_key_to_key(
     return taken if any(packet.end_s > start_s for packet in taken) else []
 
 # %% ../nbs/machinery/packets.ipynb #09b784f1
+def warn_of_damage(source: MediaSource, time_s: float) -> None:
+    "Name the second of a file in which data are damaged."
+    minutes, second = divmod(int(max(0.0, time_s)), 60)
+    where = f"{minutes // 60}:{minutes % 60:02}:{second:02}"
+    warn_once(f"{source.path}: found damaged data at {where}, expected whole packets; clips have a hitch there")
+
+# %% ../nbs/machinery/packets.ipynb #9de734ae
 def _read_one(
     number: int, stretch: Stretch, chosen: Mapping[int, Iterable[int]],
 ) -> Iterator[tuple[float, int, av.Packet]]:  # time in seconds, number of the file, packet
@@ -234,9 +255,7 @@ def _read_one(
         if packet.pts not in left.get(packet.stream_index, ()): continue
         left[packet.stream_index].remove(packet.pts)
         time_s = float(packet.pts * packet.time_base) - source.start_s
-        if packet.is_corrupt:
-            found = f"found damaged data at {time_s:.1f} s"
-            raise InputError(f"{source.path}: {found}, expected whole packets; copy the file again")
+        if packet.is_corrupt: warn_of_damage(source, time_s)
         yield time_s, number, packet
         if not any(left.values()): return
 

@@ -17,6 +17,7 @@ from .clips import clip_stem, copy_clip, exact_clip
 from .detections import RankedHighlight, choice_key, read_scores
 from .files import InputError, hash_file, only_writer, remove_unfinished
 from .jobs import do_each
+from .log import warn
 from .media import probe
 from .publishing import (
     PastDetection, clip_once, find_detections, make_once, read_past_detection, remove_others)
@@ -38,15 +39,33 @@ def _cut(past: PastDetection, one: RankedHighlight, exact: bool, place: Path) ->
     return cut(past.files, one.clip_start_s, one.clip_end_s, place).path
 
 # %% ../nbs/05c_publish.ipynb #b187efb9
-def _publish_clips(past: PastDetection, manifest: Manifest, exact: bool = False) -> list[str]:
-    "Cut a clip for each highlight, and return their names, the best first."
-    names = []
+def _publish_clips(
+    past: PastDetection, manifest: Manifest, exact: bool = False,
+) -> tuple[list[str], list[str]]:  # names of clips, the best first; reasons of failures
+    "Cut a clip for each highlight."
+    names, failed = [], []
     for one in past.highlights:
         stem = clip_stem(one.rank, one.clip_start_s)
         cut = partial(_cut, past, one, exact)
-        names.append(clip_once(manifest, stem, _clip_key(past, one, exact), cut))
-    remove_others(manifest, "clips/", names)
-    return names
+        try: names.append(clip_once(manifest, stem, _clip_key(past, one, exact), cut))
+        except InputError as error:
+            failed.append(str(error))
+            warn(f"clip {stem}: {error}")
+    return names, failed
+
+# %% ../nbs/05c_publish.ipynb #f1782fc7
+def _clips_there(past: PastDetection, manifest: Manifest) -> list[str | None]:
+    "Find the name of each highlight's published clip, or None."
+    there = {entry.made_from: name for name, entry in manifest.files.items()
+             if name.startswith("clips/") and (manifest.path/name).is_file()}
+    return [there.get(_clip_key(past, one, False)) or there.get(_clip_key(past, one, True)) for one in past.highlights]
+
+# %% ../nbs/05c_publish.ipynb #e1cd2be0
+def _remove_old_clips(past: PastDetection, manifest: Manifest, names: Sequence[str]) -> None:
+    "Remove our clips, except these and those of highlights that have no other."
+    stems = {name.rpartition(".")[0] for name in names}
+    there = [name for name in _clips_there(past, manifest) if name and name.rpartition(".")[0] not in stems]
+    remove_others(manifest, "clips/", [*names, *there])
 
 # %% ../nbs/05c_publish.ipynb #7dd58789
 def _spans_of(past: PastDetection) -> list[Span]:
@@ -79,13 +98,6 @@ def _publish_chapters(past: PastDetection, manifest: Manifest) -> list[str]:
     remove_others(manifest, "chapters/", names)
     return names
 
-# %% ../nbs/05c_publish.ipynb #f1782fc7
-def _clips_there(past: PastDetection, manifest: Manifest) -> list[str | None]:
-    "Find the name of each highlight's published clip, or None."
-    there = {entry.made_from: name for name, entry in manifest.files.items()
-             if name.startswith("clips/") and (manifest.path/name).is_file()}
-    return [there.get(_clip_key(past, one, False)) or there.get(_clip_key(past, one, True)) for one in past.highlights]
-
 # %% ../nbs/05c_publish.ipynb #9585aa66
 def _publish_report(past: PastDetection, manifest: Manifest) -> str:
     "Write the report, and return its name."
@@ -113,15 +125,24 @@ class _Products:
     timelines: tuple[str, ...] = ()
     chapters: tuple[str, ...] = ()
     report: str | None = None
+    failed: tuple[str, ...] = ()  # why clips could not be cut
     found_nothing: bool = False  # the detection has no highlight
     notice: str | None = None    # about the chapters
 
     def __str__(self) -> str:
         words = {"clip": self.clips, "timeline file": self.timelines, "chapter file": self.chapters}
         parts = [_count(names, word) for word, names in words.items()]
+        if self.failed: parts.insert(1, f"{len(self.failed)} failed")
         if self.found_nothing: parts = ["no highlight was found"]
         line = printable(f"{self.folder}: ") + ", ".join(part for part in (*parts, self.report) if part)
         return f"{line}\n  {self.notice}" if self.notice else line
+
+# %% ../nbs/05c_publish.ipynb #9b23e594
+def _require_a_clip(folder: Path, names: Sequence[str], failed: Sequence[str]) -> None:
+    "Raise `InputError` if every clip failed."
+    if names or not failed: return
+    found = f"found {len(failed)} highlight{'' if len(failed) == 1 else 's'} whose clip cannot be cut"
+    raise InputError(f"{folder}: {found}, expected at least one that can; the first: {failed[0]}")
 
 # %% ../nbs/05c_publish.ipynb #132e638b
 def _publish_one(
@@ -137,15 +158,19 @@ def _publish_one(
         manifest = Manifest(folder, force)
         remove_unfinished(folder)
         if "clips" in kinds and "report.html" in manifest.files: kinds = (*kinds, "report")
-        written = {}
-        if "clips" in kinds: written["clips"] = tuple(_publish_clips(past, manifest, exact))
+        written, failed = {}, []
+        if "clips" in kinds:
+            names, failed = _publish_clips(past, manifest, exact)
+            _remove_old_clips(past, manifest, names)
+            written["clips"] = tuple(names)
         if "timelines" in kinds: written["timelines"] = tuple(_publish_timelines(past, manifest))
         if "chapters" in kinds: written["chapters"] = tuple(_publish_chapters(past, manifest))
         if "report" in kinds: written["report"] = _publish_report(past, manifest)
         if written.get("chapters"):
             written["notice"] = youtube_notice(_spans_of(past), past.record.recording.duration_s)
         for kind in kinds: manifest.show("report.html" if kind == "report" else kind, choice_key(past.highlights))
-        return _Products(folder, found_nothing=not past.highlights, **written)
+        _require_a_clip(folder, written.get("clips", ()), failed)
+        return _Products(folder, failed=tuple(failed), found_nothing=not past.highlights, **written)
 
 # %% ../nbs/05c_publish.ipynb #e3e0eb31
 KINDS = ("clips", "timelines", "chapters", "report")
