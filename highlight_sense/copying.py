@@ -81,7 +81,7 @@ def plan_copy(
     pictures = [_pictures(stretch, start_s, end_s) for stretch in stretches]
     shown = [packet for picture in pictures for packets in picture.values() for packet in packets]
     if shown:
-        begin_s = min(start_s, *(packet.time_s for packet in shown))
+        begin_s = max(0.0, min(start_s, *(packet.time_s for packet in shown)))
         end_s = max(packet.end_s for packet in shown)
     else: begin_s = max(0.0, start_s - _SETTLE_S)
     chosen = [picture | _overlapping(stretch, begin_s, end_s) for stretch, picture in zip(stretches, pictures)]

@@ -1,0 +1,76 @@
+"A clip that cannot be cut costs only itself."
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from running import RATE_HZ, run
+
+from highlight_sense.checkpoint import save_checkpoint
+from highlight_sense.config import ModelConfig
+from highlight_sense.media import write_recording
+from highlight_sense.model import HighlightCRNN
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Path:
+    "A folder with a recording and its detection, in `out/stream`."
+    place = tmp_path_factory.mktemp("failed")
+    rng, seconds = np.random.default_rng(0), 60
+    levels = np.repeat(rng.uniform(0.01, 0.3, (2, seconds)), RATE_HZ, axis=1)
+    mic, game = levels * rng.normal(size=levels.shape)
+    stream, model = place/"stream.mka", place/"model.pt"
+    torch.manual_seed(0)
+    network = HighlightCRNN.from_config(ModelConfig(cnn_channels=(4, 4, 8, 8), rnn_hidden=8, rnn_layers=1, att_dim=4))
+    save_checkpoint(model, network, epochs=1, threshold=0.9)
+    write_recording(stream, {"Mic": mic, "Game": game}, RATE_HZ)
+    code, printed, complaint = run(
+        "detect", model, stream, "-o", place/"out", "--top", 3, "--max-length", 8, "--device", "cpu")
+    assert code == 0 and "3 highlights" in printed, complaint
+    return place
+
+
+@pytest.fixture
+def folder(place, tmp_path) -> Path:
+    "A copy of the detection."
+    return Path(shutil.copytree(place/"out"/"stream", tmp_path/"stream"))
+
+
+def put_in_the_way(folder: Path, rank: int) -> Path:
+    "Put a file of the user's at the place of a clip."
+    start_s = json.loads((folder/"highlights.json").read_text())["highlights"][rank - 1]["clip_start_s"]
+    path = folder/"clips"/f"{rank:02}_00h00m{int(start_s):02}s.mka"
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b"mine")
+    return path
+
+
+def sizes_in(folder: Path) -> dict[str, int]:
+    "The sizes of the files in `clips/`."
+    return {path.name: path.stat().st_size for path in (folder/"clips").iterdir()}
+
+
+def test_the_others_are_published(folder):
+    "The other clips, timelines, chapters and report are there, a warning gives the reason, and the next call cuts it."
+    second = put_in_the_way(folder, 2)
+    code, printed, complaints = run("publish", folder)
+    assert code == 0, complaints
+    assert len(sizes_in(folder)) == 3 and second.read_bytes() == b"mine"
+    assert "2 clips in clips/, 1 failed, 4 timeline files" in printed and (folder/"report.html").is_file()
+    assert complaints.count(f"highlight-sense: warning: clip {second.stem}: {second}: found") == 1
+    second.unlink()
+    others = sizes_in(folder)
+    assert min(others.values()) > 10_000
+    code, printed, complaints = run("publish", folder)
+    assert code == 0 and "3 clips in clips/, 4 timeline" in printed and "warning" not in complaints
+    assert sizes_in(folder).items() > others.items() and second.stat().st_size > 10_000
+
+
+def test_all_clips_fail(folder):
+    "Without any clip the exit code is 2; timelines, chapters and report are written all the same."
+    for rank in 1, 2, 3: put_in_the_way(folder, rank)
+    code, _, complaints = run("publish", folder)
+    assert code == 2 and complaints.splitlines()[-1].startswith(f"highlight-sense: {folder}: found 3 highlights whose")
+    assert (folder/"report.html").is_file() and len(list((folder/"timelines").iterdir())) == 4
