@@ -103,6 +103,10 @@ _CHECKPOINT = argument(Path, "CHECKPOINT", "Model file: from train or the Colab 
 _WORKERS = option(int, "Threads that load clips; 0 reads them between the batches.")
 _DEVICE = option(str, "Where to compute: auto, cpu, cuda, cuda:1 or mps.")
 _PRECISION = option(Literal["auto", "fp32", "bf16", "fp16"], "Number format; auto: the fastest one for the device.")
+_UNLABELLED = option(
+    Literal["skip", "negative"],
+    "Recordings without a row in the table: leave them out (skip), or count them as recordings without highlights "
+    "(negative). A row without times says the latter of one recording.")
 _JSON = flag("Print one JSON object.")
 _FORCE = flag("Replace files that highlight-sense did not write, or that were changed by hand.")
 
@@ -148,18 +152,19 @@ def _prepare(
     *,
     labels: option(Path, "CSV file with the columns recording, start_s, end_s."),
     out: option(Path, "New clip folder.", "-o"),
-    game: option(str | None, "Name of the game (default: the name of each recording's folder).") = None,
+    game_name: option(str | None, "Name of the game (default: the name of each recording's folder).") = None,
     mic: option(str | None, "Audio track with the voice: a:0, or a title (default: a guess).") = None,
-    game_track: option(str | None, "Audio track with the game: a:1, or a title (default: a guess).") = None,
+    game: option(str | None, "Audio track with the game: a:1, or a title (default: a guess).") = None,
     separate: option(Literal["none"] | None, "One mixed track: none puts it on both channels.") = None,
+    unlabelled: _UNLABELLED = "skip",
     workers: option(int, "Recordings prepared at the same time.") = 1,
     overwrite: flag("Replace the clips of an earlier call.") = False,
     config: PrepareConfig = PrepareConfig(),
 ) -> None:
     "Cut recordings with labelled highlights into a clip folder to train on."
     from highlight_sense import prepare as preparing
-    table = preparing.prepare(recordings, labels, out, config, game=game, mic=mic, game_track=game_track,
-                              separate=separate, workers=workers, overwrite=overwrite)
+    table = preparing.prepare(recordings, labels, out, config, game_name=game_name, mic=mic, game=game,
+                              separate=separate, unlabelled=unlabelled, workers=workers, overwrite=overwrite)
     print(table.map(lambda cell: printable(cell) if isinstance(cell, str) else cell).to_string(index=False))
     print(f"{table.positives.sum()} positive and {table.negatives.sum()} negative clips in {out}")
 
@@ -216,6 +221,7 @@ def _evaluate(
     /,
     *,
     labels: option(Path | None, "CSV file with the highlights of recordings: recording, start_s, end_s.") = None,
+    unlabelled: _UNLABELLED = "skip",
     threshold: option(float | None, "Probability above which to pick (default: the checkpoint's).") = None,
     batch_size: option(int | None, "Clips or windows at a time (default: 32 clips, or what suits the device).") = None,
     workers: _WORKERS = 2,
@@ -234,7 +240,8 @@ def _evaluate(
     if labels is None: metrics = _evaluate_clips(checkpoint, data, config, workers, out, progress=not json)
     else:
         from highlight_sense.recordings import evaluate_recordings
-        metrics = evaluate_recordings(checkpoint, data, labels, config, out, mic=mic, game=game, progress=not json)
+        metrics = evaluate_recordings(checkpoint, data, labels, config, out, mic=mic, game=game, unlabelled=unlabelled,
+                                      progress=not json)
     print(dumps(metrics) if json else f"{_table(metrics)}\n{_sentence(metrics)}")
 
 # %% ../nbs/07_cli.ipynb #0535f3d5

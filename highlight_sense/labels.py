@@ -6,14 +6,18 @@
 __all__ = ['find_recordings', 'read_labels']
 
 # %% ../nbs/machinery/labels.ipynb #9c4700e3
-import csv
-import io
-import math
+import re
+import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from pathlib import Path
+from typing import Literal, NamedTuple
 
 from .files import InputError
+from .log import warn
 from .media import probe
+from .tables import TableRow, read_table, read_time
 
 # %% ../nbs/machinery/labels.ipynb #c48415b0
 _MEDIA_SUFFIXES = frozenset(".mkv .mka .mp4 .m4a .mov .flv .ts .webm .avi .wav .flac .ogg .opus .mp3".split())
@@ -41,89 +45,130 @@ def find_recordings(
     return sorted(found)
 
 # %% ../nbs/machinery/labels.ipynb #8186e0aa
-def _find_recording(
-    name: str,                   # file name, with or without its extension
-    recordings: Sequence[Path],  # to choose from
-    where: str,                  # file and line, for messages
-) -> Path:
-    "Find the recording that a label refers to."
-    means = [path for path in recordings if path.name == name] or [path for path in recordings if path.stem == name]
-    if len(means) == 1: return means[0]
-    if means:
-        found = f"found the recording {name!r} {len(means)} times ({means[0]}, {means[1]})"
-        raise InputError(f"{where}: {found}, expected one; name it with its ending or rename a file")
-    given = ", ".join(path.name for path in recordings[:3]) + (", …" if len(recordings) > 3 else "")
-    expected = f"expected one of the {len(recordings)} given ({given})"
-    raise InputError(f"{where}: found the recording {name!r}, {expected}; correct the name or add the recording")
+@lru_cache(maxsize=10_000)
+def _split_path(text: str) -> tuple[str, ...]:
+    "Split a path of any system into its parts, in one Unicode form."
+    text = re.sub(r"^'(?=[=+\-@])", "", unicodedata.normalize("NFC", text))
+    return tuple(part for part in re.split(r"[/\\]", text) if part not in ("", "."))
 
 # %% ../nbs/machinery/labels.ipynb #36584531
-def _read_time(row: dict[str, str], column: str, where: str) -> float:
-    "Read a number of seconds from a column."
-    try: time_s = float(row[column] or "")
-    except ValueError: time_s = math.nan
-    if math.isfinite(time_s): return time_s
-    found = f"found {column} {row[column]!r}"
-    raise InputError(f"{where}: {found}, expected a number of seconds (80 for 1:20); correct the line")
+def _recordings_called(parts: tuple[str, ...], recordings: Iterable[Path]) -> list[Path]:
+    "Find the recordings whose paths end in these parts; the last may lack its extension."
+    whole, short = [], []
+    for path in recordings:
+        *folders, name = _split_path(str(path.absolute()))
+        if parts == (*folders, name)[-len(parts):]: whole.append(path)
+        if parts == (*folders, Path(name).stem)[-len(parts):]: short.append(path)
+    return whole or short
 
 # %% ../nbs/machinery/labels.ipynb #62a6d963
-def _read_line(
-    row: dict[str, str],  # by the names of the columns
-    where: str,           # file and line, for messages
-) -> tuple[str, str, float, float]:  # the same `where`, recording, start_s, end_s
-    "Read and check a line."
-    start_s, end_s = (_read_time(row, column, where) for column in ("start_s", "end_s"))
+def _find_recording(
+    name: str,                   # as the table has it
+    recordings: Sequence[Path],  # to choose from
+    namesakes: int,              # names in the table that end in the same file name, with this one
+    where: str,                  # file and line, for messages
+) -> Path | None:                # None: it is not among them
+    "Find the recording that a label refers to."
+    parts = _split_path(name)
+    is_full = name.startswith(("/", "\\")) or parts[0].endswith(":")
+    found = _recordings_called(parts, recordings)
+    if not found and is_full and namesakes == 1: found = _recordings_called(parts[-1:], recordings)
+    if len(found) < 2: return found[0] if found else None
+    twins = f"found the recording {name!r} {len(found)} times ({found[0]}, {found[1]})"
+    raise InputError(f"{where}: {twins}, expected one; name it with its folder and ending, or rename a file")
+
+# %% ../nbs/machinery/labels.ipynb #0ac3511e
+class _Label(NamedTuple):
+    "A row of the table."
+    where: str                         # file and line, for messages
+    name: str                          # of the recording
+    times: tuple[float, float] | None  # start_s, end_s; None: the recording has no highlights
+
+# %% ../nbs/machinery/labels.ipynb #551c8033
+def _read_label(row: TableRow) -> _Label:
+    "Read and check a row."
+    where, name = row.where, row.cells["recording"]
+    if not _split_path(name): raise InputError(f"{where}: found recording {name!r}, expected a name; correct the line")
+    if not (row.cells["start_s"] or row.cells["end_s"]): return _Label(where, name, None)
+    start_s, end_s = (read_time(row, column) for column in ("start_s", "end_s"))
     if start_s < 0:
         raise InputError(f"{where}: found start_s {start_s:g}, expected 0 or more seconds; correct the line")
     if end_s <= start_s:
         raise InputError(f"{where}: found end_s {end_s:g}, expected more than start_s {start_s:g}; correct the line")
-    return where, (row["recording"] or "").strip(), start_s, end_s
-
-# %% ../nbs/machinery/labels.ipynb #0ac3511e
-def _read_text(path: Path) -> str:
-    "Read the text of a table, without a byte order mark."
-    expected = "expected a table of labels"
-    if path.exists() and not path.is_file(): raise InputError(f"{path}: found no file, {expected}; check the path")
-    try: text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise InputError(f"{path}: found no readable file ({error.strerror}), {expected}; check the path") from None
-    except UnicodeDecodeError:
-        raise InputError(f"{path}: found bytes that are not UTF-8, {expected}; save it as CSV UTF-8") from None
-    if ";" not in text.partition("\n")[0]: return text
-    raise InputError(f"{path}: line 1: found columns between semicolons, expected commas; save it as CSV with commas")
-
-# %% ../nbs/machinery/labels.ipynb #551c8033
-_COLUMNS = ("recording", "start_s", "end_s")
-
-
-def _read_lines(path: Path) -> list[tuple[str, str, float, float]]:  # where, recording, start_s, end_s
-    "Read every line of the table, in order."
-    rows = csv.DictReader(io.StringIO(_read_text(path)), restval="")
-    try:
-        names = rows.fieldnames or ()
-        missing = [name for name in sorted(_COLUMNS) if name not in names]
-        if missing:
-            found = f"found the columns {', '.join(names) or '(none)'}"
-            raise InputError(f"{path}: line 1: {found}, expected {','.join(_COLUMNS)}; add {' and '.join(missing)}")
-        return [_read_line(row, f"{path}: line {rows.line_num}") for row in rows]
-    except csv.Error as error:
-        found = f"found no table ({error})"
-        expected = f"expected {','.join(_COLUMNS)}"
-        raise InputError(f"{path}: line {rows.line_num}: {found}, {expected}; save it as CSV again") from None
+    return _Label(where, name, (start_s, end_s))
 
 # %% ../nbs/machinery/labels.ipynb #30f08b82
+def _warn_of_whole_minutes(rows: Iterable[TableRow], path: Path) -> None:
+    "Warn if every time on a clock ends in :00."
+    times = [row.cells[column] for row in rows for column in ("start_s", "end_s") if ":" in row.cells[column]]
+    if not times or not all(re.search(r":00([.,]0*)?$", time) for time in times): return
+    found = f"found whole minutes only, such as {times[0]}, expected hours:minutes:seconds"
+    warn(f"{path}: {found}; if they were minutes and seconds, correct them, they are read as hours and minutes")
+
+# %% ../nbs/machinery/labels.ipynb #e36d8ae7
+def _shorten(names: Iterable[str]) -> str:
+    "List the first three names."
+    names = list(names)
+    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
+
+# %% ../nbs/machinery/labels.ipynb #5fb2bfed
+def _match_recordings(labels: Sequence[_Label], recordings: Sequence[Path], table: Path) -> dict[str, Path]:
+    "Find the recordings of all labels, by their names in the table; those that are not given are missing."
+    firsts = {label.name: label.where for label in reversed(labels)}
+    namesakes = Counter(_split_path(name)[-1] for name in firsts)
+    found = {name: _find_recording(name, recordings, namesakes[_split_path(name)[-1]], where)
+             for name, where in firsts.items()}
+    places = {name: path for name, path in found.items() if path}
+    unused = [label for label in labels if label.name not in places]
+    if not unused: return places
+    expected = f"expected one of the {len(recordings)} given ({_shorten(path.name for path in recordings)})"
+    if not places:
+        found = f"found the recording {unused[0].name!r}"
+        raise InputError(f"{unused[0].where}: {found}, {expected}; correct the name or add the recording")
+    names = _shorten(dict.fromkeys(label.name for label in unused))
+    rows = "row" if len(unused) == 1 else "rows"
+    warn(f"{table}: found {len(unused)} {rows} of other recordings ({names}), {expected}; not used")
+    return places
+
+# %% ../nbs/machinery/labels.ipynb #2eed156c
+def _without_rows(recordings: Sequence[Path], unlabelled: str, table: Path) -> list[Path]:
+    "Say what becomes of the recordings without a row, and return those that count as recordings without highlights."
+    if unlabelled not in ("skip", "negative"):
+        raise InputError(f"unlabelled: found {unlabelled!r}, expected skip or negative; choose one of these")
+    if not recordings: return []
+    row = f"a row without times ({recordings[0].name},,)"
+    ways = {"skip": f"left out; if nothing in them is worth clipping, write {row}, or use --unlabelled negative",
+            "negative": "counted as without highlights"}
+    found = f"found no row for {len(recordings)} of the recordings ({_shorten(path.name for path in recordings)})"
+    warn(f"{table}: {found}, expected one for each; {ways[unlabelled]}")
+    return list(recordings) if unlabelled == "negative" else []
+
+# %% ../nbs/machinery/labels.ipynb #90085438
+def _fit_inside(label: _Label, recording: Path, duration_s: float) -> tuple[float, float]:
+    "Return the times of a label, inside its recording."
+    start_s, end_s = label.times
+    if end_s <= duration_s + 0.1: return start_s, min(end_s, duration_s)
+    expected = f"expected one inside {recording.name}, which lasts {duration_s:.3f} s"
+    raise InputError(f"{label.where}: found a label that ends at {end_s:.3f} s, {expected}; correct the line")
+
+# %% ../nbs/machinery/labels.ipynb #7fc7cab7
 def read_labels(
     path: str | Path,                               # labels.csv: recording, start_s, end_s
     recordings: str | Path | Iterable[str | Path],  # files or folders, as for `find_recordings`
-) -> dict[Path, list[tuple[float, float]]]:         # highlights (start_s, end_s) in order of time
-    "Read the highlights of every recording; a recording without labels has an empty list."
-    found = find_recordings(recordings)
-    highlights, durations = {recording: [] for recording in found}, {}
-    for where, name, start_s, end_s in _read_lines(Path(path)):
-        recording = _find_recording(name, found, where)
-        if recording not in durations: durations[recording] = probe(recording).duration_s
-        duration_s = durations[recording]
-        if end_s > duration_s + 0.1:
-            expected = f"expected one inside {recording.name}, which lasts {duration_s:.3f} s"
-            raise InputError(f"{where}: found a label that ends at {end_s:.3f} s, {expected}; correct the line")
-        highlights[recording].append((start_s, min(end_s, duration_s)))
+    unlabelled: Literal["skip", "negative"] = "skip",  # recordings without a row: leave out, or as without highlights
+) -> dict[Path, list[tuple[float, float]]]:         # highlights (start_s, end_s) in order of time; [] without any
+    "Read the highlights of the recordings in a table."
+    path, found = Path(path), find_recordings(recordings)
+    rows = read_table(path, ("recording", "start_s", "end_s"))
+    labels = [_read_label(row) for row in rows]
+    if not labels: return {}
+    _warn_of_whole_minutes(rows, path)
+    places = _match_recordings(labels, found, path)
+    labelled = set(places.values())
+    empty = _without_rows([recording for recording in found if recording not in labelled], unlabelled, path)
+    highlights = {recording: [] for recording in found if recording in labelled or recording in empty}
+    durations = {recording: probe(recording).duration_s for recording in labelled}
+    for label in labels:
+        recording = places.get(label.name)
+        if recording and label.times: highlights[recording].append(_fit_inside(label, recording, durations[recording]))
     return {recording: sorted(times) for recording, times in highlights.items()}

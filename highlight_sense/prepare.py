@@ -11,7 +11,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -243,25 +243,26 @@ def prepare(
     out: str | Path,                                # clip folder to write
     config: PrepareConfig = PrepareConfig(),
     *,
-    game: str | None = None,                        # of all recordings (default: the name of each recording's folder)
+    game_name: str | None = None,                   # of all recordings (default: the name of each recording's folder)
     mic: str | None = None,                         # audio track with the voice, a:0 or a title (default: a guess)
-    game_track: str | None = None,                  # audio track with the game (default: a guess)
+    game: str | None = None,                        # audio track with the game (default: a guess)
     separate: str | None = None,                    # "none": use a single mixed track as both
+    unlabelled: Literal["skip", "negative"] = "skip",  # recordings without a row: leave out, or as without highlights
     front_end: FrontEnd = FrontEnd(),
     workers: int = 1,                               # recordings prepared at once, each in its own process
     overwrite: bool = False,                        # replace clips of an earlier call
     progress: bool = True,                          # show a bar
 ) -> pd.DataFrame:                                  # for each recording: game, minutes, positives, negatives
     "Cut labelled recordings into a clip folder: out/{Positive,Negative}/<game>/<recording>_part<N>.pt."
-    highlights = read_labels(labels, recordings)
-    require_clip_names(highlights, game)
+    highlights = read_labels(labels, recordings, unlabelled)
+    require_clip_names(highlights, game_name)
     if not any(highlights.values()):
         expected = "expected at least one highlight"
         raise InputError(f"{labels}: found no labels, {expected}; add a line recording,start_s,end_s")
     if workers < 1: raise InputError(f"workers: found {workers}, expected at least 1; choose another number")
-    pairs = {path: choose_pair(path, mic, game_track, separate) for path in highlights}
+    pairs = {path: choose_pair(path, mic, game, separate) for path in highlights}
     if progress: print("".join(f"{printable(str(pair))}\n" for pair in pairs.values() if "guess" in pair.why), end="")
-    games = {path: game or path.resolve().parent.name or "game" for path in highlights}
+    games = {path: game_name or path.resolve().parent.name or "game" for path in highlights}
     settings = {path: (games[path], pairs[path], config, front_end) for path in highlights}
     made_of = [[path.name, path.stat().st_size, times, *map(str, settings[path])] for path, times in highlights.items()]
     with clip_folder(out, made_of, overwrite) as place, one_thread():

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -269,10 +270,11 @@ def evaluate_recordings(
     *,
     mic: str | None = None,            # track with the voice (default: a guess)
     game: str | None = None,           # track with the game (default: a guess)
+    unlabelled: Literal["skip", "negative"] = "skip",  # recordings without a row: leave out, or as without highlights
     progress: bool = True,
 ) -> dict:                             # see `event_metrics`
     "Measure a checkpoint on whole recordings with labels."
-    known = read_labels(labels, recordings)
+    known = read_labels(labels, recordings, unlabelled)
     if not any(known.values()):
         raise InputError(f"{labels}: found no highlights, expected at least one; add a line recording,start_s,end_s")
     with ExitStack() as stack:

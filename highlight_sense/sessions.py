@@ -112,7 +112,7 @@ def _write_session(folder: Path, seed: int, minutes: float, number: int) -> tupl
     path = folder/session.game_name/f"{session.name}.mkv"
     path.parent.mkdir(parents=True, exist_ok=True)
     write_recording(path, {"Voice": session.voice, "Game": session.game}, session.rate_hz)
-    labels = pd.DataFrame(session.highlights, columns=["start_s", "end_s"])
+    labels = pd.DataFrame(session.highlights or [(np.nan, np.nan)], columns=["start_s", "end_s"])
     labels.insert(0, "recording", path.name)
     return labels, session.events.assign(recording=path.name)
 
