@@ -17,7 +17,9 @@ from .clip_picture import to_frames
 from .copying import plan_copy, write_copy
 from .encoding import pictures_shown, write_exact, write_preview
 from .media import require_waveform
+from .mixing import find_sounds
 from .packets import look_around, open_sources
+from .tracks import Track
 
 # %% ../nbs/05_clips.ipynb #f1c4ecd3
 @dataclass(frozen=True)
@@ -46,11 +48,12 @@ def copy_clip(
     start_s: float,                 # seconds of the recording, as a player shows them
     end_s: float,
     out_stem: str | Path,           # the file to write, without its extension
+    sounds: Sequence[Sequence[Track]] | None = None,  # audio tracks, several in one are mixed (default: every track)
 ) -> CutClip:
-    "Cut a clip without encoding: every track, from key frame to key frame."
+    "Cut a clip without encoding picture or sound, except for a mix: from key frame to key frame."
     with open_sources(sources) as opened:
         stretches, end_s = look_around(opened, start_s, end_s)
-        plan = plan_copy(stretches, start_s, end_s)
+        plan = plan_copy(stretches, start_s, end_s, sounds and find_sounds(opened, sounds))
         path, begin_s = write_copy(stretches, plan, out_stem)
         return CutClip(path, begin_s, plan.end_s, copied=True)
 
@@ -60,13 +63,15 @@ def exact_clip(
     start_s: float,                 # seconds of the recording, as a player shows them
     end_s: float,
     out_stem: str | Path,           # the file to write, without its extension
+    sounds: Sequence[Sequence[Track]] | None = None,  # audio tracks, several in one are mixed (default: every track)
 ) -> CutClip:
     "Cut a clip exactly to the frame (without a picture, to the sample) by encoding every track."
     with open_sources(sources) as opened:
         stretches, end_s = look_around(opened, start_s, end_s)
         shown = pictures_shown(stretches, start_s, end_s)
         if shown: start_s, end_s = to_frames(shown[0], start_s, end_s)
-        path = write_exact(stretches, start_s, end_s, out_stem, has_picture=bool(shown))
+        keys = sounds and find_sounds(opened, sounds)
+        path = write_exact(stretches, start_s, end_s, out_stem, bool(shown), keys)
         return CutClip(path, start_s, end_s, copied=False)
 
 # %% ../nbs/05_clips.ipynb #20c2e9d0

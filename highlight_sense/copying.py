@@ -6,14 +6,16 @@
 __all__ = ['plan_copy', 'write_copy']
 
 # %% ../nbs/machinery/copying.ipynb #ca6efeee
+import heapq
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import av
 
-from .muxing import add_copy, clip_format, codecs_of, create_media
+from .mixing import add_mix, encode_mix, find_sounds, mark_default
+from .muxing import add_copy, clip_format, codecs_of, create_media, decoded_s
 from .packets import (
     NEAR_S, MediaSource, PacketTime, Stretch, from_key_to_key, read_chosen, read_packets)
 
@@ -51,6 +53,7 @@ class _CopyPlan(NamedTuple):
     taken: list[dict[int, dict[int, _PlannedPacket]]]  # for each file, by stream index, by `pts`
     begin_s: float                                     # becomes 0:00
     end_s: float
+    sounds: Sequence[Sequence[tuple[int, int]]] | None = None  # of each audio track: files and stream indices
 
 # %% ../nbs/machinery/copying.ipynb #294101ac
 def _pictures(stretch: Stretch, start_s: float, end_s: float) -> dict[int, list[PacketTime]]:
@@ -71,11 +74,27 @@ def _overlapping(stretch: Stretch, begin_s: float, end_s: float) -> dict[int, li
                                 if begin_s - NEAR_S < packet.time_s < end_s - NEAR_S]
     return chosen
 
+# %% ../nbs/machinery/copying.ipynb #79472083
+def _only_chosen(
+    taken: Sequence[dict[int, list[PacketTime]]],         # for each file, by stream index
+    stretches: Sequence[Stretch],
+    sounds: Sequence[Sequence[tuple[int, int]]] | None,   # as in the plan
+) -> list[dict[int, list[PacketTime]]]:
+    "Leave out the audio tracks that a clip does not copy."
+    if sounds is None: return list(taken)
+    copied = [parts[0] for parts in sounds if len(parts) == 1]
+    chosen = []
+    for number, (stretch, packets) in enumerate(zip(stretches, taken)):
+        audio = [stream.index for stream in stretch.source.streams("audio")]
+        chosen.append({index: packets[index] for index in packets if index not in audio or (number, index) in copied})
+    return chosen
+
 # %% ../nbs/machinery/copying.ipynb #753ef10f
 def plan_copy(
     stretches: Sequence[Stretch],  # of each file, around the interval
     start_s: float,
     end_s: float,
+    sounds: Sequence[Sequence[tuple[int, int]]] | None = None,  # default: every track on its own
 ) -> _CopyPlan:
     "Choose the packets of a copied clip."
     pictures = [_pictures(stretch, start_s, end_s) for stretch in stretches]
@@ -89,47 +108,98 @@ def plan_copy(
         packets = [packet for taken in chosen for packets in taken.values() for packet in packets]
         begin_s = max(0.0, min(packet.time_s for packet in packets))
         end_s = max(packet.end_s for packet in packets)
+    chosen = _only_chosen(chosen, stretches, sounds)
     taken = [{index: _planned(packets) for index, packets in sorted(taken.items())} for taken in chosen]
-    return _CopyPlan(taken, begin_s, end_s)
+    return _CopyPlan(taken, begin_s, end_s, sounds)
 
 # %% ../nbs/machinery/copying.ipynb #a359b09a
-def _add_streams(
-    container: av.container.OutputContainer, kind: str, stretches: Sequence[Stretch], plan: _CopyPlan,
-) -> dict[tuple[int, int], av.stream.Stream]:  # by number of the file and stream index
-    "Add a stream to the clip for each one that the plan takes."
+class _Streams(NamedTuple):
+    "The streams of a copied clip."
+    copies: dict[tuple[int, int], av.stream.Stream]                 # by number of the file and stream index
+    mixes: list[tuple[av.AudioStream, list[tuple[Stretch, int]]]]   # with the tracks that are mixed
+
+# %% ../nbs/machinery/copying.ipynb #1cb22470
+def _add_sounds(
+    container: av.container.OutputContainer,
+    stretches: Sequence[Stretch],
+    sounds: Sequence[Sequence[tuple[int, int]]],
+) -> _Streams:
+    "Add a stream to the clip for each of its audio tracks."
+    added = _Streams({}, [])
+    for parts in sounds:
+        streams = [stretches[number].source.container.streams[index] for number, index in parts]
+        number = parts[0][0]
+        if len(parts) == 1: added.copies[parts[0]] = add_copy(container, streams[0], stretches[number].source.path)
+        else:
+            mixed = [(stretches[number], index) for number, index in parts]
+            added.mixes.append((add_mix(container, "aac", streams), mixed))
+    return added
+
+# %% ../nbs/machinery/copying.ipynb #a2ba5d46
+def _add_others(
+    container: av.container.OutputContainer, kind: str, stretches: Sequence[Stretch], plan: _CopyPlan, what: str,
+) -> dict[tuple[int, int], av.stream.Stream]:
+    "Add a stream to the clip for each picture, or for each subtitle, that the plan takes."
     copies = {}
     for number, (stretch, taken) in enumerate(zip(stretches, plan.taken)):
         for stream in (stretch.source.container.streams[index] for index in taken):
             codec = stream.codec_context.codec.name if stream.codec_context else None
-            if stream.type == "subtitle" and codec not in codecs_of(kind): continue
+            if stream.type != what or (what == "subtitle" and codec not in codecs_of(kind)): continue
             copies[number, stream.index] = add_copy(container, stream, stretch.source.path)
     return copies
 
+# %% ../nbs/machinery/copying.ipynb #ef5b4301
+def _add_streams(
+    container: av.container.OutputContainer, kind: str, stretches: Sequence[Stretch], plan: _CopyPlan,
+) -> _Streams:
+    "Add the streams of the clip."
+    pictures = _add_others(container, kind, stretches, plan, "video")
+    every = find_sounds([stretch.source for stretch in stretches], None)
+    chosen = [parts for parts in every if parts[0][1] in plan.taken[parts[0][0]]]
+    sounds = _add_sounds(container, stretches, chosen if plan.sounds is None else plan.sounds)
+    if plan.sounds is not None: mark_default([stream for stream in container.streams if stream.type == "audio"])
+    return sounds._replace(copies=pictures | sounds.copies | _add_others(container, kind, stretches, plan, "subtitle"))
+
 # %% ../nbs/machinery/copying.ipynb #3be3c742
 def _copy_packets(
-    container: av.container.OutputContainer, kind: str, stretches: Sequence[Stretch], plan: _CopyPlan,
-) -> float:
-    "Write the packets of a plan; return when the last packet of the clip's first stream is shown in the recording."
-    copies, last_s = _add_streams(container, kind, stretches, plan), 0.0
+    stretches: Sequence[Stretch], plan: _CopyPlan, copies: Mapping[tuple[int, int], av.stream.Stream],
+) -> Iterator[av.Packet]:
+    "Yield the packets of a plan, for the streams of the clip."
     chosen = [{index: packets for index, packets in taken.items() if (number, index) in copies}
               for number, taken in enumerate(plan.taken)]
     for number, packet in read_chosen(stretches, chosen):
-        source, index = stretches[number].source, packet.stream_index
-        copy, planned = copies[number, index], chosen[number][index][packet.pts]
-        if copy.index == 0: last_s = max(last_s, float(packet.pts * packet.time_base) - source.start_s)
-        shift = source.ticks(plan.begin_s, index)
+        index = packet.stream_index
+        planned = chosen[number][index][packet.pts]
+        shift = stretches[number].source.ticks(plan.begin_s, index)
         packet.pts, packet.dts = packet.pts - shift, planned.dts - shift
         if not packet.duration: packet.duration = round(planned.duration_s / packet.time_base)
-        packet.stream = copy
-        container.mux(packet)
-    return last_s
+        packet.stream = copies[number, index]
+        yield packet
 
 # %% ../nbs/machinery/copying.ipynb #e43f5c7f
-def _last_shown(path: Path) -> float:
-    "Find when the last packet of a file's first stream is shown, in seconds from 0:00."
+def _last_shown(
+    path: Path,
+    index: int,  # of the stream
+) -> float:
+    "Find when the last packet of a stream is shown, in seconds from 0:00."
     with MediaSource(path) as source:
-        times = [float(packet.pts * packet.time_base) for packet in read_packets(source) if packet.stream_index == 0]
-        return max(times) - source.start_s
+        packets = (packet for packet in read_packets(source) if packet.stream_index == index)
+        return max(float(packet.pts * packet.time_base) for packet in packets) - source.start_s
+
+# %% ../nbs/machinery/copying.ipynb #93dc2996
+def _shown_at_zero(
+    path: Path,  # the clip
+    stretches: Sequence[Stretch],
+    plan: _CopyPlan,
+    copied: Mapping[tuple[int, int], int],  # stream index in the clip, by number of the file and stream index
+) -> float:
+    "Find the moment of the recording that a clip shows as 0:00."
+    for (number, index), place in copied.items():
+        if not plan.taken[number][index]: continue
+        source = stretches[number].source
+        last_s = float(max(plan.taken[number][index]) * source.container.streams[index].time_base) - source.start_s
+        return max(0.0, last_s - _last_shown(path, place))
+    return plan.begin_s
 
 # %% ../nbs/machinery/copying.ipynb #783fc405
 def write_copy(
@@ -138,8 +208,13 @@ def write_copy(
     out_stem: str | Path,  # the file to write, without its extension
 ) -> tuple[Path, float]:   # the clip, and the moment of the recording that it shows as 0:00
     "Write a copied clip."
-    kind, ending = clip_format(stretches, plan.taken)
+    mixed = sum(len(parts) for parts in plan.sounds or () if len(parts) > 1)
+    kind, ending = clip_format(stretches, plan.taken, mixed)
     path = Path(f"{out_stem}{ending}")
     with create_media(path, kind, [stretch.source.path for stretch in stretches]) as container:
-        last_s = _copy_packets(container, kind, stretches, plan)
-    return path, max(0.0, last_s - _last_shown(path))
+        copies, mixes = _add_streams(container, kind, stretches, plan)
+        copied = {key: copy.index for key, copy in copies.items()}
+        mixing = [encode_mix(mix, parts, plan.begin_s, plan.end_s) for mix, parts in mixes]
+        for packet in heapq.merge(_copy_packets(stretches, plan, copies), *mixing, key=decoded_s):
+            container.mux(packet)
+    return path, _shown_at_zero(path, stretches, plan, copied)

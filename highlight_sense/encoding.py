@@ -7,8 +7,7 @@ __all__ = ['pictures_shown', 'write_exact', 'write_preview']
 
 # %% ../nbs/machinery/encoding.ipynb #3d7a6bc9
 import heapq
-from collections.abc import Iterator, Sequence
-from fractions import Fraction
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import av
@@ -18,7 +17,8 @@ from av.codec.context import Flags
 from .clip_picture import EXACT, PREVIEW, STANDS_S, PictureEncoder
 from .clip_sound import SoundEncoder, encode_mono, is_deep
 from .media import RUN_UP_S
-from .muxing import create_media
+from .mixing import add_mix, encode_mix, find_sounds, mark_default
+from .muxing import create_media, decoded_s
 from .packets import PacketTime, Stretch, from_key_to_key, read_chosen
 
 # %% ../nbs/machinery/encoding.ipynb #78673c69
@@ -52,49 +52,82 @@ def _indices(stretch: Stretch, kind: str, chosen: dict[int, list[int]]) -> list[
     "List the chosen streams of a kind."
     return [stream.index for stream in stretch.source.streams(kind) if stream.index in chosen]
 
-# %% ../nbs/machinery/encoding.ipynb #84a3a9d1
-def _encode_tracks(
-    container: av.container.OutputContainer,
-    codec: str,                              # of the sound
-    stretches: Sequence[Stretch],
-    needed: Sequence[dict[int, list[int]]],  # for each file, from `_needed`
-    start_s: float,
-    end_s: float,
-) -> None:
-    "Decode an interval and encode every track into a new file."
-    pictures, sounds = {}, {}
+# %% ../nbs/machinery/encoding.ipynb #91905f50
+def _picture_encoders(
+    container: av.container.OutputContainer, stretches: Sequence[Stretch], needed: Sequence[dict[int, list[int]]],
+    start_s: float, end_s: float,
+) -> dict[tuple[int, int], PictureEncoder]:
+    "Add a stream and an encoder for each picture."
+    encoders = {}
     for number, (stretch, chosen) in enumerate(zip(stretches, needed)):
         for index in _indices(stretch, "video", chosen):
-            pictures[number, index] = PictureEncoder(container, EXACT, stretch, index, chosen[index], start_s, end_s)
-        for index in _indices(stretch, "audio", chosen):
-            sounds[number, index] = SoundEncoder(container, codec, stretch.source, index, start_s, end_s)
-    encoders = pictures | sounds
-    for number, packet in read_chosen(stretches, needed):
-        container.mux(encoders[number, packet.stream_index].encode(packet))
-    for encoder in encoders.values(): container.mux(encoder.finish())
+            times = chosen[index]
+            encoders[number, index] = PictureEncoder(container, EXACT, stretch, index, times, start_s, end_s)
+    return encoders
+
+# %% ../nbs/machinery/encoding.ipynb #84a3a9d1
+def _sound_encoders(
+    container: av.container.OutputContainer, codec: str, stretches: Sequence[Stretch],
+    sounds: Sequence[Sequence[tuple[int, int]]], start_s: float, end_s: float,
+) -> tuple[dict[tuple[int, int], SoundEncoder], list[Iterator[av.Packet]]]:
+    "Add a stream for each audio track; return the encoders of single tracks, and the packets of the mixes."
+    encoders, mixes = {}, []
+    for parts in sounds:
+        if len(parts) == 1:
+            (number, index), = parts
+            source = stretches[number].source
+            encoders[number, index] = SoundEncoder(container, codec, source, index, start_s, end_s)
+            continue
+        mixed = [(stretches[number], index) for number, index in parts]
+        streams = [stretch.source.container.streams[index] for stretch, index in mixed]
+        mixes.append(encode_mix(add_mix(container, codec, streams), mixed, start_s, end_s))
+    return encoders, mixes
 
 # %% ../nbs/machinery/encoding.ipynb #2de81d3e
-def _exact_format(stretches: Sequence[Stretch], has_picture: bool) -> tuple[str, str, str]:
-    "Choose FFmpeg's name of the format, the file extension and the codec of the sound."
-    if has_picture: return "mp4", ".mp4", "aac"
-    sounds = [stream for stretch in stretches for stream in stretch.source.streams("audio")]
-    if len(sounds) == 1 and not is_deep(sounds[0]): return "wav", ".wav", "pcm_s16le"
-    return "matroska", ".mka", "flac"
+def _encoded(
+    stretches: Sequence[Stretch],
+    needed: Sequence[dict[int, list[int]]],  # for each file, from `_needed`
+    encoders: Mapping[tuple[int, int], PictureEncoder | SoundEncoder],
+) -> Iterator[av.Packet]:
+    "Decode an interval and encode its tracks."
+    chosen = [{index: times for index, times in streams.items() if (number, index) in encoders}
+              for number, streams in enumerate(needed)]
+    for number, packet in read_chosen(stretches, chosen):
+        yield from encoders[number, packet.stream_index].encode(packet)
+    for encoder in encoders.values(): yield from encoder.finish()
 
 # %% ../nbs/machinery/encoding.ipynb #97088385
+def _exact_format(
+    stretches: Sequence[Stretch],
+    sounds: Sequence[Sequence[tuple[int, int]]],
+    has_picture: bool,
+) -> tuple[str, str, str]:
+    "Choose FFmpeg's name of the format, the file extension and the codec of the sound."
+    if has_picture: return "mp4", ".mp4", "aac"
+    streams = [stretches[number].source.container.streams[index] for parts in sounds for number, index in parts]
+    if len(sounds) == 1 and not any(map(is_deep, streams)): return "wav", ".wav", "pcm_s16le"
+    return "matroska", ".mka", "flac"
+
+# %% ../nbs/machinery/encoding.ipynb #0ede040a
 def write_exact(
     stretches: Sequence[Stretch],
     start_s: float,
     end_s: float,
     out_stem: str | Path,  # the file to write, without its extension
     has_picture: bool,
+    sounds: Sequence[Sequence[tuple[int, int]]] | None = None,  # default: every track on its own
 ) -> Path:
-    "Write an exact clip, with every track."
+    "Write an exact clip."
     needed = [_needed(stretch, start_s, end_s) for stretch in stretches]
-    kind, ending, codec = _exact_format(stretches, has_picture)
+    wanted = find_sounds([stretch.source for stretch in stretches], None) if sounds is None else sounds
+    kind, ending, codec = _exact_format(stretches, wanted, has_picture)
     path = Path(f"{out_stem}{ending}")
     with create_media(path, kind, [stretch.source.path for stretch in stretches]) as container:
-        _encode_tracks(container, codec, stretches, needed, start_s, end_s)
+        pictures = _picture_encoders(container, stretches, needed, start_s, end_s)
+        encoders, mixes = _sound_encoders(container, codec, stretches, wanted, start_s, end_s)
+        if sounds is not None: mark_default([stream for stream in container.streams if stream.type == "audio"])
+        encoded = _encoded(stretches, needed, pictures | encoders)
+        for packet in heapq.merge(encoded, *mixes, key=decoded_s): container.mux(packet)
     return path
 
 # %% ../nbs/machinery/encoding.ipynb #49c34871
@@ -125,11 +158,6 @@ def _preview_sound(
     copy.codec_context.flags |= Flags.bitexact
     return encode_mono(copy, samples, rate_hz)
 
-# %% ../nbs/machinery/encoding.ipynb #8e3e0910
-def _decoded_s(packet: av.Packet) -> Fraction:
-    "Return when a packet is decoded, in seconds."
-    return packet.dts * packet.time_base
-
 # %% ../nbs/machinery/encoding.ipynb #15c31796
 def write_preview(
     stretches: Sequence[Stretch],
@@ -149,5 +177,5 @@ def write_preview(
             encoder = PictureEncoder(container, PREVIEW, stretch, index, times, start_s, end_s)
             tracks.append(_picture_packets(encoder, stretch, index, times))
         tracks.append(_preview_sound(container, samples, rate_hz))
-        for packet in heapq.merge(*tracks, key=_decoded_s): container.mux(packet)
+        for packet in heapq.merge(*tracks, key=decoded_s): container.mux(packet)
     return path
