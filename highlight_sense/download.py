@@ -218,6 +218,12 @@ def _finished_recording(
     paths = sorted(folder.iterdir()) if folder.is_dir() else []
     return next((path for path in paths if re.fullmatch(rf".+-{key}\.\w+", path.name) and path.is_file()), None)
 
+# %% ../nbs/machinery/download.ipynb #21ee136a
+def _suffix_of(path: Path) -> str:
+    "The ending that fits the content of a download: .ts for a transport stream, else its own."
+    with open(path, "rb") as file: packets = file.read(2 * 188)
+    return ".ts" if packets[::188] == b"GG" else path.suffix
+
 # %% ../nbs/machinery/download.ipynb #e0ab2a5d
 def _show_progress(
     bar: tqdm,
@@ -261,4 +267,4 @@ def download_recording(
         raise InputError(f"{shown_url(url)}: found nothing to download, expected a recording; "
                          "check the address in a browser")
     path = Path(info["requested_downloads"][0]["filepath"])
-    return path.rename(folder/f"{_plain_name(info['fulltitle'])}-{key}{path.suffix}")
+    return path.rename(folder/f"{_plain_name(info['fulltitle'])}-{key}{_suffix_of(path)}")

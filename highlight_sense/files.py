@@ -51,7 +51,7 @@ def write_atomically(
             with open(temporary, "rb+") as file: os.fsync(file.fileno())
             umask = os.umask(0)  # reading it means setting it
             os.umask(umask)
-            temporary.chmod(0o666 & ~umask)  # mkstemp lets only the owner read
+            with suppress(OSError): temporary.chmod(0o666 & ~umask)  # mkstemp lets only the owner read
             os.replace(temporary, path)
     finally: temporary.unlink(missing_ok=True)
 

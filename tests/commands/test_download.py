@@ -563,6 +563,31 @@ def test_folder_with_an_odd_name(web, media, tmp_path):
     assert "found a file" in refusal(record, f"{web.url}/stream.mkv", tmp_path/"file"/"out")
 
 
+def write_segments(folder: Path, seconds: int = 2) -> list[bytes]:
+    "Write a noise as a transport stream in segments of a second, as streaming sites keep it."
+    noise = np.random.default_rng(0).uniform(-0.3, 0.3, 48_000)
+    with av.open(str(folder/"%d.ts"), "w", format="segment", options={"segment_time": "1"}) as container:
+        stream = container.add_stream("aac", rate=48_000, layout="mono")
+        for second in range(seconds): container.mux(stream.encode(audio_frame(noise, second * 48_000, 48_000)))
+        container.mux(stream.encode(None))
+    return [path.read_bytes() for path in sorted(folder.glob("*.ts"))]
+
+
+@needs_yt_dlp
+def test_joined_segments_are_named_as_what_they_are(web, tmp_path):
+    "Premiere refuses a transport stream named .mp4, as yt-dlp names it (ytdl-org/youtube-dl#8716)."
+    segments = write_segments(tmp_path)
+    listed = "".join(f"#EXTINF:1.0,\n{number}.ts\n" for number in range(len(segments)))
+    playlist = f"#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXT-X-PLAYLIST-TYPE:VOD\n{listed}#EXT-X-ENDLIST\n"
+    web.files |= {f"/{number}.ts": ("video/mp2t", content) for number, content in enumerate(segments)}
+    web.files["/live.m3u8"] = ("application/vnd.apple.mpegurl", playlist.encode())
+    found = record(f"{web.url}/live.m3u8", tmp_path/"downloads")
+    assert found.suffix == ".ts" and found.read_bytes() == b"".join(segments)
+    assert abs(probe(found).duration_s - 2) < 0.1
+    web.files.clear()
+    assert record(f"{web.url}/live.m3u8", tmp_path/"downloads") == found
+
+
 def test_without_yt_dlp(web, tmp_path, monkeypatch):
     monkeypatch.setattr(download, "find_spec", lambda _: None)
     address = f"{web.url}/stream.mkv"
