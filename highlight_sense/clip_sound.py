@@ -6,12 +6,14 @@
 __all__ = ['sound_frame', 'ClipSound', 'is_deep', 'SoundEncoder', 'encode_mono']
 
 # %% ../nbs/machinery/clip_sound.ipynb #22c373d2
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 
 import av
 import numpy as np
 
+from .log import warn_once
 from .muxing import copy_labels
 from .packets import MediaSource, flush_packet
 from .timeline import Timeline, TrackReader
@@ -19,41 +21,82 @@ from .timeline import Timeline, TrackReader
 # %% ../nbs/machinery/clip_sound.ipynb #a712acb6
 def sound_frame(samples: np.ndarray, layout: str, start: int, rate_hz: int) -> av.AudioFrame:
     "Make a frame of samples (channels, samples), of which the first has position `start`."
-    frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples, np.float32), format="fltp", layout=layout)
+    packed = np.ascontiguousarray(samples.T, np.float32).reshape(1, -1)
+    frame = av.AudioFrame.from_ndarray(packed, format="flt", layout=layout)
     frame.sample_rate, frame.pts, frame.time_base = rate_hz, start, Fraction(1, rate_hz)
     return frame
 
 # %% ../nbs/machinery/clip_sound.ipynb #10f9c174
-class _Drift:
-    "Detects that consecutive frames are off by the same amount."
+_WATCH_S = 1.0    # a change that lasts for less is jitter
+_MOVED_S = 0.015  # a smaller change is not noticed; a lost packet is about 0.02 s
+_SURE_S = 0.05    # jitter is at most this much
 
-    def __init__(self): self.off_s: tuple[float, ...] = ()
 
-    def moved(self, off_s: float) -> bool:
-        "Record how far a frame is from where it was due; return whether the sound has really moved."
-        self.off_s = (*self.off_s[-2:], off_s)
-        steady = max(self.off_s) - min(self.off_s) < 0.002
-        return len(self.off_s) == 3 and steady and min(map(abs, self.off_s)) > 0.01
+def _lasting_shift(late_s: Sequence[float]) -> float:  # seconds
+    "Return by how much all of these frames are late, or early (negative); 0.0 where they are not."
+    least_s = min(late_s, key=abs, default=0.0)
+    alike = all(late * least_s > 0 for late in late_s)
+    return least_s if alike and abs(least_s) > _MOVED_S else 0.0
 
-# %% ../nbs/machinery/clip_sound.ipynb #7a81b9b8
-class ClipSound(TrackReader):
-    "Turns the packets of one audio track into the frames of a clip, with all channels."
+# %% ../nbs/machinery/clip_sound.ipynb #5585353c
+class _SteadyReader(TrackReader):
+    "Decodes the packets of one track onto its `line`, without holes where only timestamps tremble."
 
-    def __init__(self, name: str, rate_hz: int, layout: str, start_s: float, seconds: float):
-        super().__init__(name, rate_hz, start_s, layout)  # the start is that of the clip
-        self.samples, self.taken, self.drift = round(seconds * rate_hz), 0, _Drift()
-        self.lines = [self.line, *(Timeline() for _ in range(av.AudioLayout(layout).nb_channels - 1))]
+    def __init__(self, name: str, rate_hz: int, start_s: float, layout: str | None = None):
+        super().__init__(name, rate_hz, start_s, layout)
+        self.held: deque[av.AudioFrame] = deque()
+
+    def decode(self, packet: av.Packet) -> None:
+        "Decode a packet, and place the frames about which enough is known: all of them after the empty packet."
+        super().decode(packet)
+        at_end = not packet.size and packet.pts is None
+        while self.held and (at_end or self.held_s > _WATCH_S): self._place_first()
+
+    def lose(self, packet: av.Packet) -> None:
+        "Leave out a packet that cannot be decoded, after the frames before it."
+        while self.held: self._place_first()
+        super().lose(packet)
 
     def add(self, frame: av.AudioFrame) -> None:
-        "Place a decoded frame at its time."
-        if frame.time is not None and self.drift.moved(frame.time - self.start_s - self.next_s):
-            self.finish()  # a new segment begins
-        super().add(frame)
+        "Hold a decoded frame."
+        self.held.append(frame)
 
-    def begin(self, at_s: float, kind: tuple) -> None:
-        "Start a segment at `at_s` for frames of this kind."
-        self.drift = _Drift()
-        super().begin(at_s, kind)
+    @property
+    def held_s(self) -> float:
+        "Return how much sound is held."
+        return sum(frame.samples / frame.sample_rate for frame in self.held)
+
+    def _place_first(self) -> None:
+        "Place the first frame that is held: where it is due, unless the sound has moved."
+        first = self.held[0]
+        if self.segment is None and first.time is not None: self.next_s = first.time - self.start_s
+        late_s, due_s = [], self.next_s
+        for frame in self.held:
+            if frame.time is not None: late_s.append(frame.time - self.start_s - due_s)
+            due_s += frame.samples / frame.sample_rate
+        shift_s = _lasting_shift(late_s)
+        if self.held_s > _WATCH_S or abs(shift_s) > _SURE_S: self._move(shift_s)
+        first.pts = None  # it is due now
+        super().add(self.held.popleft())
+
+    def _move(self, shift_s: float) -> None:
+        "Continue elsewhere, in a new segment, unless the shift is 0."
+        if not shift_s: return
+        self.finish()
+        self.next_s += shift_s
+
+# %% ../nbs/machinery/clip_sound.ipynb #7a81b9b8
+class ClipSound(_SteadyReader):
+    "Turns the packets of one audio track into the frames of a clip, with all channels."
+
+    def __init__(
+        self, name: str, rate_hz: int, layout: str, start_s: float, seconds: float,
+        first_channels: bool = False,  # whether the track has more channels than the layout
+    ):
+        super().__init__(name, rate_hz, start_s, None if first_channels else layout)  # the start is that of the clip
+        self.kept_layout = layout
+        self.samples, self.taken = round(seconds * rate_hz), 0
+        self.lines = [self.line, *(Timeline() for _ in range(av.AudioLayout(layout).nb_channels - 1))]
 
     def place(self, samples: np.ndarray, at: int) -> None:
         "Place resampled sound, each channel on its line."
@@ -65,7 +108,7 @@ class ClipSound(TrackReader):
             size = min(self.rate_hz, self.samples - self.taken)
             if self.line.end < self.taken + size and not flush: return
             samples = np.stack([line.take(size) for line in self.lines])
-            yield sound_frame(samples, self.layout, self.taken, self.rate_hz)
+            yield sound_frame(samples, self.kept_layout, self.taken, self.rate_hz)
             self.taken += size
 
 # %% ../nbs/machinery/clip_sound.ipynb #ec2ff7e9
@@ -75,13 +118,23 @@ def is_deep(stream: av.AudioStream) -> bool:
     return coding.format.name.rstrip("p") in ("s32", "s64") or coding.name.startswith("pcm_f")
 
 # %% ../nbs/machinery/clip_sound.ipynb #919ffae8
-_AAC_LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "4.0", 5: "5.0"}  # by number of channels
+_AAC_LAYOUTS = ("mono", "stereo", "3.0", "4.0", "5.0", "5.1", "7.1", "7.1")  # by number of channels
+_WIDER = {"2.1": "5.1", "3.1": "5.1", "4.1": "5.1", "quad": "5.0", "quad(side)": "5.0"}
+_MOST_CHANNELS = 8  # of AAC and FLAC
 
 
+def _layout_in(codec: str, layout: av.AudioLayout) -> str:
+    "Choose the layout in which a codec stores sound of this one."
+    if codec.startswith("pcm"): return layout.name
+    if layout.nb_channels > _MOST_CHANNELS: return "7.1"
+    if codec != "aac": return layout.name
+    return _WIDER.get(layout.name) or _AAC_LAYOUTS[layout.nb_channels - 1]
+
+# %% ../nbs/machinery/clip_sound.ipynb #444e02f8
 def _add_sound(container: av.container.OutputContainer, codec: str, stream: av.AudioStream) -> av.AudioStream:
     "Add a stream for the encoded sound of `stream`."
     coding = stream.codec_context
-    layout = _AAC_LAYOUTS.get(coding.layout.nb_channels, "5.1") if codec == "aac" else coding.layout.name
+    layout = _layout_in(codec, coding.layout)
     rates = av.Codec(codec, "w").audio_rates
     rate_hz = coding.sample_rate if not rates or coding.sample_rate in rates else 48_000
     copy = container.add_stream(codec, rate=rate_hz, layout=layout)
@@ -90,6 +143,17 @@ def _add_sound(container: av.container.OutputContainer, codec: str, stream: av.A
     copy.disposition = stream.disposition
     copy_labels(copy, stream)
     return copy
+
+# %% ../nbs/machinery/clip_sound.ipynb #833c5014
+def _is_too_wide(
+    name: str,      # of file and track
+    channels: int,  # of the track
+    kept: int,      # of the clip
+) -> bool:
+    "Return whether a track has more channels than its clip, and warn if so."
+    if channels <= kept: return False
+    warn_once(f"{name}: found {channels} channels, expected at most {kept} in an exact clip; the others are left out")
+    return True
 
 # %% ../nbs/machinery/clip_sound.ipynb #86480f41
 class SoundEncoder:
@@ -104,7 +168,9 @@ class SoundEncoder:
         self.copy = _add_sound(container, codec, stream)
         coding = self.copy.codec_context
         name = f"{source.path}: audio track {list(source.container.streams.audio).index(stream)}"
-        self.sound = ClipSound(name, coding.sample_rate, coding.layout.name, source.start_s + start_s, end_s - start_s)
+        first_s, seconds = source.start_s + start_s, end_s - start_s
+        wide = _is_too_wide(name, stream.codec_context.layout.nb_channels, coding.layout.nb_channels)
+        self.sound = ClipSound(name, coding.sample_rate, coding.layout.name, first_s, seconds, wide)
 
     def encode(self, packet: av.Packet) -> Iterator[av.Packet]:
         "Decode a packet, and encode every second that it completes."

@@ -1,6 +1,5 @@
 "Clips of files with faults: what can be cut is cut, and a warning names the rest."
-import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import av
@@ -16,18 +15,6 @@ CUTS = pytest.mark.parametrize("cut", [copy_clip, exact_clip])
 def whole(tmp_path_factory) -> Path:
     "A recording of 12 s with a key frame every 2 s and two tracks."
     return write_numbered(tmp_path_factory.mktemp("whole")/"whole.mp4")
-
-
-@pytest.fixture
-def warnings() -> Iterator[list[str]]:
-    "The lines that the package has for the user."
-    class Kept(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None: lines.append(record.getMessage())
-
-    lines, handler = [], Kept()
-    logging.getLogger("highlight_sense").addHandler(handler)
-    yield lines
-    logging.getLogger("highlight_sense").removeHandler(handler)
 
 
 def remux(source: Path, target: Path, sounds: int = 2, from_s: float = 0.0, zero_s: float = 0.0) -> Path:
@@ -55,7 +42,7 @@ def numbers_in(path: Path) -> list[int]:
 
 
 @CUTS
-def test_a_codec_that_ffmpeg_does_not_know(cut: Callable[..., CutClip], whole, tmp_path, warnings):
+def test_a_codec_that_ffmpeg_does_not_know(cut: Callable[..., CutClip], whole, tmp_path, caplog):
     "A track of an unknown codec is left out, with one line for all clips; picture and known track are cut."
     path, data = tmp_path/"phone.mov", bytearray(whole.read_bytes())
     entry = data.rindex(b"mp4a")  # of the second track
@@ -68,12 +55,12 @@ def test_a_codec_that_ffmpeg_does_not_know(cut: Callable[..., CutClip], whole, t
         found = measure(clip.path)
         assert found.in_sync and found.titles == ["Mic"] and abs(found.zero_s - clip.start_s) < 0.002
         assert found.frames[0] <= start_s * FPS and found.frames[1] >= (start_s + 2.5) * FPS - 1
-    line, = warnings
+    line, = caplog.messages
     assert line.startswith(f"{path}: found a codec in stream 2 (audio) that FFmpeg does not know, expected")
 
 
 @CUTS
-def test_a_packet_that_the_receiver_flagged(cut, whole, tmp_path, warnings):
+def test_a_packet_that_the_receiver_flagged(cut, whole, tmp_path, caplog):
     "A transport packet with its error flag set costs at most some frames; picture and sound stay in sync."
     path = remux(whole, tmp_path/"air.ts")
     data = bytearray(path.read_bytes())
@@ -86,19 +73,19 @@ def test_a_packet_that_the_receiver_flagged(cut, whole, tmp_path, warnings):
     first, last = (120, 239) if clip.copied else (125, 230)
     assert abs(numbers[0] - first) <= 1 and abs(numbers[-1] - last) <= 1
     assert (last - first) * 0.7 < len(set(numbers)) <= last - first + 1
-    line, = warnings
+    line, = caplog.messages
     assert line.startswith(f"{path}: found damaged data at 0:00:0") and "hitch" in line
 
 
 @CUTS
-def test_a_file_that_is_broken_off(cut, whole, tmp_path, warnings):
+def test_a_file_that_is_broken_off(cut, whole, tmp_path, caplog):
     "An FLV that ends in the middle of a packet is cut up to there."
     path = remux(whole, tmp_path/"live.flv", sounds=1)
     path.write_bytes(path.read_bytes()[:path.stat().st_size * 9 // 10])
     clip = cut([path], 8.2, 10.5, tmp_path/"clip")
     numbers = numbers_in(clip.path)
     assert numbers[0] == (240 if clip.copied else 245) and numbers[-1] >= 312
-    assert all("found" in line and "expected" in line for line in warnings)
+    assert all("found" in line and "expected" in line for line in caplog.messages)
 
 
 @CUTS
