@@ -14,7 +14,7 @@ import msgspec
 import pandas as pd
 from tqdm import tqdm
 
-from .clip_files import by_label, clip_row, half_frames, list_clips, read_clip
+from .clip_files import by_label, clip_row, half_frames, list_clips, read_clip, times_of
 from .config import FrontEnd, require_front_end
 from .files import InputError, write_atomically
 from .pack import Pack, describe_pack, is_pack, open_pack
@@ -22,21 +22,27 @@ from .results import foreign_file
 from .text import printable
 
 # %% ../nbs/machinery/clip_table.ipynb #ff5ec0a3
-_COLUMNS = ["path", "label", "game", "group", "frames", "crc32"]
+_COLUMNS = ["path", "label", "game", "group", "frames", "crc32", "start_s", "end_s"]
 
 
 def _read_row(path: str, root: Path) -> dict | InputError:
     "The row of a clip, or what is wrong with it."
     try: record = read_clip(path)
     except InputError as error: return error
-    return {"path": path} | clip_row(record, path, root, half_frames(record["tensor"]))
+    start_s, end_s = times_of(record)
+    facts = clip_row(record, path, root, half_frames(record["tensor"]))
+    return {"path": path, **facts, "start_s": start_s, "end_s": end_s}
 
 # %% ../nbs/machinery/clip_table.ipynb #4680390d
 def _packed_rows(pack: Pack, paths: list[str]) -> list[dict]:
     "The rows of these clips of a pack."
     require_front_end(pack.front_end, FrontEnd(), str(pack.path))
-    rows = [pack.by_clip[path.partition(".pack::")[2]] for path in paths]
-    return [{"path": path} | msgspec.structs.asdict(row) for path, row in zip(paths, rows, strict=True)]
+    rows = []
+    for path in paths:
+        row = pack.by_clip[path.partition(".pack::")[2]]
+        start_s, end_s = times_of(row.more)
+        rows.append({"path": path, **msgspec.structs.asdict(row), "start_s": start_s, "end_s": end_s})
+    return rows
 
 # %% ../nbs/machinery/clip_table.ipynb #fc6effb6
 def _scan_clips(

@@ -188,7 +188,7 @@ class TrainConfig:
     frozen_epochs: int = 0            # first epochs in which the convolutions keep their initial weights
     max_duration_s: float = 60.0      # every clip is padded or cut to this many seconds
     val_split: float = 0.15           # share of the clips held out for validation
-    split: Literal["group", "notebook"] = "group"  # keep each stream on one side (group), or split at random (notebook)
+    split: Literal["group", "time", "notebook"] = "group"  # hold out whole streams, blocks of time, or clips at random
     # lengths of negatives in recipe notebook: from its table, or measured on your positives
     lengths: Literal["notebook", "measured"] = "notebook"
     threshold: float | None = None    # probability above which a clip is picked (default: best F1; notebook: 0.5)

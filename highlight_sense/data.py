@@ -34,7 +34,7 @@ def get_data_index(
 # %% ../nbs/00_data.ipynb #e4aefc26
 def index_clips(
     root: str | Path,  # clip folder or pack
-) -> pd.DataFrame:     # path, label (1 positive), game, group, frames, crc32 of the log-mel
+) -> pd.DataFrame:     # path, label (1 positive), game, group, frames, crc32 of the log-mel, start_s, end_s
     "The table of usable clips; a warning lists the unusable ones."
     table, unusable = load_index(root)
     if unusable:
@@ -131,6 +131,43 @@ def split_by_group(
     held = ~fold if val_split > 0.5 else fold
     return index[~held].reset_index(drop=True), index[held].reset_index(drop=True)
 
+# %% ../nbs/00_data.ipynb #ae003084
+def _time_blocks(
+    index: pd.DataFrame,  # group, start_s, end_s
+) -> np.ndarray:          # (N,)
+    "Number the blocks of time that clips lie in; each lasts a twentieth of its recording, or two of its longest clips."
+    length_s = index.end_s - index.start_s
+    first_s = index.groupby("group").start_s.transform("min")
+    last_s = index.groupby("group").end_s.transform("max")
+    block_s = np.maximum((last_s - first_s) / 20, 2 * length_s.groupby(index.group).transform("max"))
+    place = (index.start_s + length_s / 2 - first_s) // block_s
+    return index.groupby(["group", place]).ngroup().to_numpy()
+
+# %% ../nbs/00_data.ipynb #850267ef
+def _overlap_held(
+    index: pd.DataFrame,  # group, start_s, end_s
+    held: np.ndarray,     # (N,), True for the held-out clips
+) -> np.ndarray:          # (N,)
+    "Whether each clip shares a moment of its recording with a held-out one."
+    overlap = np.zeros(len(index), bool)
+    for places in index.groupby("group").indices.values():
+        starts_s, ends_s = index.start_s.to_numpy()[places], index.end_s.to_numpy()[places]
+        inside = held[places]
+        overlap[places] = ((starts_s[:, None] < ends_s[inside]) & (ends_s[:, None] > starts_s[inside])).any(axis=1)
+    return overlap
+
+# %% ../nbs/00_data.ipynb #c469bca4
+def _split_by_time(
+    index: pd.DataFrame,      # label, group, start_s, end_s
+    val_split: float = 0.15,  # share of the clips held out for validation
+    seed: int = 42,
+) -> tuple[pd.DataFrame, pd.DataFrame]:  # training, validation
+    "Split by blocks of time: stratified by label, no moment on both sides."
+    fold = _best_fold(index.label.to_numpy(), _time_blocks(index), min(val_split, 1 - val_split), seed)
+    held = ~fold if val_split > 0.5 else fold
+    trained = ~(held | _overlap_held(index, held))
+    return index[trained].reset_index(drop=True), index[held].reset_index(drop=True)
+
 # %% ../nbs/00_data.ipynb #e3132e99
 def _split_table(
     index: pd.DataFrame,      # path, label
@@ -143,9 +180,28 @@ def _split_table(
     return by_path.loc[train_files].reset_index(drop=True), by_path.loc[val_files].reset_index(drop=True)
 
 # %% ../nbs/00_data.ipynb #e9fc6462
+def _holds_both(*tables: pd.DataFrame) -> bool:
+    "Whether each table of clips has positives and negatives."
+    return all(table.label.nunique() == 2 for table in tables)
+
+
+def _know_times(index: pd.DataFrame) -> bool:
+    "Whether all clips say when they start and end."
+    return "start_s" in index and bool(index.start_s.notna().all())
+
+# %% ../nbs/00_data.ipynb #2d853793
+def _split(index: pd.DataFrame, how: str, val_split: float, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    "Split an index in one of three ways; hold out blocks of time where streams cannot stay whole."
+    if how == "notebook": return _split_table(index, val_split, seed)
+    whole = None
+    if how == "group" and index.group.nunique() > 1: whole = split_by_group(index, val_split, seed)
+    if whole and (_holds_both(*whole) or not _know_times(index)): return whole
+    return _split_by_time(index, val_split, seed)
+
+# %% ../nbs/00_data.ipynb #393a32f3
 def split_clips(
     index: pd.DataFrame,      # path, label, group
-    how: str = "group",       # 'group' keeps streams whole, 'notebook' splits at random
+    how: str = "group",       # 'group' keeps streams whole, 'time' blocks of their time, 'notebook' splits at random
     val_split: float = 0.15,  # share of the clips held out for validation
     seed: int = 42,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:  # training, validation
@@ -153,11 +209,10 @@ def split_clips(
     if not 0 < val_split < 1:
         raise InputError(f"val_split: found {val_split}, expected a share between 0 and 1; 0.15 holds out 15 %")
     counts = f"{len(index)} clips ({index.label.sum()} positive) of {index.group.nunique()} recordings"
-    if how == "group" and index.group.nunique() < 2:
-        raise InputError(f"found {counts}, expected at least 2 recordings to keep them whole; "
+    if not _know_times(index) and (how == "time" or (how == "group" and index.group.nunique() < 2)):
+        raise InputError(f"found {counts} that do not say when they start, expected at least 2 recordings, kept whole; "
                          "add recordings or use the notebook's split (--split notebook)")
-    split = split_by_group if how == "group" else _split_table
-    try: train, val = split(index, val_split, seed)
+    try: train, val = _split(index, how, val_split, seed)
     except ValueError as error:
         expected = f"enough of both classes to hold out {val_split:.0%}"
         raise InputError(f"found {counts}, expected {expected}; add clips ({error})") from error
