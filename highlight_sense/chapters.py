@@ -25,7 +25,7 @@ class _Chapter:
 
 
 _SHORTEST_S = 10
-_START, _BETWEEN, _END = "Start", "In between", "End"
+_START, _BETWEEN, _END = "Start", "Stream continues", "Rest of the stream"
 
 
 def _has_room(start_s: float, end_s: float) -> bool:

@@ -32,15 +32,16 @@ class CutClip:
 
 # %% ../nbs/05_clips.ipynb #44bff118
 def clip_stem(
-    rank: int,       # 1 for the best
-    start_s: float,  # seconds of the recording
+    start_s: float,                    # seconds of the recording
+    probability: float | None = None,  # of the highlight
     title: str = "",
 ) -> str:
     "Name the file of a clip, without its extension."
     minutes, seconds = divmod(int(start_s), 60)
-    time = f"{rank:02}_{minutes // 60:02}h{minutes % 60:02}m{seconds:02}s"
+    time = f"{minutes // 60:02}h{minutes % 60:02}m{seconds:02}s"
+    score = "" if probability is None else f"score{round(100 * probability):02}"
     words = re.sub(r"[^\w-]+", "_", title).strip("_")[:40].rstrip("_")  # 40 letters of up to 4 bytes
-    return f"{time}_{words}" if words else time
+    return "_".join(part for part in (time, score, words) if part)
 
 # %% ../nbs/05_clips.ipynb #33eb202f
 def copy_clip(

@@ -30,15 +30,21 @@ def _event(reel: Reel, number: int, cut: ReelCut, footage: Footage, channels: Se
     return [*lines, f"* FROM CLIP NAME: {footage.file_name}"]
 
 # %% ../nbs/machinery/edl.ipynb #260e06e5
+def _muted(reel: Reel) -> list[int]:  # from 1, through all files
+    "Number the audio tracks that make no sound."
+    tracks = [(footage, track) for footage in reel.footage for track in footage.media.tracks]
+    return [number for number, (footage, track) in enumerate(tracks, 1) if track.number in footage.muted]
+
+# %% ../nbs/machinery/edl.ipynb #b4289678
 _AUDIO_CHANNELS = 4
 
 
 def _channels(reel: Reel) -> dict[int, list[int]]:
     "Assign the audio channels to the files, by their numbers."
-    assigned, tracks = {}, 0
+    assigned, tracks, muted = {}, 0, _muted(reel)
     for footage in reel.footage:
         wanted = range(tracks + 1, tracks + 1 + len(footage.media.tracks))
-        assigned[footage.number] = [channel for channel in wanted if channel <= _AUDIO_CHANNELS]
+        assigned[footage.number] = [each for each in wanted if each <= _AUDIO_CHANNELS and each not in muted]
         tracks += len(footage.media.tracks)
     return assigned
 
@@ -48,6 +54,7 @@ def edl_text(reel: Reel) -> str:
     channels, tracks = _channels(reel), sum(len(footage.media.tracks) for footage in reel.footage)
     lines = [f"TITLE: {reel.title[:70].rstrip()}", f"FCM: {'' if reel.drop else 'NON-'}DROP FRAME"]
     if tracks > _AUDIO_CHANNELS: lines.append(f"* AUDIO TRACKS {_AUDIO_CHANNELS + 1} TO {tracks} ARE NOT LISTED")
+    lines += [f"* AUDIO TRACK {number} IS MUTED AND NOT LISTED" for number in _muted(reel)]
     number = 0
     for cut in reel.cuts:
         for footage in reel.footage:

@@ -91,6 +91,11 @@ def _describes_file(reel: Reel, number: int, channel: Channel | None) -> bool:
     return first_track and reel.places[footage.number][number] == 1
 
 # %% ../nbs/machinery/fcp7.ipynb #69225564
+def _sounding(channel: Channel | None) -> str:
+    "Write whether a channel sounds; a picture is always shown."
+    return "FALSE" if channel and channel.track.number in channel.footage.muted else "TRUE"
+
+# %% ../nbs/machinery/fcp7.ipynb #7690b636
 def _clip_item(reel: Reel, number: int, channel: Channel | None) -> ET.Element:
     "Write the clip of the cut with this number: of the picture (`channel` is None), or of a channel."
     cut, footage = reel.cuts[number - 1], channel.footage if channel else reel.footage[0]
@@ -99,9 +104,10 @@ def _clip_item(reel: Reel, number: int, channel: Channel | None) -> ET.Element:
     played = [node("mediatype", "audio" if channel else "video"), node("trackindex", channel.index if channel else 1)]
     kind = ("stereo" if channel.stereo else "mono") if channel else None
     return node("clipitem", [
-        node("masterclipid", f"masterclip-{footage.number}"), node("name", cut.name), node("enabled", "TRUE"),
-        node("duration", footage.length), _frame_rate(reel.rate), node("start", cut.record),
-        node("end", cut.record + frames), node("in", cut.source), node("out", cut.source + frames), file,
+        node("masterclipid", f"masterclip-{footage.number}"), node("name", cut.name),
+        node("enabled", _sounding(channel)), node("duration", footage.length), _frame_rate(reel.rate),
+        node("start", cut.record), node("end", cut.record + frames), node("in", cut.source),
+        node("out", cut.source + frames), file,
         node("sourcetrack", played), *_links(reel, number), node("logginginfo", [node("lognote", cut.note)])],
         id=_clip_id(number, channel), premiereChannelType=kind)
 
@@ -110,7 +116,7 @@ def _track(reel: Reel, channel: Channel | None) -> ET.Element:
     "Write the track of the picture (`channel` is None), or of a channel, with all its clips."
     numbers = reel.places[channel.footage.number if channel else 1]
     clips = [_clip_item(reel, number, channel) for number in numbers]
-    content = [*clips, node("enabled", "TRUE"), node("locked", "FALSE")]
+    content = [*clips, node("enabled", _sounding(channel)), node("locked", "FALSE")]
     if not channel: return node("track", content)
     track = node(
         "track", [*content, node("outputchannelindex", 1 + channel.place % 2)],

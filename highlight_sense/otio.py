@@ -30,6 +30,7 @@ def _otio_clip(
     file.name = footage.file_name
     played = _range(reel, footage.origin + cut.source, footage.frames_of(cut))
     clip = opentimelineio.schema.Clip(cut.name, file, played)
+    clip.enabled = audio is None or audio.number not in footage.muted
     clip.metadata["highlight_sense"] = {"note": cut.note, "audio_track": audio.number if audio else None}
     resolve = {"Link Group ID": number}
     if audio: resolve["Channels"] = [{"Source Track ID": audio.number, "Source Channel ID": channel}
@@ -53,6 +54,7 @@ def _add_track(
     kinds = opentimelineio.schema.TrackKind
     title = track_title(footage, audio) if audio else "Video"
     track = opentimelineio.schema.Track(title, kind=kinds.Audio if audio else kinds.Video)
+    track.enabled = audio is None or audio.number not in footage.muted
     timeline.tracks.append(track)
     for number, cut in enumerate(reel.cuts, 1):
         frames = footage.frames_of(cut)

@@ -18,13 +18,13 @@ from .detections import RankedHighlight, choice_key, read_scores
 from .files import InputError, hash_file, only_writer, remove_unfinished
 from .jobs import do_each
 from .log import warn
-from .media import probe
-from .publishing import (
-    PastDetection, clip_once, find_detections, make_once, read_past_detection, remove_others)
+from highlight_sense.publishing import (
+    PastDetection, clip_once, describe_files, find_detections, make_once, muted_tracks, read_past_detection,
+    remove_others)
 from .reel import Span
 from .report import read_templates, write_report
 from .results import Manifest, hash_of
-from .text import printable
+from .text import clock, printable
 from .timelines import write_chapters, write_timelines
 
 # %% ../nbs/05c_publish.ipynb #35b84070
@@ -38,14 +38,20 @@ def _cut(past: PastDetection, one: RankedHighlight, exact: bool, place: Path) ->
     cut = exact_clip if exact else copy_clip
     return cut(past.files, one.clip_start_s, one.clip_end_s, place).path
 
+# %% ../nbs/05c_publish.ipynb #94f38c72
+def _stems_of(past: PastDetection) -> list[str]:  # in the order of the highlights
+    "Name the files of the clips, without their extension."
+    stems = [clip_stem(one.clip_start_s, one.probability) for one in past.highlights]
+    earlier = [stems[:place].count(stem) for place, stem in enumerate(stems)]
+    return [f"{stem}_{count + 1}" if count else stem for stem, count in zip(stems, earlier)]
+
 # %% ../nbs/05c_publish.ipynb #b187efb9
 def _publish_clips(
     past: PastDetection, manifest: Manifest, exact: bool = False,
 ) -> tuple[list[str], list[str]]:  # names of clips, the best first; reasons of failures
     "Cut a clip for each highlight."
     names, failed = [], []
-    for one in past.highlights:
-        stem = clip_stem(one.rank, one.clip_start_s)
+    for one, stem in zip(past.highlights, _stems_of(past)):
         cut = partial(_cut, past, one, exact)
         try: names.append(clip_once(manifest, stem, _clip_key(past, one, exact), cut))
         except InputError as error:
@@ -68,20 +74,25 @@ def _remove_old_clips(past: PastDetection, manifest: Manifest, names: Sequence[s
     remove_others(manifest, "clips/", [*names, *there])
 
 # %% ../nbs/05c_publish.ipynb #7dd58789
-def _spans_of(past: PastDetection) -> list[Span]:
-    "Return the highlights as named parts of the recording, in order of time."
-    spans = [Span(one.clip_start_s, one.clip_end_s, f"Highlight {one.rank}", f"probability {one.probability:.2f}")
-             for one in past.highlights]
-    return sorted(spans, key=lambda span: span.start_s)
+def _spans_of(past: PastDetection, numbered: bool = False) -> list[Span]:
+    "Return the highlights as parts of the recording, in order of time, named by time and score."
+    spans, count = [], len(past.highlights)
+    ordered = sorted(past.highlights, key=lambda one: one.clip_start_s)
+    for number, one in enumerate(ordered, 1):
+        name = f"Highlight {number}" if numbered else f"Highlight at {clock(one.clip_start_s)}"
+        score = f"score {one.probability:.2f}"
+        spans.append(Span(one.clip_start_s, one.clip_end_s, f"{name}, {score}", f"rank {one.rank} of {count}"))
+    return spans
 
 # %% ../nbs/05c_publish.ipynb #63307cfb
 def _publish_timelines(past: PastDetection, manifest: Manifest) -> list[str]:
     "Write one set of timelines with all files of the recording, and return their names."
     suffixes = ("otio", "edl", "xml", "fcpxml") if past.highlights else ()
     names = [f"timelines/{past.stem}.{suffix}" for suffix in suffixes]
-    made_from = hash_of(["timelines", 2, past.identity, [str(path.resolve()) for path in past.files]])
-    files = [probe(path) for path in past.files]
-    write = partial(write_timelines, files, _spans_of(past), manifest.path/"timelines", past.stem)
+    made_from = hash_of(["timelines", 3, past.identity, [str(path.resolve()) for path in past.files]])
+    files = describe_files(past)
+    muted = muted_tracks(past, files)
+    write = partial(write_timelines, files, _spans_of(past), manifest.path/"timelines", past.stem, muted)
     make_once(manifest, names, made_from, write)
     remove_others(manifest, "timelines/", names)
     return names
@@ -91,9 +102,9 @@ def _publish_chapters(past: PastDetection, manifest: Manifest) -> list[str]:
     "Write the chapters, and return their names."
     suffixes = ("txt", "vtt", "ffmeta") if past.highlights else ()
     names = [f"chapters/{past.stem}.chapters.{suffix}" for suffix in suffixes]
-    made_from = hash_of(["chapters", 1, past.identity])
-    duration_s = past.record.recording.duration_s
-    write = partial(write_chapters, _spans_of(past), duration_s, manifest.path/"chapters", past.stem)
+    made_from = hash_of(["chapters", 2, past.identity])
+    duration_s, spans = past.record.recording.duration_s, _spans_of(past, numbered=True)
+    write = partial(write_chapters, spans, duration_s, manifest.path/"chapters", past.stem)
     make_once(manifest, names, made_from, write)
     remove_others(manifest, "chapters/", names)
     return names
@@ -167,7 +178,7 @@ def _publish_one(
         if "chapters" in kinds: written["chapters"] = tuple(_publish_chapters(past, manifest))
         if "report" in kinds: written["report"] = _publish_report(past, manifest)
         if written.get("chapters"):
-            written["notice"] = youtube_notice(_spans_of(past), past.record.recording.duration_s)
+            written["notice"] = youtube_notice(_spans_of(past, numbered=True), past.record.recording.duration_s)
         for kind in kinds: manifest.show("report.html" if kind == "report" else kind, choice_key(past.highlights))
         _require_a_clip(folder, written.get("clips", ()), failed)
         return _Products(folder, failed=tuple(failed), found_nothing=not past.highlights, **written)

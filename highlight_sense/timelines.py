@@ -6,7 +6,7 @@
 __all__ = ['make_reel', 'make_timeline', 'write_timelines', 'write_chapters']
 
 # %% ../nbs/05a_timelines.ipynb #5f205e29
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -61,20 +61,29 @@ def _place_cuts(
     return cuts
 
 # %% ../nbs/05a_timelines.ipynb #11d0d629
-def _describe_file(media: MediaInfo, number: int, rate: Fraction, timecode: str | None) -> Footage:
-    "Describe a file, for a reel at this rate."
+def _describe_file(
+    media: MediaInfo,
+    number: int,            # from 1
+    rate: Fraction,         # of the reel
+    timecode: str | None,   # of its first frame
+    muted: Collection[tuple[Path, int]] = (),  # file and number of each muted track
+) -> Footage:
+    "Describe a file for a reel."
     average = (media.video and media.video.rate) or rate
     own = _file_rate(average) if average >= 1 else rate
     drop = timecode is not None and is_drop_frame(timecode, own)
     first = frame_number(timecode, own, drop) if timecode else 0
     origin = frame_number(timecode, rate, drop, round(own)) if timecode else 0
-    return Footage(media, number, own, first, origin, max(1, round(Fraction(media.duration_s) * rate)), drop)
+    length = max(1, round(Fraction(media.duration_s) * rate))
+    silent = frozenset(track.number for track in media.tracks if (media.path, track.number) in muted)
+    return Footage(media, number, own, first, origin, length, drop, silent)
 
 # %% ../nbs/05a_timelines.ipynb #9f366a0b
 def make_reel(
     files: Sequence[MediaInfo],            # of one recording, started together
     spans: Sequence[Span],                 # in the order in which they play
     timecodes: Sequence[str | None] = (),  # of the first frame of each file; default: no file has one
+    muted: Collection[tuple[Path, int]] = (),  # audio tracks that are there but silent: path of the file, number
 ) -> Reel:
     "Put highlights of a recording one after the other."
     for media in files:
@@ -86,16 +95,20 @@ def make_reel(
     first = ordered[0][0]
     rate = _timeline_rate(first.video.rate if first.video else None)
     numbered = enumerate(ordered, 1)
-    footage = tuple(_describe_file(media, number, rate, timecode) for number, (media, timecode) in numbered)
+    footage = tuple(_describe_file(media, number, rate, timecode, muted) for number, (media, timecode) in numbered)
     cuts = tuple(_place_cuts(spans, rate, max(one.length for one in footage)))
     drop = footage[0].drop and rate in DROP_RATES
     return Reel(footage, rate, frame_number("01:00:00:00", rate, drop), cuts)
 
 # %% ../nbs/05a_timelines.ipynb #757d522a
-def make_timeline(files: Sequence[MediaInfo], spans: Sequence[Span]) -> "opentimelineio.schema.Timeline":
+def make_timeline(
+    files: Sequence[MediaInfo],                # of one recording, started together
+    spans: Sequence[Span],                     # in the order in which they play
+    muted: Collection[tuple[Path, int]] = (),  # audio tracks that are there but silent: path of the file, number
+) -> "opentimelineio.schema.Timeline":
     "Make an OpenTimelineIO timeline of the highlights of a recording."
     from highlight_sense.otio import otio_timeline
-    return otio_timeline(make_reel(files, spans, [start_timecode(media.path) for media in files]))
+    return otio_timeline(make_reel(files, spans, [start_timecode(media.path) for media in files], muted))
 
 # %% ../nbs/05a_timelines.ipynb #9c35e69a
 def _write_text(path: Path, text: str) -> Path:
@@ -109,11 +122,12 @@ def write_timelines(
     spans: Sequence[Span],       # in the order in which they play
     folder: str | Path,          # to write into
     stem: str,                   # of the file names
+    muted: Collection[tuple[Path, int]] = (),  # audio tracks that are there but silent: path of the file, number
 ) -> list[Path]:                 # stem.otio, stem.edl, stem.xml, stem.fcpxml
     "Write the highlights of a recording as timelines for editing programs; replace files of the same names."
     from highlight_sense.otio import otio_timeline
     folder = require_folder(folder)
-    reel = make_reel(files, spans, [start_timecode(media.path) for media in files])
+    reel = make_reel(files, spans, [start_timecode(media.path) for media in files], muted)
     texts = {"otio": otio_timeline(reel).to_json_string(), "edl": edl_text(reel), "xml": fcp7_xml(reel),
              "fcpxml": fcpxml_text(reel)}
     return [_write_text(folder/f"{stem}.{ending}", text) for ending, text in texts.items()]

@@ -9,6 +9,7 @@ import torch
 from running import RATE_HZ, run
 
 from highlight_sense.checkpoint import save_checkpoint
+from highlight_sense.clips import clip_stem
 from highlight_sense.config import ModelConfig
 from highlight_sense.media import write_recording
 from highlight_sense.model import HighlightCRNN
@@ -40,8 +41,8 @@ def folder(place, tmp_path) -> Path:
 
 def put_in_the_way(folder: Path, rank: int) -> Path:
     "Put a file of the user's at the place of a clip."
-    start_s = json.loads((folder/"highlights.json").read_text())["highlights"][rank - 1]["clip_start_s"]
-    path = folder/"clips"/f"{rank:02}_00h00m{int(start_s):02}s.mka"
+    one = json.loads((folder/"highlights.json").read_text())["highlights"][rank - 1]
+    path = folder/"clips"/f"{clip_stem(one['clip_start_s'], one['probability'])}.mka"
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(b"mine")
     return path

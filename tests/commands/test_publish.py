@@ -94,6 +94,9 @@ def highlights_in(folder: Path) -> list[dict]:
     return json.loads((folder/"highlights.json").read_text())["highlights"]
 
 
+def in_time(highlights: list[dict]) -> list[dict]: return sorted(highlights, key=lambda one: one["clip_start_s"])
+
+
 def names_in(folder: Path) -> set[str]:
     "All files that `detect` did not write."
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()} - {
@@ -125,15 +128,20 @@ def test_everything_is_there(published):
         assert timeline.getroot().tag in ("xmeml", "fcpxml")
     edits = (published/"timelines"/"my stream.edl").read_text()
     cues = (published/"chapters"/"my stream.chapters.vtt").read_text()
-    assert cues.startswith("WEBVTT") and all(f"Highlight {rank}" in cues for rank in (1, 2, 3))
+    assert cues.startswith("WEBVTT")
+    scores = [one["probability"] for one in in_time(highlights_in(published))]
+    named = [f"Highlight {number}, score {score:.2f}" for number, score in enumerate(scores, 1)]
+    assert [line for line in cues.splitlines() if line.startswith("Highlight")] == named  # numbered in order of time
+    assert "Highlight at 0:" in edits and "In between" not in cues
     assert "my stream.mkv" in edits
 
 
 def test_clips_play(published):
-    "Clips are named by rank and time, have all tracks, and start and end within a key frame."
-    for one, path in zip(highlights_in(published), sorted((published/"clips").iterdir())):
+    "Clips are named by time and score, have all tracks, and start and end within a key frame."
+    for one, path in zip(in_time(highlights_in(published)), sorted((published/"clips").iterdir())):
         start_s = one["clip_start_s"]
-        assert path.stem == f"{one['rank']:02}_00h{int(start_s) // 60:02}m{int(start_s) % 60:02}s"
+        score = round(100 * one["probability"])
+        assert path.stem == f"00h{int(start_s) // 60:02}m{int(start_s) % 60:02}s_score{score:02}"
         wanted_s = one["clip_end_s"] - start_s
         picture_s, sounds_s = seconds_of(path)
         assert wanted_s - 0.1 < picture_s < wanted_s + 2 * GROUP_S + 0.1
@@ -164,7 +172,7 @@ def test_exact_clips(detected):
     page = (detected/"report.html").read_text()
     assert all(path.name in page for path in (detected/"clips").iterdir())
     assert not any(name in page for name in before)
-    for one, path in zip(highlights_in(detected), sorted((detected/"clips").iterdir())):
+    for one, path in zip(in_time(highlights_in(detected)), sorted((detected/"clips").iterdir())):
         picture_s, sounds_s = seconds_of(path)
         wanted_s = one["clip_end_s"] - one["clip_start_s"]
         assert abs(picture_s - wanted_s) < 2 / FPS and all(abs(sound_s - picture_s) < 0.06 for sound_s in sounds_s)
