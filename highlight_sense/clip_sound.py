@@ -39,18 +39,36 @@ def _lasting_shift(late_s: Sequence[float]) -> float:  # seconds
     return least_s if alike and abs(least_s) > _MOVED_S else 0.0
 
 # %% ../nbs/machinery/clip_sound.ipynb #5585353c
+class _HeldFrames(deque):
+    "Decoded frames of a track, held until it is known whether the sound has moved."
+
+    @property
+    def seconds(self) -> float:
+        "Return how much sound is held."
+        return sum(frame.samples / frame.sample_rate for frame in self)
+
+    def shift_s(self, due_s: float) -> float:
+        "Return by how much the sound has moved, if the first frame is due at `due_s` on the clock of the container."
+        late_s = []
+        for frame in self:
+            if frame.time is not None: late_s.append(frame.time - due_s)
+            due_s += frame.samples / frame.sample_rate
+        shift_s = _lasting_shift(late_s)
+        return shift_s if self.seconds > _WATCH_S or abs(shift_s) > _SURE_S else 0.0
+
+# %% ../nbs/machinery/clip_sound.ipynb #71082980
 class _SteadyReader(TrackReader):
     "Decodes the packets of one track onto its `line`, without holes where only timestamps tremble."
 
     def __init__(self, name: str, rate_hz: int, start_s: float, layout: str | None = None):
         super().__init__(name, rate_hz, start_s, layout)
-        self.held: deque[av.AudioFrame] = deque()
+        self.held = _HeldFrames()
 
     def decode(self, packet: av.Packet) -> None:
         "Decode a packet, and place the frames about which enough is known: all of them after the empty packet."
         super().decode(packet)
         at_end = not packet.size and packet.pts is None
-        while self.held and (at_end or self.held_s > _WATCH_S): self._place_first()
+        while self.held and (at_end or self.held.seconds > _WATCH_S): self._place_first()
 
     def lose(self, packet: av.Packet) -> None:
         "Leave out a packet that cannot be decoded, after the frames before it."
@@ -61,29 +79,15 @@ class _SteadyReader(TrackReader):
         "Hold a decoded frame."
         self.held.append(frame)
 
-    @property
-    def held_s(self) -> float:
-        "Return how much sound is held."
-        return sum(frame.samples / frame.sample_rate for frame in self.held)
-
     def _place_first(self) -> None:
-        "Place the first frame that is held: where it is due, unless the sound has moved."
+        "Place the first frame that is held."
         first = self.held[0]
         if self.segment is None and first.time is not None: self.next_s = first.time - self.start_s
-        late_s, due_s = [], self.next_s
-        for frame in self.held:
-            if frame.time is not None: late_s.append(frame.time - self.start_s - due_s)
-            due_s += frame.samples / frame.sample_rate
-        shift_s = _lasting_shift(late_s)
-        if self.held_s > _WATCH_S or abs(shift_s) > _SURE_S: self._move(shift_s)
+        shift_s = self.held.shift_s(self.start_s + self.next_s)
+        if shift_s: self.finish()  # a new segment begins
+        self.next_s += shift_s
         first.pts = None  # it is due now
         super().add(self.held.popleft())
-
-    def _move(self, shift_s: float) -> None:
-        "Continue elsewhere, in a new segment, unless the shift is 0."
-        if not shift_s: return
-        self.finish()
-        self.next_s += shift_s
 
 # %% ../nbs/machinery/clip_sound.ipynb #7a81b9b8
 class ClipSound(_SteadyReader):
