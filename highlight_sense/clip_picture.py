@@ -7,9 +7,11 @@ __all__ = ['STANDS_S', 'EXACT', 'PREVIEW', 'to_frames', 'PictureEncoder']
 
 # %% ../nbs/machinery/clip_picture.ipynb #bd8f4129
 import math
+import struct
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import NamedTuple
 
 import av
 from av.codec.context import Flags
@@ -55,13 +57,37 @@ EXACT = _H264Settings(crf=18, preset="veryfast", profile="high")
 PREVIEW = _H264Settings(crf=30, preset="veryfast", profile="main", height=360, rate=15, threads=1)
 
 # %% ../nbs/machinery/clip_picture.ipynb #d56032a8
-_HALF_TURN = (("hflip", None), ("vflip", None))
-_TURNS = {90: (("transpose", "cclock"),), -90: (("transpose", "clock"),), 180: _HALF_TURN, -180: _HALF_TURN}
+class _Axes(NamedTuple):
+    "Where the axes of a stored picture point on the screen, in any unit."
+    x_right: int
+    x_down: int
+    y_right: int
+    y_down: int
 
 
-def _upright(frame: av.VideoFrame, rotation: int) -> av.VideoFrame:
-    "Turn upright a frame that is stored with this rotation, in degrees."
-    steps = _TURNS.get(rotation)
+_AS_STORED = _Axes(1, 0, 0, 1)
+
+
+def _axes_of(frame: av.VideoFrame) -> _Axes:
+    "Read the display matrix of a frame."
+    matrix = frame.side_data.get("DISPLAYMATRIX")
+    return _Axes(*struct.unpack_from("=2i4x2i", bytes(matrix))) if matrix else _AS_STORED
+
+# %% ../nbs/machinery/clip_picture.ipynb #9d23f173
+_SWAP, _MIRROR_DOWN, _MIRROR_RIGHT = ("transpose", "cclock_flip"), ("vflip", None), ("hflip", None)
+
+
+def _turning_filters(axes: _Axes) -> list[tuple[str, str | None]]:  # name, argument
+    "List the filters that show a picture as its axes demand."
+    level, swapped = abs(axes.x_right) + abs(axes.y_down), abs(axes.x_down) + abs(axes.y_right)
+    if min(level, swapped) > 0.02 * max(level, swapped): return []
+    right, down = (axes.y_right, axes.x_down) if swapped > level else (axes.x_right, axes.y_down)
+    return [_SWAP] * (swapped > level) + [_MIRROR_DOWN] * (down < 0) + [_MIRROR_RIGHT] * (right < 0)
+
+# %% ../nbs/machinery/clip_picture.ipynb #d9122581
+def _upright(frame: av.VideoFrame, axes: _Axes) -> av.VideoFrame:
+    "Turn and mirror a frame as a player shows it."
+    steps = _turning_filters(axes)
     if not steps: return frame
     graph, clock = av.filter.Graph(), frame.time_base or Fraction(1, 90_000)
     source = graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=clock)
@@ -95,8 +121,9 @@ def _add_picture(
 ) -> av.VideoStream:
     "Add a stream for the encoded picture of `stream`."
     aspect = stream.sample_aspect_ratio or Fraction(1)
-    if frame.rotation in (90, -90): aspect = 1 / aspect
-    frame = _upright(frame, frame.rotation)
+    axes = _axes_of(frame)
+    if _SWAP in _turning_filters(axes): aspect = 1 / aspect
+    frame = _upright(frame, axes)
     rate = Fraction(stream.average_rate or 30).limit_denominator(100_000)
     copy = container.add_stream("libx264", rate=min(rate, settings.rate or rate), options=_h264_options(settings))
     copy.width, copy.height = _encoded_size(frame.width, frame.height, aspect, settings.height)
@@ -150,6 +177,21 @@ class _ShownFrames:
         return shown
 
 # %% ../nbs/machinery/clip_picture.ipynb #4e407569
+class _TimedEncoder:
+    "Encodes frames, and gives each packet the duration of its frame."
+
+    def __init__(self, copy: av.VideoStream):
+        self.copy = copy
+        self.durations: dict[int, int] = {}  # of frames in the encoder, by their time, in ticks
+
+    def encode(self, frame: av.VideoFrame | None) -> Iterator[av.Packet]:
+        "Pass a frame, or None at the end, to the encoder."
+        if frame: self.durations[frame.pts] = frame.duration
+        for packet in self.copy.encode(frame):
+            packet.duration = self.durations.pop(packet.pts)
+            yield packet
+
+# %% ../nbs/machinery/clip_picture.ipynb #e3d83d23
 class PictureEncoder:
     "Encodes one picture of a recording into a clip, in which `start_s` becomes 0:00."
 
@@ -159,6 +201,7 @@ class PictureEncoder:
     ):
         frame = _first_frame(stretch, index, times)  # may reopen the file
         self.copy = _add_picture(container, stretch.source.container.streams[index], frame, settings)
+        self.timed = _TimedEncoder(self.copy)
         self.shown = _ShownFrames(stretch, index, start_s, end_s, settings.rate)
         self.stretch, self.index = stretch, index
         self.held: av.VideoFrame | None = None  # until the next one comes
@@ -172,15 +215,15 @@ class PictureEncoder:
             if self.held: yield from self._encode_held(frame_time)
             self.held = frame
 
-    def _encode_held(self, until: int) -> list[av.Packet]:
+    def _encode_held(self, until: int) -> Iterator[av.Packet]:
         "Encode the held frame, which is shown until `until`."
-        frame = _upright(self.held, self.held.rotation).reformat(self.copy.width, self.copy.height, "yuv420p")
+        frame = _upright(self.held, _axes_of(self.held)).reformat(self.copy.width, self.copy.height, "yuv420p")
         frame.pts, frame.time_base, frame.duration = self.held.pts, self.shown.clock, until - self.held.pts
         frame.pict_type = 0  # the encoder chooses its own key frames
-        return self.copy.encode(frame)
+        return self.timed.encode(frame)
 
     def finish(self) -> Iterator[av.Packet]:
         "Encode the rest."
         yield from self.encode(flush_packet(self.stretch.source.container.streams[self.index]))
         if self.held: yield from self._encode_held(self.shown.end - self.shown.start)
-        yield from self.copy.encode(None)
+        yield from self.timed.encode(None)

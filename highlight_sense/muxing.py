@@ -98,6 +98,7 @@ def clip_format(
 def copy_labels(copy: av.stream.Stream, stream: av.stream.Stream) -> None:
     "Give `copy` the title and the language of `stream`."
     labels = {"title": title_of(stream), "language": stream.metadata.get("language")}
+    if copy.container.format.name in ("mp4", "ipod"): labels["handler_name"] = labels["title"]
     copy.metadata.update({key: value for key, value in labels.items() if value and value != "und"})
 
 # %% ../nbs/machinery/muxing.ipynb #cba76a98
