@@ -221,7 +221,7 @@ class DetectConfig:
     stride: float | None = None    # from the start of one window to that of the next (default: a sixth of the window)
     threshold: float | None = None  # lowest probability (default: the checkpoint's, unless top or per-hour is given)
     top: int | None = None         # keep only the best, at most this many (default: all)
-    per_hour: float | None = None  # keep only the best, at most this many per hour of recording (default: all)
+    per_hour: float | None = None  # keep only the best, this many per hour of recording, rounded (default: all)
     min_length: float = 3.0        # extend shorter highlights on both sides
     max_length: float = 60.0       # cut longer highlights around their best moment
     merge: float = 2.0             # merge highlights that are at most this far apart
@@ -248,5 +248,5 @@ class DetectConfig:
     def at_most(self, hours: float) -> float:
         "How many highlights a recording of this length may have."
         limits = [math.inf if self.top is None else self.top]
-        if self.per_hour is not None: limits.append(math.ceil(self.per_hour * hours))
+        if self.per_hour is not None: limits.append(max(1, math.floor(self.per_hour * hours + 0.5)))
         return min(limits)
