@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['LONGEST_RECORDING_S', 'RUN_UP_S', 'audio_frame', 'write_pieces', 'require_waveform', 'write_recording', 'open_media',
            'AudioTrack', 'VideoTrack', 'MediaInfo', 'start_of', 'title_of', 'demuxed', 'end_of', 'probe',
-           'describe_recording', 'require_whole', 'go_to']
+           'describe_recording', 'go_to']
 
 # %% ../nbs/machinery/media.ipynb #7f9b5f1e
 import math
@@ -229,22 +229,6 @@ def describe_recording(path: Path) -> dict[str, object]:
         coding = f"{track.codec}, {track.rate_hz} Hz, {track.channels} channels"
         lines[f"audio {track.number}"] = f"{track.title or 'no title'}: {coding}, starts at {track.start_s:.3f} s"
     return lines
-
-# %% ../nbs/machinery/media.ipynb #7d676aec
-_PROMISING = {"matroska", "mov", "flv", "wav", "flac"}  # formats with a duration in the header
-_TORN_S = 2.0                                           # a file may end this much before its header says
-
-
-def require_whole(
-    container: av.container.InputContainer,
-    end_s: float,      # where its packets end, on its clock
-    path: str | Path,  # for the message
-) -> None:
-    "Raise `InputError` if a file ends well before the time that its header promises."
-    promised_s = (container.duration or 0) / av.time_base
-    if _PROMISING.isdisjoint(container.format.name.split(",")) or end_s > promised_s - _TORN_S: return
-    expected = f"expected the {promised_s:.1f} s that its header promises"
-    raise InputError(f"{path}: found {max(0.0, end_s):.1f} s, {expected}; the file is cut off, copy it again")
 
 # %% ../nbs/machinery/media.ipynb #040f0f05
 RUN_UP_S = 1.0  # read before the wanted time, so that decoders settle

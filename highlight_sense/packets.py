@@ -23,7 +23,7 @@ from av.stream import Disposition
 
 from .files import InputError
 from .log import warn_once
-from .media import demuxed, go_to, open_media, require_whole, start_of
+from .media import demuxed, go_to, open_media, start_of
 from .timeline import LAG_S
 
 # %% ../nbs/machinery/packets.ipynb #ea2f29fa
@@ -83,9 +83,10 @@ def read_packets(source: MediaSource) -> Iterator[av.Packet]:
             if packet.pts is None: continue
             time_s = float(packet.pts * packet.time_base) - source.start_s
             yield packet
+    except av.InvalidDataError: return
     except av.FFmpegError as error:
-        found = f"found damaged data after {max(0.0, time_s):.1f} s ({error.strerror})"
-        raise InputError(f"{source.path}: {found}, expected readable media; copy the file again") from error
+        found = f"found nothing that can be read after {max(0.0, time_s):.1f} s ({error.strerror})"
+        raise InputError(f"{source.path}: {found}, expected media; copy the file again") from error
 
 # %% ../nbs/machinery/packets.ipynb #a6c5a4ee
 class PacketTime(NamedTuple):
@@ -185,10 +186,7 @@ def _neighbourhood(source: MediaSource, start_s: float, end_s: float) -> Stretch
         raise InputError(f"{source.path}: {found}, expected a recording; choose another file")
     tries = (_survey(source, start_s - back_s, start_s, end_s) for back_s in (*_BACK_S, math.inf))
     found = next(stretch for stretch in tries if stretch)
-    stretch = found._replace(packets={index: _with_ends(packets) for index, packets in found.packets.items()})
-    if stretch.last and stretch.end_s < end_s:
-        require_whole(source.container, stretch.end_s + source.start_s, source.path)
-    return stretch
+    return found._replace(packets={index: _with_ends(packets) for index, packets in found.packets.items()})
 
 # %% ../nbs/machinery/packets.ipynb #3d31cc6a
 def look_around(

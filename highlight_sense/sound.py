@@ -7,14 +7,16 @@ __all__ = ['read_blocks', 'read_audio']
 
 # %% ../nbs/machinery/sound.ipynb #71cf18b0
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import av
 import numpy as np
 
+from .damage import (
+    close_lost, require_mostly_whole, warn_of_growth, warn_of_lost_sound, warn_of_missing_end)
 from .files import InputError
-from .media import RUN_UP_S, demuxed, end_of, go_to, open_media, require_whole, start_of, title_of
+from .media import RUN_UP_S, demuxed, end_of, go_to, open_media, start_of, title_of
 from .timeline import LAG_S, TrackReader
 
 # %% ../nbs/machinery/sound.ipynb #1eab509a
@@ -65,22 +67,42 @@ def _advance(
     return True
 
 # %% ../nbs/machinery/sound.ipynb #23aa5f0e
-def _decode_tracks(
-    container: av.container.InputContainer,
-    readers: Mapping[int, TrackReader],  # by stream index
-    path: str | Path,                    # for messages
-) -> Iterator[None]:
-    "Decode from the current position to the end of the file; yield whenever there may be more sound to take."
-    last: dict[int, av.Packet] = {}  # of each stream
-    try:
-        for packet in demuxed(container):
-            if packet.pts is not None: last[packet.stream_index] = packet
-            if _advance(packet, readers): yield
-    except av.FFmpegError as error:
-        found = f"found damaged data after {max(0.0, end_of(last.values())):.1f} s ({error.strerror})"
-        raise InputError(f"{path}: {found}, expected media that can be read to the end; copy the file again") from error
-    require_whole(container, end_of(last.values()), path)
-    for reader in readers.values(): reader.finish()
+class _Pass:
+    "One pass over the packets of a file, from the current position to the end."
+
+    def __init__(
+        self, container: av.container.InputContainer, readers: Mapping[int, TrackReader], path: str | Path,
+    ):
+        self.container, self.readers, self.path = container, readers, path  # readers by stream index
+        self.size = container.size            # bytes, at the start of the pass
+        self.last: dict[int, av.Packet] = {}  # of each stream
+
+    @property
+    def end_s(self) -> float:
+        "Return where the packets of all streams end, on the clock of the container."
+        return max(0.0, end_of(self.last.values()))
+
+    def __iter__(self) -> Iterator[None]:
+        "Decode; yield whenever there may be more sound to take."
+        try:
+            for packet in demuxed(self.container):
+                if packet.pts is not None: self.last[packet.stream_index] = packet
+                if _advance(packet, self.readers): yield
+        except av.InvalidDataError: pass
+        except av.FFmpegError as error:
+            found = f"found nothing that can be read after {self.end_s:.1f} s ({error.strerror})"
+            raise InputError(f"{self.path}: {found}, expected media; copy the file again") from error
+        for reader in self.readers.values():
+            reader.finish()
+            close_lost(reader.lost, reader.next_s)
+
+# %% ../nbs/machinery/sound.ipynb #ff8ed41c
+def _check_end(done: _Pass) -> None:
+    "Refuse a file of which too little could be read; warn of what is missing."
+    for reader in done.readers.values(): require_mostly_whole(reader.lost, reader.next_s, reader.name)
+    warn_of_lost_sound((reader.lost for reader in done.readers.values()), done.path)
+    warn_of_missing_end(done.container, done.end_s, done.path)
+    warn_of_growth(done.container, done.size, done.end_s, done.path)
 
 # %% ../nbs/machinery/sound.ipynb #1c0b6e3f
 def _take_block(
@@ -94,7 +116,7 @@ def _take_block(
 
 # %% ../nbs/machinery/sound.ipynb #9db9fd9d
 def _take_blocks(
-    decoding: Iterator[None],            # each step may place more sound on the lines
+    decoding: Iterable[None],            # each step may place more sound on the lines
     streams: Sequence[av.AudioStream],   # one for each row
     readers: Mapping[int, TrackReader],  # by stream index
     size: int,                           # samples in a block
@@ -145,7 +167,13 @@ def read_blocks(
         streams = _choose_streams(container, tracks, path)
         readers = {stream.index: TrackReader(f"{path}: audio track {number}", rate_hz, zero_s)
                    for number, stream in zip(tracks, streams)}
-        yield from _take_blocks(_decode_tracks(container, readers, path), streams, readers, size, wanted)
+        decoding = _Pass(container, readers, path)
+        whole = (start_s, end_s) == (0, math.inf)
+        try: yield from _take_blocks(decoding, streams, readers, size, wanted)
+        except GeneratorExit:  # the caller has read enough
+            if whole: warn_of_lost_sound((reader.lost for reader in readers.values()), path)
+            raise
+        if whole: _check_end(decoding)
         if not start_s and not any(reader.line.end for reader in readers.values()):
             found = "found no sound in the chosen tracks"
             raise InputError(f"{path}: {found}, expected some; choose another track or file")

@@ -12,6 +12,7 @@ from collections import deque
 import av
 import numpy as np
 
+from .damage import LostSound, require_unprotected
 from .files import InputError
 
 # %% ../nbs/machinery/timeline.ipynb #c2264f59
@@ -140,16 +141,6 @@ class _FramePlacer:
         "Place resampled sound (channels, samples) on the line."
         self.line.place(samples.mean(axis=0), at)
 
-# %% ../nbs/machinery/timeline.ipynb #a64feab7
-def _damage_of(packet: av.Packet, name: str, at_s: float, error: av.FFmpegError) -> InputError:
-    "Make the error for a packet that cannot be decoded."
-    encrypted = any("encryption" in side.data_type for side in packet.iter_sidedata())
-    if encrypted: found, advice = "found encrypted sound", "get a copy without protection"
-    else: found, advice = f"found damaged sound at {at_s:.1f} s ({error.strerror})", "copy the file again"
-    return InputError(f"{name}: {found}, expected sound that can be decoded; {advice}")
-
-
-
 # %% ../nbs/machinery/timeline.ipynb #c0b8d4ad
 class _LateSound:
     "Counts the sound of a track that arrives after its time was presumed silent."
@@ -174,20 +165,29 @@ class TrackReader(_FramePlacer):
 
     def __init__(self, name: str, rate_hz: int, start_s: float, layout: str | None = None):
         super().__init__(name, rate_hz, start_s, layout)
-        self.damage: InputError | None = None  # of the last packet
+        self.lost = LostSound()
         self.late = _LateSound(name)
 
     def decode(self, packet: av.Packet) -> None:
         "Decode a packet and place its sound; the empty packet at the end of a file flushes the decoder."
-        if self.damage and packet.size: raise self.damage
+        if not packet.size and packet.pts is not None: return  # empty, but not at the end
         try: frames = packet.decode()
-        except av.FFmpegError as error: self.damage = _damage_of(packet, self.name, self.next_s, error)
+        except av.FFmpegError: self.lose(packet)
         else:
             for frame in frames: self.add(frame)
+
+    def lose(self, packet: av.Packet) -> None:
+        "Leave out a packet that cannot be decoded."
+        require_unprotected(packet, self.name)
+        self.finish()
+        if packet.pts is not None: self.next_s = float(packet.pts * packet.time_base) - self.start_s
+        self.lost.begin(self.next_s)
+        self.next_s += float((packet.duration or 0) * packet.time_base)
 
     def add(self, frame: av.AudioFrame) -> None:
         "Place a decoded frame."
         self.locate(frame)
+        self.lost.end(self.next_s)
         self.late.count(self.next_s, frame.samples / frame.sample_rate, self.line.end / self.rate_hz)
         self.append(frame)
 
