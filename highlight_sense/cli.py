@@ -196,11 +196,13 @@ def _train(
     init: option(Path | None, "Checkpoint to start from, in any format (default: random weights).") = None,
     resume: flag("Resume the run in this folder with its settings, or start it if there is none.") = False,
     from_run: option(Path | None, "Run folder whose training to repeat, with its clips and settings.") = None,
+    more_epochs: option(int | None, "Train the finished run in this folder for this many more, with its settings.") = None,
     config: TrainConfig = TrainConfig(),
 ) -> None:
     "Train a model on a clip folder or a pack; writes best.pt, last.pt, figures and pictures to the run folder."
     from highlight_sense import run as runs
-    best = runs.train(clips, out, config, init=init, resume=resume, from_run=from_run).best.metrics
+    state = runs.train(clips, out, config, init=init, resume=resume, from_run=from_run, more_epochs=more_epochs)
+    best = state.best.metrics
     figures = f"AP {best['ap']:.4f}, ROC-AUC {best['roc_auc']:.4f}, F1 {best['f1']:.4f}"
     print(f"{out}: best.pt has {figures} on {best['clips']} validation clips")
     if from_run: print(_compare_files(out/"best.pt", from_run/"best.pt"))

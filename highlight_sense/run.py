@@ -11,8 +11,7 @@ import hashlib
 import json
 import platform
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +65,7 @@ class _RunSpec:
     fingerprint: str | None = None  # of the clips; default: not computed yet
     threads: int | None = None      # threads that it uses; default: unknown
     kernels: str | None = None      # kernels that it uses; default: unknown
+    extended: list[int] = field(default_factory=list)  # epochs after which it had ended, and got more
 
     def __post_init__(self) -> None:
         "Raise `ValueError` for settings that no run could have."
@@ -116,6 +116,9 @@ def _earlier_spec(
     spec = read_as(_RunSpec, path, "the settings of a run", advice)
     _require_same_settings(asked, spec.config, run)
     if data is not None: spec = dataclasses.replace(spec, data=str(data))
+    if spec.extended and not started:
+        warn(f"{path}: found a run of {spec.config.epochs} epochs in several parts (ended after {spec.extended}), "
+             "expected one part; this one trains them in one go, so its weights will differ")
     if spec.init is None or started: return spec
     init = Path(spec.init.path)
     if init.is_file() and hash_file(init) == spec.init.sha256: return spec
@@ -161,7 +164,7 @@ def _write_spec(out: Path, spec: _RunSpec, train_table: pd.DataFrame, val_table:
         "clips": {side: _count(table) for side, table in sides.items()},
         "init": spec.init and dataclasses.asdict(spec.init), "train": spec.train, "model": spec.model,
         "front_end": dataclasses.asdict(FrontEnd()), "command": [shown_url(word) for word in sys.argv],
-        "threads": spec.threads, "kernels": spec.kernels,
+        "threads": spec.threads, "kernels": spec.kernels, "extended": spec.extended,
         "versions": {"highlight_sense": highlight_sense.__version__, "torch": torch.__version__,
                      "numpy": np.__version__, "python": platform.python_version()}}
     content = json.dumps(record, indent=2) + "\n"
@@ -214,20 +217,6 @@ def _describe_split(train_table: pd.DataFrame, val_table: pd.DataFrame, config: 
     if len(val_table) < 20: line += "; so few validation clips that their figures say little"
     return line
 
-# %% ../nbs/machinery/run.ipynb #c635f557
-def _split_warning(index: pd.DataFrame, sides: Sequence[pd.DataFrame], config: TrainConfig) -> str | None:
-    "Say how a split by recordings differs from what was asked for."
-    if config.split != "group": return None
-    recordings, held = index.group.nunique(), len(sides[1]) / len(index)
-    if set(sides[0].group) & set(sides[1].group):
-        found = f"found clips of {recordings} recording" + ("" if recordings == 1 else "s")
-        way = f"blocks of time are held out, {held:.0%} of the clips, so the figures say little about other recordings"
-        return f"{found}, expected enough to hold out a whole one with highlights; {way}"
-    if abs(held - config.val_split) <= 0.05: return None
-    way = "; --split time holds out blocks of time instead" if index.start_s.notna().all() else ""
-    return f"found {recordings} recordings to keep whole, so {held:.0%} of the clips are held out, expected "\
-           f"{config.val_split:.0%}{way}"
-
 # %% ../nbs/machinery/run.ipynb #16ad8615
 def _split_data(spec: _RunSpec, out: Path, progress: bool) -> tuple[_RunSpec, pd.DataFrame, pd.DataFrame]:
     "Return the spec with the fingerprint of its clips, and the two sides of their split."
@@ -238,7 +227,6 @@ def _split_data(spec: _RunSpec, out: Path, progress: bool) -> tuple[_RunSpec, pd
         raise InputError(f"{spec.data}: found other clips than the run was started with, expected the same; "
                          "put them back, or start a new run")
     train_table, val_table = split_clips(index, spec.config.split, spec.config.val_split, spec.config.seed)
-    if line := _split_warning(index, (train_table, val_table), spec.config): warn(f"{spec.data}: {line}")
     if progress: print(_describe_split(train_table, val_table, spec.config))
     for path in val_table.path:
         if ".pack::" in path: read_clip(path)  # raises for NaN
@@ -254,7 +242,7 @@ def _notices(state: TrainState, run: RunFolder) -> list[str]:
                      f"the chosen one reaches {reached:.2f} on {metrics['clips']} clips")
     if run.resumed_epochs == run.config.epochs:
         lines.append(f"{run.path}: this run had ended before; "
-                     f"for more epochs, start another with --init {run.path/'last.pt'}")
+                     "--more-epochs 5 trains it for five more")
     return lines
 
 # %% ../nbs/machinery/run.ipynb #689136aa
@@ -267,6 +255,18 @@ def _spec_of(data, out: Path, config, model_config, init, resuming: bool, from_r
                          "leave it out, or start a new run")
     return _earlier_spec(Path(earlier), data, config, resuming and (out/"last.pt").exists())
 
+# %% ../nbs/machinery/run.ipynb #2633ebeb
+def _extend(spec: _RunSpec, more_epochs: int, out: Path) -> _RunSpec:
+    "Add epochs to a finished run; raise `InputError` for any other."
+    if more_epochs < 1:
+        raise InputError(f"more_epochs: found {more_epochs}, expected at least 1; change it")
+    done = load_checkpoint(out/"last.pt")[1].epochs
+    if done != spec.config.epochs:
+        raise InputError(f"{out}: found a run that stopped after {done} of {spec.config.epochs} epochs, "
+                         "expected a finished one; finish it with --resume")
+    train = spec.train | {"epochs": done + more_epochs}
+    return dataclasses.replace(spec, train=train, extended=[*spec.extended, done])
+
 # %% ../nbs/machinery/run.ipynb #a7c09826
 def train(
     data: str | Path | None,                    # clip folder or pack; default: that of the resumed or repeated run
@@ -277,11 +277,13 @@ def train(
     init: str | Path | None = None,             # checkpoint of any dialect to start from; it sets the network's sizes
     resume: bool = False,                       # resume the run in `out`, if there is one
     from_run: str | Path | None = None,         # run folder to repeat
+    more_epochs: int | None = None,             # train the finished run in `out` for this many more
 ) -> TrainState:
     "Train a model on a clip folder or a pack, and write a run folder."
     with only_writer(out) as out:
-        resuming = resume and (out/"config.json").exists()
+        resuming = more_epochs is not None or (resume and (out/"config.json").exists())
         spec = _spec_of(data, out, config, model_config, init, resuming, from_run)
+        if more_epochs is not None: spec = _extend(spec, more_epochs, out)
         manifest, run = _open_folder(out, resuming), RunFolder(out, spec.config)
         remove_unfinished(out)
         model = _build_network(spec, out/"last.pt")
@@ -290,7 +292,7 @@ def train(
         computed = _computed_with(device, pick_precision(device, run.config.precision), run.config.kernels)
         if progress: print(*[f"{line}\n" for line in _numerics_warnings(spec, **computed)], sep="", end="")
         manifest.claim(_PRODUCTS, "train")
-        if not (out/"last.pt").exists(): _write_spec(out, dataclasses.replace(spec, **computed), *tables)
+        if more_epochs or not (out/"last.pt").exists(): _write_spec(out, dataclasses.replace(spec, **computed), *tables)
         state = fit(model, *make_loaders(*tables, run.config, device), run.config, run, progress)
         save_figure(plot_history(state.history, state.best_epoch), out/"history.png")
         save_evaluation(state.best, load_checkpoint(out/"best.pt")[0], tables[1].path, run.config.max_frames, out)

@@ -120,9 +120,11 @@ def _restore_optimizer(state: TrainState, stored: _Training) -> None:
         if any(value.shape != shapes[name] or value.dtype != torch.float32 for name, value in moments[number].items()):
             raise ValueError("found moments of another shape or type than their parameter")
     settings, = state.optimizer.state_dict()["param_groups"]
-    rate, = stored.schedule._last_lr
+    share, = state.schedule.lr_lambdas
+    rate, = state.schedule.base_lrs
+    rate = rate * share(stored.schedule.last_epoch)
     state.optimizer.load_state_dict({"state": moments, "param_groups": [{**settings, "lr": rate}]})
-    state.schedule.load_state_dict({**state.schedule.state_dict(), **vars(stored.schedule)})
+    state.schedule.load_state_dict({**state.schedule.state_dict(), **vars(stored.schedule), "_last_lr": [rate]})
 
 # %% ../nbs/machinery/run_folder.ipynb #4ea761ba
 def _restore_scaler(state: TrainState, stored: dict[str, int | float] | None) -> None:
