@@ -43,7 +43,7 @@ from highlight_sense.metrics import (
     BLUE, GREY, STYLE, VERMILION, Picture, calibration_error, fast_roc_auc, group_interval, save_figure,
     to_probabilities)
 from .model import HighlightCRNN
-from .results import Manifest
+from .results import Manifest, open_results
 from .train import predict
 
 # %% ../nbs/03b_audit.ipynb #4de68d7a
@@ -557,10 +557,7 @@ _AUDIT_FILES = ("audit.json", "audit.png")
 
 def _open_results(out: str | Path) -> Manifest:
     "Open the manifest of an audit folder; raise `InputError` if a foreign file has one of our names."
-    results = Manifest(out)
-    results.adopt(_AUDIT_FILES, "audit", {"schema", "checkpoint", "passed", "findings"})
-    results.require_ours(*_AUDIT_FILES, made_from="audit")
-    return results
+    return open_results(out, _AUDIT_FILES, "audit", {"schema", "checkpoint", "passed", "findings"})
 
 # %% ../nbs/03b_audit.ipynb #4a258404
 def _save_audit(result: Audit, out: str | Path) -> None:
@@ -587,12 +584,13 @@ def audit(
     device: str = "auto",
     precision: str = "auto",
     progress: bool = True,                    # show progress bars
+    kernels: str = "auto",                    # auto or plain, see `accelerate`
 ) -> Audit:
     "Find out whether a checkpoint hears the moment or a shortcut."
     if most_clips < 10: raise InputError(f"most_clips: found {most_clips}, expected at least 10; choose more")
     device = pick_device(device)
     model, info = load_checkpoint(checkpoint, device)
-    accelerate(model, device)
+    accelerate(model, device, kernels)
     require_front_end(info.front_end or FrontEnd(n_mels=info.config.n_mels), FrontEnd(), str(checkpoint))
     if out is not None: _open_results(out)
     index = _draw_clips(load_index(data, progress=progress)[0], most_clips)

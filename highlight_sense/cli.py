@@ -102,6 +102,7 @@ def main(
 _CHECKPOINT = argument(Path, "CHECKPOINT", "Model file: from train or the Colab notebook, or the published weights.")
 _WORKERS = option(int, "Threads that load clips; 0 reads them between the batches.")
 _DEVICE = option(str, "Where to compute: auto, cpu, cuda, cuda:1 or mps.")
+_KERNELS = option(Literal["auto", "plain"], "Fused kernels (auto), or PyTorch's own operations (plain).")
 _PRECISION = option(Literal["auto", "fp32", "bf16", "fp16"], "Number format; auto: the fastest one for the device.")
 _UNLABELLED = option(
     Literal["skip", "negative"],
@@ -196,7 +197,7 @@ def _train(
     init: option(Path | None, "Checkpoint to start from, in any format (default: random weights).") = None,
     resume: flag("Resume the run in this folder with its settings, or start it if there is none.") = False,
     from_run: option(Path | None, "Run folder whose training to repeat, with its clips and settings.") = None,
-    more_epochs: option(int | None, "Train the finished run in this folder for this many more, with its settings.") = None,
+    more_epochs: option(int | None, "Train the finished run in this folder for so many more epochs.") = None,
     config: TrainConfig = TrainConfig(),
 ) -> None:
     "Train a model on a clip folder or a pack; writes best.pt, last.pt, figures and pictures to the run folder."
@@ -229,6 +230,7 @@ def _evaluate(
     workers: _WORKERS = 2,
     device: _DEVICE = "auto",
     precision: _PRECISION = "auto",
+    kernels: _KERNELS = "auto",
     engine: option(
         Literal["torch", "openvino"], "What scores recordings; openvino is faster on a CPU, and an extra.") = "torch",
     mic: option(str | None, "Track of the recordings with the voice: a:0, or a title (default: a guess).") = None,
@@ -238,7 +240,8 @@ def _evaluate(
 ) -> None:
     "Measure a checkpoint on all clips of a folder, or on whole recordings with labels."
     from json import dumps
-    config = DetectConfig(threshold=threshold, batch_size=batch_size, device=device, precision=precision, engine=engine)
+    config = DetectConfig(threshold=threshold, batch_size=batch_size, device=device, precision=precision,
+                          kernels=kernels, engine=engine)
     if labels is None: metrics = _evaluate_clips(checkpoint, data, config, workers, out, progress=not json)
     else:
         from highlight_sense.recordings import evaluate_recordings
@@ -264,7 +267,7 @@ def _evaluate_clips(
         raise InputError(f"engine: found {config.engine} for clips, expected torch; {way}")
     size = 32 if config.batch_size is None else config.batch_size
     return evaluate_checkpoint(checkpoint, data[0], config.threshold, size, workers, config.device, config.precision,
-                               out, progress=progress).metrics
+                               out, progress, config.kernels).metrics
 
 # %% ../nbs/07_cli.ipynb #36fc04cb
 def _table(values: dict[str, object]) -> str:
@@ -303,6 +306,7 @@ def _audit(
     workers: _WORKERS = 2,
     device: _DEVICE = "auto",
     precision: _PRECISION = "auto",
+    kernels: _KERNELS = "auto",
     out: option(Path | None, "Folder for audit.json and audit.png.", "-o") = None,
     json: _JSON = False,
 ) -> None:
@@ -311,7 +315,7 @@ def _audit(
 
     from highlight_sense import audit as auditing
     result = auditing.audit(checkpoint, clips, out, training=training, most_clips=most_clips, workers=workers,
-                            device=device, precision=precision, progress=not json)
+                            device=device, precision=precision, progress=not json, kernels=kernels)
     print(dumps(result.record()) if json else "\n".join(map(printable, str(result).splitlines())))
     if not result.passed: sys.exit(3)
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import requests
-from tqdm import tqdm
+from .progress import Bar
 
 from . import transfer
 from .files import InputError, require_folder
@@ -75,7 +75,7 @@ def _write_blocks(
     length = response.headers.get("Content-Length", "")
     size = start + int(length) if length.isdecimal() else None
     with (open(part, "ab" if start else "wb") as file,
-          tqdm(desc="weights", total=size, initial=start, unit="B", unit_scale=True, disable=not progress) as bar):
+          Bar(desc="weights", total=size, initial=start, unit="B", unit_scale=True, progress=progress) as bar):
         for block in response.iter_content(_BLOCK_BYTES):
             if max(size or 0, file.tell() + len(block)) > _LARGEST_BYTES: break
             file.write(block)
@@ -226,7 +226,7 @@ def _suffix_of(path: Path) -> str:
 
 # %% ../nbs/machinery/download.ipynb #e0ab2a5d
 def _show_progress(
-    bar: tqdm,
+    bar: Bar,
     state: dict,  # what yt-dlp reports now and then
 ) -> None:
     "Move a progress bar, in bytes."
@@ -260,7 +260,7 @@ def download_recording(
     if not find_spec("yt_dlp"):
         raise InputError(f"{shown_url(url)}: found no yt-dlp, expected it for downloads; "
                          "run pip install \"yt-dlp[default]\"")
-    with tqdm(desc="recording", unit="B", unit_scale=True, disable=not progress) as bar:
+    with Bar(desc="recording", unit="B", unit_scale=True, progress=progress) as bar:
         options = _download_options(url, folder, key) | {"progress_hooks": [partial(_show_progress, bar)]}
         info = _run_yt_dlp(url, options)
     if not (info and info.get("requested_downloads")):

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from .batches import ClipLoader, EvaluationPlans
 from .checkpoint import CheckpointInfo, load_checkpoint
 from .clip_files import highlights_of, read_clip
-from .clip_table import report_unusable
+from .clip_table import list_unusable
 from .config import FrontEnd, require_front_end
 from .data import load_index
 from .dataset_aug import pad_or_truncate
@@ -30,7 +30,7 @@ from .metrics import (
     fast_average_precision, fast_roc_auc, group_interval, plot_clip_attention, plot_confusion,
     plot_precision_recall, plot_reliability, save_figure, time_curve)
 from .model import HighlightCRNN
-from .results import Manifest
+from .results import Manifest, open_results
 from .train import Evaluation, evaluate, judge
 
 # %% ../nbs/03a_evaluate.ipynb #895ed8cf
@@ -130,15 +130,13 @@ def _evaluate_clips(
     return measured
 
 # %% ../nbs/03a_evaluate.ipynb #c86ec5b0
-_FILES = ("metrics.json", "precision_recall.png", "confusion.png", "reliability.png", "attention.png")
+_FILES = (
+    "metrics.json", "unusable.txt", "precision_recall.png", "confusion.png", "reliability.png", "attention.png")
 
 
 def _open_evaluation(out: str | Path) -> Manifest:
     "Open a folder's manifest; raise `InputError` if an evaluation would replace any other file there."
-    manifest = Manifest(out)
-    manifest.adopt(_FILES, "evaluate", {"ap", "ece_before"})
-    manifest.require_ours(*_FILES, made_from="evaluate")
-    return manifest
+    return open_results(out, _FILES, "evaluate", {"ap", "ece_before"})
 
 # %% ../nbs/03a_evaluate.ipynb #dd8d01d1
 def evaluate_checkpoint(
@@ -151,15 +149,17 @@ def evaluate_checkpoint(
     precision: str = "auto",
     out: str | Path | None = None,    # folder for metrics.json and pictures
     progress: bool = True,            # show progress bars
+    kernels: str = "auto",            # auto or plain, see `accelerate`
 ) -> Evaluation:
     "Measure a checkpoint on all clips of a folder or pack."
     device = pick_device(device)
     model, info = load_checkpoint(checkpoint, device)
-    accelerate(model, device)
+    accelerate(model, device, kernels)
     require_front_end(info.front_end or FrontEnd(n_mels=info.config.n_mels), FrontEnd(), str(checkpoint))
     if out is not None: _open_evaluation(out)
     index, unusable = load_index(data, progress=progress)
-    report_unusable(unusable, len(index), None if out is None else Path(out), progress)
+    left_out = list_unusable(unusable, len(index))
+    if left_out and progress: print(left_out)
     precision = pick_precision(device, precision)
     measured = _evaluate_clips(model, info, index, threshold, batch_size, workers, precision, progress)
     if out is None: return measured
@@ -167,5 +167,6 @@ def evaluate_checkpoint(
         _open_evaluation(folder).claim(_FILES, "evaluate")
         with write_atomically(folder/"metrics.json") as unfinished:
             unfinished.write_text(json.dumps(measured.metrics, indent=2) + "\n")
+        if left_out: (folder/"unusable.txt").write_text(left_out + "\n")
         save_evaluation(measured, model, index.path, info.max_frames, folder)
     return measured

@@ -21,7 +21,7 @@ from typing import Annotated
 import msgspec
 import numpy as np
 import torch
-from tqdm import tqdm
+from .progress import Bar
 
 from .config import FrontEnd
 from .files import InputError, hash_file
@@ -210,7 +210,7 @@ def _damaged_clips(
 ) -> list[str]:               # names in the index
     "Find the clips whose log-mels have changed since they were packed, or are not finite."
     damaged = []
-    for number, row in enumerate(tqdm(pack.rows, "verifying", unit="clip", disable=not progress)):
+    for number, row in enumerate(Bar(pack.rows, "verifying", unit="clip", progress=progress)):
         frames = pack.frames(row.clip)
         if zlib.crc32(frames) != row.crc32 or not np.isfinite(frames).all(): damaged.append(row.clip)
         if number % 100 == 99: pack.release()

@@ -20,7 +20,7 @@ from typing import BinaryIO
 
 import msgspec
 import numpy as np
-from tqdm import tqdm
+from .progress import Bar
 
 from .archives import open_archive
 from .clip_files import by_label, name_inside
@@ -242,7 +242,7 @@ def _grow(part: Path, source: ClipSource, consume: bool, threads: int, progress:
         _require_unchanged(old, source.root, writer.rows)
         consumer(old)
     unusable = []
-    for clip in tqdm(source.read(new, threads), "packing", len(new), unit="clip", disable=not progress):
+    for clip in Bar(source.read(new, threads), "packing", len(new), unit="clip", progress=progress):
         if clip.error: unusable.append(str(clip.error).replace(str(source.root), source.name))
         else: writer.add(clip)
     writer.flush()

@@ -16,7 +16,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 import pandas as pd
 import torch
-from tqdm import tqdm
+from .progress import Bar
 
 from .audio import log_mel
 from .clip_folders import clip_folder, require_clip_names
@@ -268,4 +268,4 @@ def prepare(
     with clip_folder(out, made_of, overwrite) as place, one_thread():
         jobs = [(path, times, place, *settings[path]) for path, times in highlights.items()]
         rows = run_jobs(_prepare_recording, jobs, workers)
-        return pd.DataFrame(list(tqdm(rows, total=len(jobs), unit="recording", disable=not progress)))
+        return pd.DataFrame(list(Bar(rows, total=len(jobs), unit="recording", progress=progress)))

@@ -17,7 +17,7 @@ from typing import Literal
 
 import numpy as np
 import torch
-from tqdm import tqdm
+from .progress import Bar, SoundBar
 
 from .audio import read_log_mel
 from .checkpoint import CheckpointInfo
@@ -41,14 +41,14 @@ from .tracks import Pair, duration_of_pair
 # %% ../nbs/04a_recordings.ipynb #eda86b0e
 class _Meter:
     "Pass the log-mel of a recording on, and count its frames."
-    def __init__(self, blocks: Iterable[torch.Tensor], bar: tqdm, frame_s: float):
+    def __init__(self, blocks: Iterable[torch.Tensor], bar: Bar, frame_s: float):
         self.blocks, self.bar, self.frame_s = blocks, bar, frame_s
         self.frames = 0
 
     def __iter__(self) -> Iterator[torch.Tensor]:
         for block in self.blocks:
             self.frames += block.shape[-1]
-            self.bar.update(round(self.frame_s * block.shape[-1]))
+            self.bar.update(self.frame_s * block.shape[-1])
             yield block
 
 # %% ../nbs/04a_recordings.ipynb #c60c52ed
@@ -61,8 +61,7 @@ def score_recording(
     "Read and score a recording."
     front_end, windows, path = detector.front_end, detector.windows, pair.game.path
     blocks = read_log_mel(pair, front_end, device=detector.device)
-    total, name = round(duration_of_pair(pair)), printable(path.name)
-    with tqdm(total=total, desc=name, unit="s", leave=False, disable=not progress) as bar:
+    with SoundBar(printable(path.name), duration_of_pair(pair), progress) as bar:
         meter = _Meter(blocks, bar, front_end.seconds(1))
         scored = score_in_batches(detector, cut_windows(meter, windows), batch_size)
     duration_s = front_end.seconds(meter.frames - 1)

@@ -21,7 +21,7 @@ import torch
 import highlight_sense
 from .checkpoint import NOTEBOOK_FLAGS, load_checkpoint
 from .clip_files import name_inside, read_clip
-from .clip_table import report_unusable
+from .clip_table import list_unusable
 from .config import FrontEnd, ModelConfig, TrainConfig, require_front_end
 from .data import load_index, split_clips
 from .device import pick_device, pick_precision
@@ -32,7 +32,7 @@ from .log import warn
 from .metrics import plot_history, save_figure
 from .model import HighlightCRNN
 from .records import as_type, read_as
-from .results import Manifest
+from .results import Manifest, open_results
 from .run_folder import RunFolder
 from .text import printable, shown_url, table_cell
 from .train import TrainState, fit, make_loaders
@@ -175,16 +175,18 @@ def _write_spec(out: Path, spec: _RunSpec, train_table: pd.DataFrame, val_table:
         split.to_csv(unfinished, index=False, errors="backslashreplace")
 
 # %% ../nbs/machinery/run.ipynb #16afafa1
-_PRODUCTS = ("config.json", "best.pt", "last.pt", "split.csv", "metrics.jsonl", "metrics.csv", "history.png",
-            "precision_recall.png", "confusion.png", "reliability.png", "attention.png")  # of a run
+_PRODUCTS = (
+    "config.json", "best.pt", "last.pt", "split.csv", "unusable.txt", "metrics.jsonl", "metrics.csv", "history.png",
+    "precision_recall.png", "confusion.png", "reliability.png", "attention.png")  # of a run
 
 
 def _open_folder(out: Path, resuming: bool) -> Manifest:
     "Open a run folder's manifest; raise `InputError` if it holds another run, or foreign files that would be replaced."
+    keys = {"data", "fingerprint", "train", "model"}
+    if resuming: return open_results(out, _PRODUCTS, "train", keys)
     manifest = Manifest(out)
-    manifest.adopt(_PRODUCTS, "train", {"data", "fingerprint", "train", "model"})
-    if resuming: manifest.require_ours(*_PRODUCTS, made_from="train")
-    else: manifest.require_new(_PRODUCTS, "choose another one, or resume it with --resume")
+    manifest.adopt(_PRODUCTS, "train", keys)
+    manifest.require_new(_PRODUCTS, "choose another one, or resume it with --resume")
     return manifest
 
 # %% ../nbs/machinery/run.ipynb #fd53b5ce
@@ -218,10 +220,11 @@ def _describe_split(train_table: pd.DataFrame, val_table: pd.DataFrame, config: 
     return line
 
 # %% ../nbs/machinery/run.ipynb #16ad8615
-def _split_data(spec: _RunSpec, out: Path, progress: bool) -> tuple[_RunSpec, pd.DataFrame, pd.DataFrame]:
-    "Return the spec with the fingerprint of its clips, and the two sides of their split."
+def _split_data(spec: _RunSpec, progress: bool) -> tuple[_RunSpec, str, pd.DataFrame, pd.DataFrame]:
+    "Return the spec with the fingerprint of its clips, which clips are left out, and the two sides of the split."
     index, unusable = load_index(spec.data, progress=progress)
-    report_unusable(unusable, len(index), out, progress)
+    left_out = list_unusable(unusable, len(index))
+    if left_out and progress: print(left_out)
     fingerprint = _fingerprint_of(index, spec.data)
     if spec.fingerprint not in (None, fingerprint):
         raise InputError(f"{spec.data}: found other clips than the run was started with, expected the same; "
@@ -230,7 +233,7 @@ def _split_data(spec: _RunSpec, out: Path, progress: bool) -> tuple[_RunSpec, pd
     if progress: print(_describe_split(train_table, val_table, spec.config))
     for path in val_table.path:
         if ".pack::" in path: read_clip(path)  # raises for NaN
-    return dataclasses.replace(spec, fingerprint=fingerprint), train_table, val_table
+    return dataclasses.replace(spec, fingerprint=fingerprint), left_out, train_table, val_table
 
 # %% ../nbs/machinery/run.ipynb #405bf14d
 def _notices(state: TrainState, run: RunFolder) -> list[str]:
@@ -287,11 +290,12 @@ def train(
         manifest, run = _open_folder(out, resuming), RunFolder(out, spec.config)
         remove_unfinished(out)
         model = _build_network(spec, out/"last.pt")
-        spec, *tables = _split_data(spec, out, progress)
+        spec, left_out, *tables = _split_data(spec, progress)
         device = pick_device(run.config.device)
         computed = _computed_with(device, pick_precision(device, run.config.precision), run.config.kernels)
         if progress: print(*[f"{line}\n" for line in _numerics_warnings(spec, **computed)], sep="", end="")
         manifest.claim(_PRODUCTS, "train")
+        if left_out: (out/"unusable.txt").write_text(left_out + "\n")
         if more_epochs or not (out/"last.pt").exists(): _write_spec(out, dataclasses.replace(spec, **computed), *tables)
         state = fit(model, *make_loaders(*tables, run.config, device), run.config, run, progress)
         save_figure(plot_history(state.history, state.best_epoch), out/"history.png")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tqdm import tqdm
+from .progress import SoundBar
 
 from .files import InputError
 from .media import write_pieces
@@ -94,6 +94,7 @@ def separate_mix(
     "Separate a mix, and write voice and game as the two tracks of a file."
     model = (_load_separator() if model is None else model).to(device).eval()
     blocks = read_blocks(track.path, (track.number,), model.samplerate, _CHUNK_S)
-    bar = tqdm(blocks, f"separating {track.path.name}", unit="min", leave=False, disable=not progress)
-    write_pieces(out, ["Voice", "Game"], _separate_blocks(bar, model, torch.device(device)), model.samplerate)
+    with SoundBar(f"separating {track.path.name}", None, progress) as bar:
+        pieces = _separate_blocks(bar.watch(blocks, 1 / model.samplerate), model, torch.device(device))
+        write_pieces(out, ["Voice", "Game"], pieces, model.samplerate)
     return separated_pair(out)

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
-from tqdm import tqdm
+from .progress import Bar
 
 from .files import InputError
 
@@ -112,7 +112,7 @@ def rest_of_epoch(
     device = next(state.model.parameters()).device
     most = _MOST_BROKEN if state.scaler.is_enabled() else min(_MOST_BROKEN, len(loader))
     title = f"epoch {state.epoch + 1}/{epochs}"
-    with tqdm(total=len(loader), desc=title, initial=state.tally.steps, leave=False, disable=not progress) as bar:
+    with Bar(total=len(loader), desc=title, initial=state.tally.steps, leave=False, progress=progress) as bar:
         def batches() -> Iterator:
             for batch in loader:
                 if state.random: _restore_random(state.random)

@@ -18,7 +18,7 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 from torch.utils.data import DataLoader
-from tqdm import tqdm
+from .progress import Bar
 
 from .batches import ClipLoader, EvaluationPlans, TrainingPlans
 from .checkpoint import save_checkpoint
@@ -93,7 +93,7 @@ def predict(
     model.eval()
     give_back_memory()
     labels, logits = [], []
-    for specs, masks, batch_labels in tqdm(loader, "validation", leave=False, disable=not progress):
+    for specs, masks, batch_labels in Bar(loader, "validation", leave=False, progress=progress):
         with autocast(device, precision): batch_logits, _ = model(specs.to(device), masks)
         labels.append(batch_labels)
         logits.append(batch_logits.float().squeeze(1))

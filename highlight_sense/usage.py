@@ -110,6 +110,7 @@ def usage_line(error: cyclopts.CycloptsError) -> str:
     verb = " ".join(error.command_chain or ())
     see = f"see highlight-sense {verb} --help" if verb else "see highlight-sense --help"
     if isinstance(error, cyclopts.MissingArgumentError):
+        if error.keyword: return f"{error.keyword}: found no value, expected {_expected(error.argument.hint)}; {see}"
         return f"{verb}: found no {_name_of(error.argument)}, expected one; {see}"
     if isinstance(error, cyclopts.CoercionError) and error.token is not None:
         name, kind = error.token.keyword or _name_of(error.argument), error.target_type or error.argument.hint

@@ -171,3 +171,19 @@ def test_interrupt_says_how_to_resume(clips, tmp_path):
     assert (tmp_path/"run"/"best.pt").read_bytes() == (tmp_path/"again"/"best.pt").read_bytes()
     assert "found epochs 5, expected epochs 2" in printed("train", "-o", tmp_path/"run", "--resume", "--epochs", 5)
     assert load_checkpoint(tmp_path/"run"/"last.pt")[1].epochs == 2 != TrainConfig().epochs
+
+
+def test_more_epochs_for_a_finished_run(clips, tmp_path):
+    "`--more-epochs` resumes a finished run: the first epochs stay, and two calls give the same weights."
+    words = ("train", clips, "--epochs", 2, "--batch-size", 8, "--max-duration-s", 3, "--val-split", 0.3)
+    printed(*words, "-o", tmp_path/"one", "--device", "cpu", "--precision", "fp32", code=0)
+    shutil.copytree(tmp_path/"one", tmp_path/"other")
+    before = (tmp_path/"one"/"metrics.jsonl").read_text().splitlines()
+    for name in ("one", "other"): printed("train", "-o", tmp_path/name, "--more-epochs", 1, code=0)
+    after = (tmp_path/"one"/"metrics.jsonl").read_text().splitlines()
+    assert after[:2] == before and [json.loads(row)["epoch"] for row in after] == [1, 2, 3]
+    models = [load_checkpoint(tmp_path/name/"last.pt") for name in ("one", "other")]
+    assert models[0][1].epochs == 3
+    weights = [model.state_dict() for model, _ in models]
+    assert all(weights[0][name].equal(value) for name, value in weights[1].items())
+    assert "expected at least 1" in printed("train", "-o", tmp_path/"one", "--more-epochs", 0)
