@@ -11,6 +11,7 @@ import hashlib
 import json
 import platform
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -219,6 +220,20 @@ def _describe_split(train_table: pd.DataFrame, val_table: pd.DataFrame, config: 
     if len(val_table) < 20: line += "; so few validation clips that their figures say little"
     return line
 
+# %% ../nbs/machinery/run.ipynb #c635f557
+def _split_warning(index: pd.DataFrame, sides: Sequence[pd.DataFrame], config: TrainConfig) -> str | None:
+    "Say how a split by recordings differs from what was asked for."
+    if config.split != "group": return None
+    recordings, held = index.group.nunique(), len(sides[1]) / len(index)
+    if set(sides[0].group) & set(sides[1].group):
+        found = f"found clips of {recordings} recording" + ("" if recordings == 1 else "s")
+        way = f"blocks of time are held out, {held:.0%} of the clips, so the figures say little about other recordings"
+        return f"{found}, expected enough to hold out a whole one with highlights; {way}"
+    if abs(held - config.val_split) <= 0.05: return None
+    way = "; --split time holds out blocks of time instead" if index.start_s.notna().all() else ""
+    return f"found {recordings} recordings to keep whole, so {held:.0%} of the clips are held out, expected "\
+           f"{config.val_split:.0%}{way}"
+
 # %% ../nbs/machinery/run.ipynb #16ad8615
 def _split_data(spec: _RunSpec, progress: bool) -> tuple[_RunSpec, str, pd.DataFrame, pd.DataFrame]:
     "Return the spec with the fingerprint of its clips, which clips are left out, and the two sides of the split."
@@ -230,6 +245,7 @@ def _split_data(spec: _RunSpec, progress: bool) -> tuple[_RunSpec, str, pd.DataF
         raise InputError(f"{spec.data}: found other clips than the run was started with, expected the same; "
                          "put them back, or start a new run")
     train_table, val_table = split_clips(index, spec.config.split, spec.config.val_split, spec.config.seed)
+    if line := _split_warning(index, (train_table, val_table), spec.config): warn(f"{spec.data}: {line}")
     if progress: print(_describe_split(train_table, val_table, spec.config))
     for path in val_table.path:
         if ".pack::" in path: read_clip(path)  # raises for NaN

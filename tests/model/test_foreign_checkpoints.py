@@ -10,7 +10,8 @@ from highlight_sense.checkpoint import load_checkpoint
 
 
 @pytest.fixture(scope="module")
-def ours(tmp_path_factory: pytest.TempPathFactory) -> Path: return small_model(tmp_path_factory.mktemp("model")/"ours.pt")
+def ours(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return small_model(tmp_path_factory.mktemp("model")/"ours.pt")
 
 
 def saved(content: object, place: Path) -> Path:
