@@ -31,6 +31,7 @@ from .metrics import (
     plot_precision_recall, plot_reliability, save_figure, time_curve)
 from .model import HighlightCRNN
 from .results import Manifest, open_results
+from .seen import warn_of_seen_clips
 from .train import Evaluation, evaluate, judge
 
 # %% ../nbs/03a_evaluate.ipynb #895ed8cf
@@ -160,6 +161,7 @@ def evaluate_checkpoint(
     index, unusable = load_index(data, progress=progress)
     left_out = list_unusable(unusable, len(index))
     if left_out and progress: print(left_out)
+    warn_of_seen_clips(checkpoint, index)
     precision = pick_precision(device, precision)
     measured = _evaluate_clips(model, info, index, threshold, batch_size, workers, precision, progress)
     if out is None: return measured

@@ -35,6 +35,7 @@ from .labels import read_labels
 from .metrics import event_metrics, plot_events, save_figure
 from .process import one_thread, prefetch, usable_cores
 from .results import Manifest, hash_of
+from .seen import warn_of_seen_recordings
 from .text import clock, printable
 from .tracks import Pair, duration_of_pair
 
@@ -276,6 +277,7 @@ def evaluate_recordings(
     known = read_labels(labels, recordings, unlabelled)
     if not any(known.values()):
         raise InputError(f"{labels}: found no highlights, expected at least one; add a line recording,start_s,end_s")
+    warn_of_seen_recordings(checkpoint, known)
     with ExitStack() as stack:
         place = Path(out or stack.enter_context(tempfile.TemporaryDirectory()))
         options = {"mic": mic, "game": game, "progress": progress}
