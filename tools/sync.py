@@ -1,4 +1,5 @@
 """Rewrite what follows from settings.ini and the notebooks: badges, install cells, the table of the course, README.md.
+It also joins the pieces of a cell's output.
 
     python tools/sync.py                             write what is out of date
     python tools/sync.py --check                     write nothing; name what is out of date and exit with 1
@@ -83,6 +84,16 @@ def title_cell(path: Path, notebook: dict) -> dict:
     raise SystemExit(f"{path.name}: found no markdown cell that begins with '# Title'")
 
 
+def joined(outputs: list[dict]) -> list[dict]:
+    "A cell's outputs, with pieces of one stream as one: where a notebook divides them depends on timing."
+    whole = []
+    for output in outputs:
+        same = bool(whole) and output["output_type"] == whole[-1]["output_type"] == "stream"
+        if same and output["name"] == whole[-1]["name"]: whole[-1]["text"] += output["text"]
+        else: whole.append(output)
+    return whole
+
+
 def synced(path: Path) -> dict:
     "The notebook at `path` as it should be."
     notebook = read(path)
@@ -94,6 +105,7 @@ def synced(path: Path) -> dict:
     for cell in notebook["cells"]:
         if cell["source"].startswith(INSTALL): cell["source"] = INSTALL_CELL
         if cell["source"].startswith(COURSE): cell["source"] = table()
+        if "outputs" in cell: cell["outputs"] = joined(cell["outputs"])
         cell["source"] = CLONE.sub(f"git clone {REPO['git_url']} && cd {REPO['repo']}", cell["source"])
     return notebook
 
