@@ -21,8 +21,9 @@ from .timeline import Timeline, TrackReader
 # %% ../nbs/machinery/clip_sound.ipynb #a712acb6
 def sound_frame(samples: np.ndarray, layout: str, start: int, rate_hz: int) -> av.AudioFrame:
     "Make a frame of samples (channels, samples), of which the first has position `start`."
-    packed = np.ascontiguousarray(samples.T, np.float32).reshape(1, -1)
-    frame = av.AudioFrame.from_ndarray(packed, format="flt", layout=layout)
+    samples = np.ascontiguousarray(samples, np.float32)
+    if len(samples) < 8: frame = av.AudioFrame.from_ndarray(samples, format="fltp", layout=layout)
+    else: frame = av.AudioFrame.from_ndarray(samples.T.reshape(1, -1), format="flt", layout=layout)
     frame.sample_rate, frame.pts, frame.time_base = rate_hz, start, Fraction(1, rate_hz)
     return frame
 
