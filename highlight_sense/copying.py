@@ -118,18 +118,29 @@ class _Streams(NamedTuple):
     copies: dict[tuple[int, int], av.stream.Stream]                 # by number of the file and stream index
     mixes: list[tuple[av.AudioStream, list[tuple[Stretch, int]]]]   # with the tracks that are mixed
 
+# %% ../nbs/machinery/copying.ipynb #cc034b2b
+def _lead_of(stretch: Stretch, index: int, plan: _CopyPlan, number: int) -> float:
+    "Return how many seconds of a stream, of the file with this number, a copy holds before its 0:00."
+    first = min(plan.taken[number][index], default=None)  # in ticks
+    if first is None: return 0.0
+    ticks = stretch.source.ticks(plan.begin_s, index) - first
+    return max(0.0, float(ticks * stretch.source.container.streams[index].time_base))
+
 # %% ../nbs/machinery/copying.ipynb #1cb22470
 def _add_sounds(
     container: av.container.OutputContainer,
     stretches: Sequence[Stretch],
+    plan: _CopyPlan,
     sounds: Sequence[Sequence[tuple[int, int]]],
 ) -> _Streams:
     "Add a stream to the clip for each of its audio tracks."
     added = _Streams({}, [])
     for parts in sounds:
         streams = [stretches[number].source.container.streams[index] for number, index in parts]
-        number = parts[0][0]
-        if len(parts) == 1: added.copies[parts[0]] = add_copy(container, streams[0], stretches[number].source.path)
+        number, index = parts[0]
+        if len(parts) == 1:
+            lead_s = _lead_of(stretches[number], index, plan, number)
+            added.copies[number, index] = add_copy(container, streams[0], stretches[number].source.path, lead_s)
         else:
             mixed = [(stretches[number], index) for number, index in parts]
             added.mixes.append((add_mix(container, "aac", streams), mixed))
@@ -156,7 +167,7 @@ def _add_streams(
     pictures = _add_others(container, kind, stretches, plan, "video")
     every = find_sounds([stretch.source for stretch in stretches], None)
     chosen = [parts for parts in every if parts[0][1] in plan.taken[parts[0][0]]]
-    sounds = _add_sounds(container, stretches, chosen if plan.sounds is None else plan.sounds)
+    sounds = _add_sounds(container, stretches, plan, chosen if plan.sounds is None else plan.sounds)
     if plan.sounds is not None: mark_default([stream for stream in container.streams if stream.type == "audio"])
     return sounds._replace(copies=pictures | sounds.copies | _add_others(container, kind, stretches, plan, "subtitle"))
 

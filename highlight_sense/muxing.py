@@ -7,6 +7,7 @@ __all__ = ['create_media', 'decoded_s', 'codecs_of', 'clip_format', 'copy_labels
 
 # %% ../nbs/machinery/muxing.ipynb #f0b998be
 import functools
+import io
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -102,9 +103,37 @@ def copy_labels(copy: av.stream.Stream, stream: av.stream.Stream) -> None:
     copy.metadata.update({key: value for key, value in labels.items() if value and value != "und"})
 
 # %% ../nbs/machinery/muxing.ipynb #cba76a98
-def add_copy(container: av.container.OutputContainer, stream: av.stream.Stream, path: Path) -> av.stream.Stream:
-    "Add a stream that takes the packets of `stream`, of the file `path`, unchanged."
-    try: copy = container.add_stream_from_template(stream, opaque=True)
+def _with_pre_skip(stream: av.AudioStream, samples: int) -> av.container.InputContainer:
+    "Open a file in memory whose only stream is like this one of Opus, but with another pre-skip, in samples of 48 kHz."
+    memory = io.BytesIO()
+    with av.open(memory, "w", format="mp4", options={"movflags": "empty_moov"}) as header:
+        header.add_stream_from_template(stream, opaque=True)
+        header.start_encoding()
+    data = bytearray(memory.getvalue())
+    place = data.index(b"dOps") + 6  # after the name of the box, its version and the number of channels
+    data[place:place + 2] = samples.to_bytes(2, "big")
+    return av.open(io.BytesIO(data))
+
+# %% ../nbs/machinery/muxing.ipynb #6229c802
+def _add_like(
+    container: av.container.OutputContainer, stream: av.stream.Stream, lead_s: float,
+) -> av.stream.Stream:
+    "Add a stream with the codec parameters of `stream`; `lead_s` of its sound comes before 0:00."
+    if not (stream.codec_context.extradata or b"").startswith(b"OpusHead"):
+        return container.add_stream_from_template(stream, opaque=True)
+    samples = min(round(max(0.0, lead_s) * 48_000), 2 ** 16 - 1)
+    with _with_pre_skip(stream, samples) as changed:
+        return container.add_stream_from_template(changed.streams.audio[0], opaque=True)
+
+# %% ../nbs/machinery/muxing.ipynb #ed3d49b4
+def add_copy(
+    container: av.container.OutputContainer,
+    stream: av.stream.Stream,
+    path: Path,           # of the stream
+    lead_s: float = 0.0,  # how much of it comes before the 0:00 of the clip
+) -> av.stream.Stream:
+    "Add a stream that takes the packets of `stream` unchanged."
+    try: copy = _add_like(container, stream, lead_s)
     except ValueError as error:
         found = f"found a codec in stream {stream.index} ({stream.type}) that cannot be copied"
         advice = "cut an exact clip, or convert the recording"
