@@ -359,21 +359,26 @@ def _publish(
     out: argument(Path, "OUT", "Folder that `detect` wrote."),
     /,
     *,
-    clips: flag("Cut a clip for each highlight: all tracks, without re-encoding, from key frame to key frame.") = False,
+    clips: flag("Cut a clip for each highlight, without re-encoding, from key frame to key frame.") = False,
     timeline: flag(
         "Write timelines for video editors: EDL, Final Cut 7 XML (Premiere, Resolve), FCPXML, "
         "OpenTimelineIO.") = False,
     chapters: flag("Write chapters: for YouTube, WebVTT, ffmetadata.") = False,
     report: flag("Write report.html, a page to look through.") = False,
-    exact: flag("Re-encode the clips so that they start and end on the frame.") = False,
+    exact: flag(
+        "Re-encode the clips so that they start and end on the frame: MP4, which phones and upload pages "
+        "play.") = False,
+    tracks: option(
+        str, "Audio tracks of a clip, of which players play the first: mix (voice and game), voice, game, all (those "
+        "of the recording), or numbers, as in mix,a:2.") = "mix,all",
     recordings: option(Path | None, "Folder to look in for recordings that were moved.") = None,
     force: _FORCE = False,
 ) -> None:
     "Turn highlights into clips, timelines, chapters and a report; without a choice, all four."
     from highlight_sense import publish as publishing
-    wanted = {"clips": clips or exact, "timelines": timeline, "chapters": chapters, "report": report}
+    wanted = {"clips": clips, "timelines": timeline, "chapters": chapters, "report": report}
     kinds = [kind for kind, asked in wanted.items() if asked] or publishing.KINDS
-    publishing.publish(out, kinds, exact, recordings, force)
+    publishing.publish(out, kinds, exact, tracks, recordings=recordings, force=force)
 
 # %% ../nbs/07_cli.ipynb #f6f18286
 def _describer(path: Path) -> Callable[[Path], dict[str, object]]:

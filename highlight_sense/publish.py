@@ -6,18 +6,20 @@
 __all__ = ['KINDS', 'publish']
 
 # %% ../nbs/05c_publish.ipynb #b20bd1ce
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date
 from functools import partial
 from pathlib import Path
 
 from .chapters import youtube_notice
+from .clip_tracks import DEFAULT_TRACKS, choose_sounds
 from .clips import clip_stem, copy_clip, exact_clip
 from .detections import RankedHighlight, choice_key, read_scores
 from .files import InputError, hash_file, only_writer, remove_unfinished
 from .jobs import do_each
 from .log import warn
+from .media import probe
 from highlight_sense.publishing import (
     PastDetection, clip_once, describe_files, find_detections, make_once, muted_tracks, read_past_detection,
     remove_others)
@@ -26,17 +28,36 @@ from .report import read_templates, write_report
 from .results import Manifest, hash_of
 from .text import clock, printable
 from .timelines import write_chapters, write_timelines
+from .tracks import Track
 
 # %% ../nbs/05c_publish.ipynb #35b84070
-def _clip_key(past: PastDetection, one: RankedHighlight, exact: bool) -> str:
-    "Hash what the clip of a highlight is made from."
-    return hash_of(["clip", 1, past.record.recording.fingerprints, (one.clip_start_s, one.clip_end_s), exact])
+@dataclass(frozen=True)
+class _Cutting:
+    "How clips are cut."
+    exact: bool                             # encode them, to start and end on the frame
+    sounds: tuple[tuple[Track, ...], ...]   # for each audio track: the tracks to mix, or the one to take
+
+
+def _choose_cutting(past: PastDetection, exact: bool, tracks: str) -> _Cutting:
+    "Choose how the clips of a recording are cut."
+    return _Cutting(exact, tuple(choose_sounds(tracks, describe_files(past), past.pair)))
 
 # %% ../nbs/05c_publish.ipynb #afc69050
-def _cut(past: PastDetection, one: RankedHighlight, exact: bool, place: Path) -> Path:
+def _moment_key(past: PastDetection, one: RankedHighlight) -> str:
+    "Hash which part of which recording a clip shows."
+    return hash_of(["clip", 2, past.record.recording.fingerprints, (one.clip_start_s, one.clip_end_s)])
+
+
+def _clip_key(past: PastDetection, one: RankedHighlight, cutting: _Cutting) -> str:
+    "Hash what the clip of a highlight is made from."
+    sounds = [[(past.files.index(track.path), track.number) for track in parts] for parts in cutting.sounds]
+    return f"{_moment_key(past, one)}-{hash_of([cutting.exact, sounds])}"
+
+# %% ../nbs/05c_publish.ipynb #748c5f5a
+def _cut(past: PastDetection, one: RankedHighlight, cutting: _Cutting, place: Path) -> Path:
     "Cut the clip of a highlight, and return its path: `place` plus a suffix."
-    cut = exact_clip if exact else copy_clip
-    return cut(past.files, one.clip_start_s, one.clip_end_s, place).path
+    cut = exact_clip if cutting.exact else copy_clip
+    return cut(past.files, one.clip_start_s, one.clip_end_s, place, cutting.sounds).path
 
 # %% ../nbs/05c_publish.ipynb #94f38c72
 def _stems_of(past: PastDetection) -> list[str]:  # in the order of the highlights
@@ -47,13 +68,13 @@ def _stems_of(past: PastDetection) -> list[str]:  # in the order of the highligh
 
 # %% ../nbs/05c_publish.ipynb #b187efb9
 def _publish_clips(
-    past: PastDetection, manifest: Manifest, exact: bool = False,
+    past: PastDetection, manifest: Manifest, cutting: _Cutting,
 ) -> tuple[list[str], list[str]]:  # names of clips, the best first; reasons of failures
     "Cut a clip for each highlight."
     names, failed = [], []
     for one, stem in zip(past.highlights, _stems_of(past)):
-        cut = partial(_cut, past, one, exact)
-        try: names.append(clip_once(manifest, stem, _clip_key(past, one, exact), cut))
+        cut = partial(_cut, past, one, cutting)
+        try: names.append(clip_once(manifest, stem, _clip_key(past, one, cutting), cut))
         except InputError as error:
             failed.append(str(error))
             warn(f"clip {stem}: {error}")
@@ -62,9 +83,23 @@ def _publish_clips(
 # %% ../nbs/05c_publish.ipynb #f1782fc7
 def _clips_there(past: PastDetection, manifest: Manifest) -> list[str | None]:
     "Find the name of each highlight's published clip, or None."
-    there = {entry.made_from: name for name, entry in manifest.files.items()
+    there = {entry.made_from.partition("-")[0]: name for name, entry in manifest.files.items()
              if name.startswith("clips/") and (manifest.path/name).is_file()}
-    return [there.get(_clip_key(past, one, False)) or there.get(_clip_key(past, one, True)) for one in past.highlights]
+    return [there.get(_moment_key(past, one)) for one in past.highlights]
+
+# %% ../nbs/05c_publish.ipynb #63d247ba
+_MUCH_LONGER_S = 3.0
+
+
+def _warn_of_long_copies(past: PastDetection, manifest: Manifest, names: Sequence[str]) -> None:
+    "Warn about copied clips that are much longer than asked."
+    asked = [(name, one.clip_end_s - one.clip_start_s)
+             for name, one in zip(_clips_there(past, manifest), past.highlights) if name in names]
+    longer_s = [probe(manifest.path/name).duration_s - asked_s for name, asked_s in asked]
+    long_s = [more_s for more_s in longer_s if more_s > _MUCH_LONGER_S]
+    if not long_s: return
+    found = f"found key frames so rare that {len(long_s)} of {len(names)} copied clips are up to {max(long_s):.0f} s"
+    warn(f"{past.record.recording.name}: {found} longer than asked, expected at most 3 s; cut them with --exact")
 
 # %% ../nbs/05c_publish.ipynb #e1cd2be0
 def _remove_old_clips(past: PastDetection, manifest: Manifest, names: Sequence[str]) -> None:
@@ -160,6 +195,7 @@ def _publish_one(
     folder: Path,
     kinds: Sequence[str],
     exact: bool,
+    tracks: str,
     recordings: str | Path | None,
     force: bool,
 ) -> _Products:
@@ -171,8 +207,9 @@ def _publish_one(
         if "clips" in kinds and "report.html" in manifest.files: kinds = (*kinds, "report")
         written, failed = {}, []
         if "clips" in kinds:
-            names, failed = _publish_clips(past, manifest, exact)
+            names, failed = _publish_clips(past, manifest, _choose_cutting(past, exact, tracks))
             _remove_old_clips(past, manifest, names)
+            if not exact: _warn_of_long_copies(past, manifest, names)
             written["clips"] = tuple(names)
         if "timelines" in kinds: written["timelines"] = tuple(_publish_timelines(past, manifest))
         if "chapters" in kinds: written["chapters"] = tuple(_publish_chapters(past, manifest))
@@ -183,6 +220,15 @@ def _publish_one(
         _require_a_clip(folder, written.get("clips", ()), failed)
         return _Products(folder, failed=tuple(failed), found_nothing=not past.highlights, **written)
 
+# %% ../nbs/05c_publish.ipynb #c92d76a9
+def _require_clips(kinds: Sequence[str], asked: Mapping[str, bool]) -> None:
+    "Raise `InputError` if an option for clips is given, but clips are not wanted."
+    if "clips" in kinds: return
+    for name, given in asked.items():
+        if not given: continue
+        expected = "expected clips among the products that it says how to cut"
+        raise InputError(f"{name}: found {', '.join(kinds)} without clips, {expected}; add --clips or leave it out")
+
 # %% ../nbs/05c_publish.ipynb #e3e0eb31
 KINDS = ("clips", "timelines", "chapters", "report")
 
@@ -191,6 +237,7 @@ def publish(
     out: str | Path,                         # folder of `detect`
     kinds: Iterable[str] = KINDS,            # clips, timelines, chapters, report
     exact: bool = False,                     # encode clips again, to cut them to the frame
+    tracks: str = DEFAULT_TRACKS,            # audio tracks of a clip, in order: mix, voice, game, all, a:0
     recordings: str | Path | None = None,    # where to look for a recording that was moved
     force: bool = False,                     # replace files that highlight-sense did not write
     progress: bool = True,                   # print what was written
@@ -201,5 +248,6 @@ def publish(
     unknown = [kind for kind in kinds if kind not in KINDS]
     if unknown:
         raise InputError(f"found {unknown[0]!r} to publish, expected some of {', '.join(KINDS)}; choose among these")
-    work = partial(_publish_one, kinds=kinds, exact=exact, recordings=recordings, force=force)
+    _require_clips(kinds, {"--exact": exact, "--tracks": tracks != DEFAULT_TRACKS})
+    work = partial(_publish_one, kinds=kinds, exact=exact, tracks=tracks, recordings=recordings, force=force)
     return do_each(folders, work, str, "are published", progress=progress)

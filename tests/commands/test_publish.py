@@ -112,7 +112,7 @@ def seconds_of(path: Path) -> tuple[float, list[float]]:
         for number in range(len(titles)):
             container.seek(0)
             sounds[number] = sum(frame.samples for frame in container.decode(audio=number)) / RATE_HZ
-    assert titles == ["Mic/Aux", "Desktop Audio"]
+    assert titles == ["Mix", "Mic/Aux", "Desktop Audio"]
     return float(frames / FPS), list(sounds.values())
 
 
@@ -166,7 +166,7 @@ def test_exact_clips(detected):
     "Exact clips replace the copies, and the report shows them instead."
     assert call("publish", detected, "--clips", "--report")[0] == 0
     before = {path.name: path.stat().st_size for path in (detected/"clips").iterdir()}
-    assert call("publish", detected, "--exact")[0] == 0
+    assert call("publish", detected, "--clips", "--exact")[0] == 0
     assert {path.stem for path in (detected/"clips").iterdir()} == {Path(name).stem for name in before}
     assert names_in(detected) == {"report.html", *(f"clips/{path.name}" for path in (detected/"clips").iterdir())}
     page = (detected/"report.html").read_text()

@@ -1,0 +1,239 @@
+"A clip begins with a mix of voice and game: what a player plays, where it lies, and how it is chosen."
+import functools
+import shutil
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from running import run, small_model
+
+from highlight_sense.clips import copy_clip, exact_clip
+from highlight_sense.media import probe
+from highlight_sense.tracks import Pair, Track
+
+RATE_HZ, FPS, SECONDS = 48_000, 10, 9
+KEY_FRAMES_S = 2
+
+
+@functools.cache
+def noise(track: int) -> np.ndarray:
+    "Make the sound of a track, (samples,)."
+    white = np.random.default_rng(track).normal(size=SECONDS * RATE_HZ)
+    return (0.15 * np.convolve(white, np.hanning(9) / 4, "same")).astype(np.float32)
+
+
+def write(
+    path: Path, titles: Sequence[str], sounds: Sequence[np.ndarray], picture: bool = True, key_s: int = KEY_FRAMES_S,
+    codec: str = "aac",
+) -> Path:
+    "Write a recording; frame n shows grey level 16 + n."
+    options = {"g": str(key_s * FPS), "bf": "2", "sc_threshold": "0", "preset": "ultrafast"}
+    with av.open(str(path), "w") as container:
+        image = container.add_stream("libx264", rate=FPS, options=options) if picture else None
+        if image: image.width, image.height, image.pix_fmt = 64, 32, "yuv420p"
+        tracks = [container.add_stream(codec, rate=RATE_HZ, layout="mono") for _ in sounds]
+        for stream, title in zip(tracks, titles): stream.metadata["title"] = title
+        for second in range(SECONDS):
+            for number in range(second * FPS, (second + 1) * FPS) if image else ():
+                planes = np.full((48, 64), 16 + number, np.uint8)
+                planes[32:] = 128
+                frame = av.VideoFrame.from_ndarray(planes, format="yuv420p")
+                frame.pts, frame.time_base = number, Fraction(1, FPS)
+                container.mux(image.encode(frame))
+            for stream, samples in zip(tracks, sounds):
+                part = samples[None, second * RATE_HZ:][:, :RATE_HZ]
+                if codec.startswith("pcm"): part = (part * 32767).astype(np.int16)
+                frame = av.AudioFrame.from_ndarray(part, format="s16" if codec.startswith("pcm") else "fltp",
+                                                   layout="mono")
+                frame.sample_rate, frame.pts = RATE_HZ, second * RATE_HZ
+                frame.time_base = Fraction(1, RATE_HZ)
+                container.mux(stream.encode(frame))
+        for stream in [image, *tracks] if image else tracks: container.mux(stream.encode(None))
+    return path
+
+
+def place_of(sound: np.ndarray, whole: np.ndarray) -> int:
+    "Find the sample of `whole` at which `sound` begins."
+    size = 2 ** (len(sound) + len(whole) - 1).bit_length()
+    likeness = np.fft.irfft(np.fft.rfft(whole, size) * np.conj(np.fft.rfft(sound, size)), size)
+    best = int(np.argmax(likeness))
+    return best if best < len(whole) else best - size
+
+
+class Clip:
+    "What a player makes of a file."
+    def __init__(self, path: Path):
+        self.path = path
+        with av.open(str(path)) as container:
+            audio = container.streams.audio
+            self.titles = [stream.metadata.get("title") or stream.metadata.get("name") for stream in audio]
+            self.default = [bool(stream.disposition & stream.disposition.default) for stream in audio]
+            self.kinds = [stream.type for stream in container.streams]
+            self.start_s = max(0, container.start_time or 0) / av.time_base
+            self.coding = [(stream.codec_context.name, stream.profile, stream.codec_context.layout.name)
+                           for stream in audio]
+
+    def sound(self, track: int) -> tuple[float, np.ndarray]:
+        "Decode a track: when it starts, and its samples (channels, samples)."
+        with av.open(str(self.path)) as container:
+            frames = list(container.decode(audio=track))
+        return frames[0].time - self.start_s, np.concatenate([frame.to_ndarray() for frame in frames], axis=1)
+
+    def zero_s(self) -> float:
+        "Find the moment of the recording that is shown as 0:00, by the grey level of the frames."
+        with av.open(str(self.path)) as container:
+            frames = [(round(np.frombuffer(frame.planes[0], np.uint8)[:64].mean()) - 16, frame.time - self.start_s)
+                      for frame in container.decode(video=0)]
+        return float(np.median([number / FPS - time_s for number, time_s in frames]))
+
+    def track_zero_s(self, track: int, whole: np.ndarray, channel: int = 0) -> float:
+        "The same by the sound of a track."
+        start_s, samples = self.sound(track)
+        return place_of(samples[channel], whole) / RATE_HZ - start_s
+
+
+def detect(folder: Path, *words: object) -> Path:
+    "Detect one highlight, and return the folder with it."
+    model = small_model(folder/"best.pt")
+    code, _, complaint = run("detect", model, *words, "-o", folder/"out", "--top", 1, "--device", "cpu")
+    assert code == 0, complaint
+    return next((folder/"out").iterdir())
+
+
+@pytest.fixture(scope="module")
+def voice_and_game(tmp_path_factory) -> Path:
+    "A detection in a recording with two tracks."
+    folder = tmp_path_factory.mktemp("two")
+    return detect(folder, write(folder/"two.mkv", ("Mic", "Game"), (noise(0), noise(1))))
+
+
+@pytest.fixture
+def detected(voice_and_game, tmp_path) -> Path:
+    return Path(shutil.copytree(voice_and_game, tmp_path/"two"))
+
+
+def publish(folder: Path, *options: object) -> Clip:
+    "Publish clips, and return the only one."
+    code, _, complaint = run("publish", folder, "--clips", *options)
+    assert code == 0, complaint
+    clip, = (folder/"clips").iterdir()
+    return Clip(clip)
+
+
+@pytest.mark.parametrize("options", [(), ("--exact",)], ids=["copy", "exact"])
+def test_the_default_track_is_a_mix(options, detected):
+    "The first track is the default, holds voice and game at their levels, and is in sync with picture and tracks."
+    clip = publish(detected, *options)
+    assert clip.titles == ["Mix", "Mic", "Game"] and clip.default == [True, False, False]
+    assert clip.kinds == ["video", "audio", "audio", "audio"]
+    zero_s = clip.zero_s()
+    for channel in 0, 1:
+        for whole in noise(0), noise(1), noise(0) + noise(1):
+            assert abs(clip.track_zero_s(0, whole, channel) - zero_s) < 0.0015
+    assert abs(clip.track_zero_s(1, noise(0)) - zero_s) < 0.0015 and abs(clip.track_zero_s(2, noise(1)) - zero_s) < 0.0015
+    _, mixed = clip.sound(0)
+    level = mixed[:, RATE_HZ // 2:-RATE_HZ // 2].std() / (noise(0) + noise(1)).std()
+    assert 0.95 < level < 1.05
+    if options: check_that_it_can_be_posted(clip)
+
+
+def check_that_it_can_be_posted(clip: Clip) -> None:
+    "Check that a clip is an MP4 with H.264 High in 4:2:0, AAC-LC in stereo, and the index in front."
+    with av.open(str(clip.path)) as container:
+        picture = container.streams.video[0]
+        assert (picture.codec_context.name, picture.profile, picture.pix_fmt) == ("h264", "High", "yuv420p")
+    data = clip.path.read_bytes()
+    assert clip.coding[0] == ("aac", "LC", "stereo") and data.index(b"moov") < data.index(b"mdat")
+
+
+def test_copies_stay_copies(detected, voice_and_game):
+    "Picture and separate tracks of a copied clip have the packets of the recording; only the mix is encoded."
+    clip = publish(detected)
+    with av.open(str(voice_and_game.parents[1]/"two.mkv")) as container:
+        packets = {(packet.stream_index, bytes(packet)) for packet in container.demux() if packet.size}
+    with av.open(str(clip.path)) as container:
+        copied = [(packet.stream_index, bytes(packet)) for packet in container.demux() if packet.size]
+    there = {0: 0, 2: 1, 3: 2}  # stream of the clip: stream of the recording
+    assert all((there[index], data) in packets for index, data in copied if index in there)
+    assert {index for index, _ in copied} == {0, 1, 2, 3}
+
+
+@pytest.mark.parametrize(("words", "titles"), [
+    ("mix", ["Mix"]), ("all", ["Mic", "Game"]), ("game, voice", ["Game", "Mic"]), ("mix,a:1", ["Mix", "Game"])])
+def test_tracks_are_chosen(words, titles, detected):
+    "`--tracks` lists them in order, and the first is the default."
+    clip = publish(detected, "--tracks", words)
+    assert clip.titles == titles and clip.default == [True] + [False] * (len(titles) - 1)
+    code, _, complaint = run("publish", detected, "--clips", "--tracks", "chat")
+    assert code == 2 and "--tracks: found 'chat', expected mix, voice, game, all or a:0 to a:1" in complaint
+
+
+def cut(stem: Path, *files: Path, voice: tuple[int, int], game: tuple[int, int], exact: bool = False) -> Clip:
+    "Cut 2.5 s to 6.5 s with the usual tracks; voice and game are given as file and track."
+    from highlight_sense.clip_tracks import DEFAULT_TRACKS, choose_sounds
+    pair = Pair(*(Track(files[file], number) for file, number in (voice, game)), "as asked for")
+    sounds = choose_sounds(DEFAULT_TRACKS, list(map(probe, files)), pair)
+    return Clip((exact_clip if exact else copy_clip)(files, 2.5, 6.5, stem, sounds).path)
+
+
+def test_loud_tracks_do_not_clip(tmp_path):
+    "Where voice and game are loud together, the mix stays below full scale; elsewhere it has their level."
+    times_s = np.arange(SECONDS * RATE_HZ) / RATE_HZ
+    tone = np.sin(2 * np.pi * 440 * times_s).astype(np.float32)
+    loud = np.where(times_s % 2 < 1, 0.95, 0.2).astype(np.float32) * tone
+    path = write(tmp_path/"loud.mkv", ("Mic", "Game"), (loud, loud), picture=False)
+    clip = cut(tmp_path/"clip", path, voice=(0, 0), game=(0, 1))
+    (_, mixed), (_, voice) = clip.sound(0), clip.sound(1)
+    size = min(mixed.shape[1], voice.shape[1]) // 4800 * 4800
+    peaks, before = (np.abs(sound[0, :size]).reshape(-1, 4800).max(axis=1) for sound in (mixed, voice))
+    assert mixed.max() <= 1 and 0.85 < np.quantile(peaks, 0.9) < 0.95
+    quiet = (before > 0.18) & (before < 0.22)
+    assert quiet.sum() > 5 and abs(np.median(peaks[quiet] / before[quiet]) - 2) < 0.05
+
+
+def test_a_mix_that_was_recorded_is_used(tmp_path):
+    "A track that is titled as the mix comes first, as a copy, and is not mixed again."
+    sounds = noise(0) + noise(1), noise(0), noise(1)
+    path = write(tmp_path/"obs.mkv", ("Full Mix", "Mic/Aux", "Desktop Audio"), sounds, picture=False)
+    clip = cut(tmp_path/"clip", path, voice=(0, 1), game=(0, 2))
+    assert clip.titles == ["Full Mix", "Mic/Aux", "Desktop Audio"] and clip.default == [True, False, False]
+    assert [layout for _, _, layout in clip.coding] == ["mono"] * 3
+
+
+def test_one_mixed_track_needs_no_mix(tmp_path):
+    path = write(tmp_path/"one.mkv", ("Sound",), (noise(0),), picture=False)
+    clip = cut(tmp_path/"clip", path, voice=(0, 0), game=(0, 0))
+    assert clip.titles == ["Sound"] and clip.default == [True]
+
+
+def test_two_files(tmp_path):
+    "Voice and game in files of their own: the clip has the picture of one, and a mix in sync with it."
+    mic = write(tmp_path/"mic.wav", ("",), (noise(0),), picture=False, codec="pcm_s16le")
+    game = write(tmp_path/"game.mkv", ("Game",), (noise(1),))
+    for exact in False, True:
+        clip = cut(tmp_path/"clip", mic, game, voice=(0, 0), game=(1, 0), exact=exact)
+        assert clip.kinds == ["video"] + ["audio"] * 3 and clip.titles[0] == "Mix" and clip.default[0]
+        for whole in noise(0), noise(1): assert abs(clip.track_zero_s(0, whole) - clip.zero_s()) < 0.0015
+
+
+def test_rare_key_frames(tmp_path):
+    "One warning says that copied clips are much longer than asked, and names the remedy."
+    sounds = noise(0), noise(1)
+    found = detect(tmp_path, write(tmp_path/"rare.mkv", ("Mic", "Game"), sounds, key_s=SECONDS))
+    _, _, complaint = run("publish", found, "--clips")
+    assert complaint.count("longer than asked") == 1 and "rare.mkv: found key frames so rare that 1 of 1" in complaint
+    assert "cut them with --exact" in complaint
+    _, _, complaint = run("publish", found, "--clips", "--exact")
+    assert not complaint
+
+
+def test_exact_is_no_choice_of_products(detected):
+    "`--exact` alone makes all four kinds; where clips are not asked for, it says so."
+    code, out, complaint = run("publish", detected, "--exact")
+    assert code == 0, complaint
+    assert {"clips", "timelines", "chapters", "report.html"} <= {path.name for path in detected.iterdir()}
+    code, _, complaint = run("publish", detected, "--exact", "--chapters")
+    assert code == 2 and "--exact: found chapters without clips" in complaint
