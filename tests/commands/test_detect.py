@@ -379,7 +379,8 @@ def test_a_folder_with_bad_ones(folder_of_many, checkpoint, place):
         assert reason in line, line
     assert len(failed) == 4
     good = {path.parent.name for path in (place/"batch").rglob("highlights.json")}
-    assert good == {"first", "second", "cut"} and {path.parent.name for path in (place/"batch").rglob("scores.csv")} == good
+    assert good == {"first", "second", "cut"}
+    assert {path.parent.name for path in (place/"batch").rglob("scores.csv")} == good
     def written() -> list: return [(path, path.stat().st_mtime_ns) for path in (place/"batch").rglob("*.*")]
     times = written()
     assert call(*command)[0] == 2 and times == written()

@@ -69,7 +69,8 @@ def scratched(whole, tmp_path_factory) -> Path:
 
 def test_a_damaged_packet_costs_its_place(scratched, caplog):
     expected = sounds(12)
-    for track, first, last in ((0, 50, 52), (0, 150, 151), (1, 90, 91)): expected[track, first * PACKET:last * PACKET] = 0
+    for track, first, last in ((0, 50, 52), (0, 150, 151), (1, 90, 91)):
+        expected[track, first * PACKET:last * PACKET] = 0
     np.testing.assert_array_equal(read_audio(scratched, (0, 1), RATE_HZ), expected)
     line, = warnings_of(caplog)
     assert re.search(r"evening.mkv: found damaged sound from 0:03 on \(3 places, 0\.29 s\), expected", line)
@@ -134,7 +135,7 @@ def loudness_at(sound: np.ndarray, times_s: list[float]) -> list[float]:
 
 def test_garbage_before_an_mp3(tmp_path, caplog):
     mp3 = write_steps(tmp_path/"steps.mp3")
-    (tmp_path/"page.mp3").write_bytes(np.random.default_rng(3).bytes(30_000) + mp3)
+    (tmp_path/"page.mp3").write_bytes(np.random.default_rng(3).bytes(100_000) + mp3)
     sound, = read_audio(tmp_path/"page.mp3", (0,), RATE_HZ)
     late_s = len(sound) / RATE_HZ - len(read_audio(tmp_path/"steps.mp3", (0,), RATE_HZ)[0]) / RATE_HZ
     assert 0 <= late_s < 4 and np.abs(sound[:round((late_s - 0.1) * RATE_HZ)]).max(initial=0) < 0.01
