@@ -9,6 +9,7 @@ __all__ = ['LONGEST_RECORDING_S', 'RUN_UP_S', 'audio_frame', 'write_pieces', 're
 
 # %% ../nbs/machinery/media.ipynb #7f9b5f1e
 import math
+import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -97,6 +98,30 @@ def write_recording(
     write_pieces(path, list(tracks), pieces, rate_hz, codec)
 
 # %% ../nbs/machinery/media.ipynb #1392f88e
+def _lacks_index(path: Path) -> bool:
+    "Return whether a file is an MP4 or MOV without its index."
+    kinds, at, size = [], 0, path.stat().st_size
+    with open(path, "rb") as file:
+        while at + 8 <= size and len(kinds) < 1000:
+            file.seek(at)
+            length, kind = struct.unpack(">I4s", file.read(8))
+            if length == 1: length = int.from_bytes(file.read(8), "big")
+            kinds.append(kind)
+            if length < 8: break  # 0: this box takes the rest of the file
+            at += length
+    return kinds[:1] == [b"ftyp"] and b"moov" not in kinds
+
+# %% ../nbs/machinery/media.ipynb #332c9ed4
+def _cannot_open(path: Path, error: av.FFmpegError | OSError) -> InputError:
+    "Make the error for a file that FFmpeg cannot open."
+    if not (isinstance(error, av.InvalidDataError) and _lacks_index(path)):
+        found = f"found nothing that can be opened as media ({error.strerror})"
+        return InputError(f"{path}: {found}, expected a video or audio file; it may be cut off, or of another kind")
+    found = "found an MP4 without its index (moov), which a recorder writes last"
+    advice = "copy it again if the original plays, else repair it with untrunc, and record to MKV or hybrid MP4"
+    return InputError(f"{path}: {found}, expected a finished recording; {advice}")
+
+# %% ../nbs/machinery/media.ipynb #f74cbdb7
 def open_media(
     path: str | Path,
 ) -> av.container.InputContainer:  # for use in a `with` statement
@@ -106,9 +131,7 @@ def open_media(
     if path.is_dir(): raise InputError(f"{path}: found a folder, {expected}; name a file inside it")
     if not path.is_file(): raise InputError(f"{path}: found a pipe or a device, {expected}; write it to a file first")
     try: container = av.open(str(path.absolute()), metadata_errors="replace", options={"protocol_whitelist": "file"})
-    except (av.FFmpegError, OSError) as error:
-        found = f"found nothing that can be opened as media ({error.strerror})"
-        raise InputError(f"{path}: {found}, {expected}; it may be cut off, or of another kind") from error
+    except (av.FFmpegError, OSError) as error: raise _cannot_open(path, error) from error
     what = {"tty": "text", "hls": "a playlist", "concat": "a playlist"}.get(container.format.name)  # "tty" is any text
     if what is None: return container
     container.close()
@@ -184,8 +207,9 @@ def demuxed(container: av.container.InputContainer) -> Iterator[av.Packet]:
     "Yield the packets from the current position on, then an empty one for each stream."
     try:
         for packet in container.demux():
-            if not packet.size: packet.stream = packet.stream  # sets its index
-            yield packet
+            last = packet.pts is packet.dts is None
+            if not packet.size and last: packet.stream = packet.stream  # sets its index
+            if packet.size or last or packet.stream.type == "subtitle": yield packet
     except IndexError: pass
 
 # %% ../nbs/machinery/media.ipynb #0d10f98b
@@ -196,11 +220,13 @@ def end_of(packets: Iterable[av.Packet]) -> float:  # seconds on the clock of th
 
 # %% ../nbs/machinery/media.ipynb #d3ce5659
 LONGEST_RECORDING_S = 1e7  # nearly four months
+_GUESSED = {"mp3", "aac", "loas", "ac3", "eac3", "dts", "truehd"}  # formats whose duration FFmpeg guesses
 
 
 def _duration_of(container: av.container.InputContainer, path: str | Path) -> float:  # seconds
     "Find the length of a file: from its header, or else from its packets."
-    if container.duration is not None: duration_s = container.duration / av.time_base
+    known = container.duration is not None and container.format.name not in _GUESSED
+    if known: duration_s = container.duration / av.time_base
     else: duration_s = max(0.0, end_of(demuxed(container)) - start_of(container))
     if duration_s <= LONGEST_RECORDING_S: return duration_s
     found = f"found a header that promises {duration_s:g} s"

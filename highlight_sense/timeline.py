@@ -12,7 +12,7 @@ from collections import deque
 import av
 import numpy as np
 
-from .damage import LostSound, require_unprotected
+from .damage import LostSound, require_unprotected, silence_non_finite
 from .files import InputError
 
 # %% ../nbs/machinery/timeline.ipynb #c2264f59
@@ -170,11 +170,13 @@ class TrackReader(_FramePlacer):
 
     def decode(self, packet: av.Packet) -> None:
         "Decode a packet and place its sound; the empty packet at the end of a file flushes the decoder."
-        if not packet.size and packet.pts is not None: return  # empty, but not at the end
         try: frames = packet.decode()
-        except av.FFmpegError: self.lose(packet)
-        else:
-            for frame in frames: self.add(frame)
+        except av.FFmpegError: return self.lose(packet)
+        for frame in frames: self.add(frame)
+
+    def place(self, samples: np.ndarray, at: int) -> None:
+        "Place resampled sound (channels, samples), silent where it is not finite."
+        super().place(silence_non_finite(samples, self.lost, at / self.rate_hz, self.rate_hz), at)
 
     def lose(self, packet: av.Packet) -> None:
         "Leave out a packet that cannot be decoded."

@@ -4,6 +4,8 @@ A damaged packet costs its place: silence as long as it, everything else where i
 """
 import logging
 import re
+import struct
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -13,7 +15,7 @@ from running import printed, small_model
 
 from highlight_sense.clips import exact_clip
 from highlight_sense.files import InputError
-from highlight_sense.media import audio_frame, write_recording
+from highlight_sense.media import audio_frame, probe, write_recording
 from highlight_sense.sound import read_audio
 
 RATE_HZ, PACKET = 8_000, 576  # samples per second, and in each packet of FLAC: 0.072 s
@@ -113,6 +115,34 @@ def test_most_of_a_track_is_too_much(whole, tmp_path):
     np.testing.assert_array_equal(read_audio(path, (0,), RATE_HZ)[0], sounds(12)[0])
 
 
+# --- floating point
+
+def write_floats(path: Path, samples: np.ndarray) -> Path:
+    "Write samples (samples, channels) as a WAV file of 32-bit floating point."
+    data = samples.astype("<f4").tobytes()
+    channels = samples.shape[1]
+    form = struct.pack("<HHIIHH", 3, channels, RATE_HZ, 4 * channels * RATE_HZ, 4 * channels, 32)
+    chunks = b"fmt " + struct.pack("<I", 16) + form + b"data" + struct.pack("<I", len(data)) + data
+    path.write_bytes(b"RIFF" + struct.pack("<I", 4 + len(chunks)) + b"WAVE" + chunks)
+    return path
+
+
+def test_samples_that_are_no_numbers(tmp_path, caplog):
+    good = sounds(4).T
+    bad = good.copy()
+    bad[24_000:24_100, 0] = np.nan
+    bad[28_000, 1] = np.inf
+    path = write_floats(tmp_path/"mixer.wav", bad)
+    sound, = read_audio(path, (0,), RATE_HZ)
+    expected = good.mean(axis=1)
+    expected[24_000:24_100] = expected[28_000] = 0
+    np.testing.assert_array_equal(sound, expected)
+    line, = warnings_of(caplog)
+    assert "mixer.wav: found damaged sound from 0:03 on (2 places, 0.01 s), expected sound that can be played" in line
+    assert " in 0:04, " in printed(
+        "detect", small_model(tmp_path/"model.pt"), path, "-o", tmp_path/"found", "--separate", "none", code=0)
+
+
 # --- MP3
 
 def write_steps(path: Path) -> bytes:
@@ -153,3 +183,17 @@ def test_badly_joined_mp3(tmp_path, caplog):
     assert loudness == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.2, 0.3, 0.6], abs=0.03)
     line, = warnings_of(caplog)
     assert re.search(r"joined.mp3: found damaged sound (at|from) 0:0[34] ", line)
+
+
+def test_the_length_of_an_mp3_is_counted(tmp_path):
+    "Its first packets are small, and it has no header, so a guess from the bit rate is far too long."
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, (30, RATE_HZ))
+    noise[:15] = 0
+    coding = av.CodecContext.create("libmp3lame", "w")
+    coding.sample_rate, coding.layout, coding.format, coding.time_base = RATE_HZ, "mono", "fltp", Fraction(1, RATE_HZ)
+    coding.options = {"flags": "+qscale", "global_quality": "472"}
+    packets = [coding.encode(audio_frame(piece, k * RATE_HZ, RATE_HZ)) for k, piece in enumerate(noise)]
+    content = b"".join(bytes(packet) for part in (*packets, coding.encode(None)) for packet in part)
+    (tmp_path/"quiet first.mp3").write_bytes(content)
+    assert probe(tmp_path/"quiet first.mp3").duration_s == pytest.approx(30, abs=0.3)
+    assert "seconds  30." in printed("info", tmp_path/"quiet first.mp3", code=0)
