@@ -3,8 +3,9 @@ import errno
 import os
 from pathlib import Path
 
-from highlight_sense.pack import open_pack
 from running import run, write_clips
+
+from highlight_sense.pack import open_pack
 
 
 def test_a_disk_without_permissions_can_be_written(tmp_path, monkeypatch):
