@@ -21,15 +21,23 @@ from .results import Manifest
 from .tracks import Pair, Track
 
 # %% ../nbs/machinery/publishing.ipynb #7dfc0217
+def _files_of_size(folder: Path, known: str) -> list[Path]:
+    "List the files directly in a folder whose size is that of a fingerprint."
+    size = known.partition("-")[0]
+    return [path for path in sorted(folder.iterdir()) if path.is_file() and str(path.stat().st_size) == size]
+
+# %% ../nbs/machinery/publishing.ipynb #4597e24b
 def _locate_file(path: str, known: str, recordings: Path | None) -> Path:
-    "Find the file with a fingerprint, at its old path or in the folder `recordings`."
-    places = [Path(path)] + ([recordings/Path(path).name] if recordings else [])
+    "Find the file with a fingerprint, at its old path or, under any name, in the folder `recordings`."
+    places = [Path(path)]
+    if recordings and recordings.is_dir(): places += [recordings/Path(path).name, *_files_of_size(recordings, known)]
     there = [place for place in places if os.path.isfile(place)]  # unlike Path.is_file, False for what cannot be a path
     for place in there:
         if fingerprint(place) == known: return place
     if not there:
+        found = f"found no such file, nor the same one in {recordings}" if recordings else "found no such file"
         advice = "put it back, or name its folder with --recordings"
-        raise InputError(f"{path}: found no such file, expected the recording; {advice}")
+        raise InputError(f"{path}: {found}, expected the recording; {advice}")
     expected = "expected the one in which the highlights were detected"
     raise InputError(f"{there[0]}: found another file, {expected}; detect again")
 
