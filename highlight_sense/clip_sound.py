@@ -13,6 +13,7 @@ from fractions import Fraction
 import av
 import numpy as np
 
+from .damage import warn_of_lost_sound
 from .log import warn_once
 from .muxing import copy_labels
 from .packets import MediaSource, flush_packet
@@ -168,7 +169,7 @@ class SoundEncoder:
         self, container: av.container.OutputContainer, codec: str, source: MediaSource, index: int,
         start_s: float, end_s: float,
     ):
-        self.source, self.index = source, index
+        self.source, self.index, self.start_s = source, index, start_s
         stream = source.container.streams[index]
         self.copy = _add_sound(container, codec, stream)
         coding = self.copy.codec_context
@@ -187,6 +188,7 @@ class SoundEncoder:
         stream = self.source.container.streams[self.index]  # not the one of `__init__`: the file may have been reopened
         self.sound.decode(flush_packet(stream))
         self.sound.finish()
+        warn_of_lost_sound([self.sound.lost], self.source.path, self.start_s)
         for frame in (*self.sound.frames(flush=True), None): yield from self.copy.encode(frame)
 
 # %% ../nbs/machinery/clip_sound.ipynb #6a8f3e16

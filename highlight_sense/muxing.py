@@ -76,6 +76,12 @@ def _preferred_formats(family: str, pictures: int, sounds: int) -> list[tuple[st
     return alone.get(family, [])
 
 # %% ../nbs/machinery/muxing.ipynb #2f7de3c0
+def _own_format(family: str, has_picture: bool) -> list[tuple[str, str]]:
+    "List the format, with file extension, that holds the old codecs of this family."
+    own = {"asf": ("asf", ".wmv" if has_picture else ".wma"), "mov": ("mov", ".mov"), "flv": ("flv", ".flv")}
+    return [own[family]] if family in own else []
+
+# %% ../nbs/machinery/muxing.ipynb #f9114cf5
 def clip_format(
     stretches: Sequence[Stretch],
     taken: Sequence[Mapping[int, Collection]],  # for each file, by stream index: the packets of the clip
@@ -91,7 +97,8 @@ def clip_format(
     codecs = {stream.codec_context.codec.name for stream in pictures + sounds}
     if mixed: codecs.add("aac")
     family = stretches[0].source.container.format.name.split(",")[0]
-    for kind, ending in _preferred_formats(family, len(pictures), len(sounds) + mixed):
+    old = [] if codecs <= codecs_of("matroska") else _own_format(family, bool(pictures))
+    for kind, ending in _preferred_formats(family, len(pictures), len(sounds) + mixed) + old:
         if whole and codecs <= codecs_of(kind): return kind, ending
     return "matroska", ".mkv" if pictures else ".mka"
 

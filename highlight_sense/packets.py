@@ -24,6 +24,7 @@ from av.stream import Disposition
 from .files import InputError
 from .log import warn_once
 from .media import demuxed, go_to, open_media, start_of
+from .text import clock
 from .timeline import LAG_S
 
 # %% ../nbs/machinery/packets.ipynb #ea2f29fa
@@ -239,8 +240,7 @@ def from_key_to_key(
 # %% ../nbs/machinery/packets.ipynb #09b784f1
 def warn_of_damage(source: MediaSource, time_s: float) -> None:
     "Name the second of a file in which data are damaged."
-    minutes, second = divmod(int(max(0.0, time_s)), 60)
-    where = f"{minutes // 60}:{minutes % 60:02}:{second:02}"
+    where = clock(int(max(0.0, time_s)))
     warn_once(f"{source.path}: found damaged data at {where}, expected whole packets; clips have a hitch there")
 
 # %% ../nbs/machinery/packets.ipynb #9de734ae

@@ -13,10 +13,10 @@ RATE_HZ, PACKET = 48_000, 960  # 20 ms
 SOUND = (0.3 * np.random.default_rng(0).uniform(-1, 1, 8 * RATE_HZ) * 2 ** 15).astype(np.int16)
 
 
-def write(path: Path, times_ms: Iterable[int | None]) -> Path:
+def write(path: Path, times_ms: Iterable[int | None], codec: str = "pcm_s16le") -> Path:
     "Write the sound as packets of 20 ms, each at this time; None: the packet is lost."
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("pcm_s16le", rate=RATE_HZ, layout="mono")
+        stream = container.add_stream(codec, rate=RATE_HZ, layout="mono")
         for number, time_ms in enumerate(times_ms):
             if time_ms is None: continue
             frame = av.AudioFrame.from_ndarray(SOUND[None, number * PACKET:][:, :PACKET], format="s16", layout="mono")
@@ -103,3 +103,23 @@ def test_more_channels_than_aac_holds(tmp_path, caplog):
     sound = write_channels(tmp_path/"sound.mka", "10 channels", "pcm_s16le", picture=False)
     assert tones_in(exact_clip([sound], 0.5, 3.5, tmp_path/"sound").path)[1] == list(range(1, 11))
     assert len(caplog.messages) == 1
+
+
+def test_a_damaged_packet(tmp_path, caplog):
+    "A packet that cannot be decoded is silence, from its first sample to its last."
+    whole, path = write(tmp_path/"whole.mka", (number * 20 for number in range(400)), "flac"), tmp_path/"damaged.mka"
+    with av.open(str(whole)) as old, av.open(str(path), "w") as new:
+        copy = new.add_stream_from_template(old.streams.audio[0], opaque=True)
+        packets = [packet for packet in old.demux(audio=0) if packet.pts is not None]
+        spoiled = packets[len(packets) // 2]
+        first, size = spoiled.pts * RATE_HZ // 1000, spoiled.duration * RATE_HZ // 1000
+        for packet in packets:
+            if packet is spoiled: packet.update(b"\xff" * packet.size)
+            packet.stream = copy
+            new.mux(packet)
+    clip = exact_clip([path], 1.5, 7.5, tmp_path/"clip")
+    expected = SOUND[72_000:360_000].copy()
+    expected[first - 72_000:][:size] = 0
+    np.testing.assert_array_equal(samples_of(clip.path)[0], expected)
+    line, = caplog.messages
+    assert "found damaged sound at 0:04" in line
