@@ -29,10 +29,10 @@ def _files_of_size(folder: Path, known: str) -> list[Path]:
 # %% ../nbs/machinery/publishing.ipynb #4597e24b
 def _locate_file(path: str, known: str, recordings: Path | None) -> Path:
     "Find the file with a fingerprint, at its old path or, under any name, in the folder `recordings`."
-    places = [Path(path)]
-    if recordings and recordings.is_dir(): places += [recordings/Path(path).name, *_files_of_size(recordings, known)]
+    places = [Path(path)] + ([recordings/Path(path).name] if recordings else [])
+    renamed = _files_of_size(recordings, known) if recordings and recordings.is_dir() else []
     there = [place for place in places if os.path.isfile(place)]  # unlike Path.is_file, False for what cannot be a path
-    for place in there:
+    for place in (*there, *renamed):
         if fingerprint(place) == known: return place
     if not there:
         found = f"found no such file, nor the same one in {recordings}" if recordings else "found no such file"

@@ -11,7 +11,7 @@ def test_publish_finds_a_renamed_recording(tmp_path):
     attic.mkdir()
     (attic/"a decoy.mka").write_bytes(bytes(source.stat().st_size))
     source.rename(attic/"best evening.mka")
-    code, out, err = run("publish", tmp_path/"out", "--clips", "--recordings", attic)
+    code, _, err = run("publish", tmp_path/"out", "--clips", "--recordings", attic)
     assert code == 0, err
     clip, = (tmp_path/"out"/"monday"/"clips").iterdir()
     with av.open(str(clip)) as container: assert container.duration > 0
