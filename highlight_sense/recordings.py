@@ -28,7 +28,7 @@ from highlight_sense.detect import (
 from .detections import (
     DetectionRecord, RankedHighlight, choice_key, describe_detection, fingerprint, rank_highlight, read_scores,
     require_own_folder, round_highlight, to_json_values, write_detection, write_highlights, write_scores)
-from .detector import FastDetector, load_detector, score_in_batches
+from .detector import FastDetector, load_detector, score_in_batches, too_short
 from .files import InputError, only_writer, write_atomically
 from .jobs import Job, choose_tracks, do_each, plan_jobs, require_one_recording
 from .labels import read_labels
@@ -66,10 +66,7 @@ def score_recording(
         meter = _Meter(blocks, bar, front_end.seconds(1))
         scored = score_in_batches(detector, cut_windows(meter, windows), batch_size)
     duration_s = front_end.seconds(meter.frames - 1)
-    if not len(scored.starts):
-        least_s = front_end.seconds(windows.size - 1)
-        expected = f"expected at least one window of {least_s:.1f} s"
-        raise InputError(f"{path}: found {duration_s:.1f} s, {expected}; choose a shorter --window")
+    if not len(scored.starts): raise too_short(path, duration_s, windows, front_end)
     broken = int((~np.isfinite(scored.logits)).sum())
     if broken:
         found = f"found {broken} of {len(scored.logits)} scores that are not finite"
