@@ -148,7 +148,7 @@ def _is_weights(value: object) -> bool:
 
 # %% ../nbs/machinery/checkpoint.ipynb #c46833d3
 _KEYS = ("model", "state_dict", "model_state_dict")
-_WRAPPERS = re.compile(r"(module\.|_orig_mod\.)*")
+_WRAPPERS = re.compile(r"(module\.|_orig_mod\.|model\.)*")
 
 
 def _load_weights(path: str | Path) -> dict:

@@ -53,7 +53,7 @@ def _make_clips(out: Path, config: DemoConfig, progress: bool) -> None:
     for side, (count, seed) in sides.items():
         recordings = out/"sessions"/side
         if progress: print(f"{side}: making {count} sessions of {config.minutes:g} minutes, cutting them into clips")
-        make_sessions(recordings, count=count, minutes=config.minutes, seed=seed)
+        make_sessions(recordings, count=count, minutes=config.minutes, seed=seed, picture=side == "test")
         prepare(recordings, recordings/"labels.csv", out/"clips"/side, config.clips, progress=progress)
 
 # %% ../nbs/05d_demo.ipynb #ea926bc9
@@ -97,7 +97,7 @@ def _summarise(out: Path, record: dict, report: Path) -> str:
         f"precision {events['precision_iou30']:.2f}, recall {events['recall_iou30']:.2f} at IoU 0.3, "
         f"mean AP {events['mean_ap']:.2f}",
         f"Everything is in {out.resolve()}",
-        "  sessions/ recordings to listen to, clips/ cut from them, run/best.pt the model,",
+        "  sessions/ recordings to listen to and to watch, clips/ cut from them, run/best.pt the model,",
         "  run/metrics.csv and run/history.png its training, evaluation/*.png pictures on held-out sessions,",
         "  found/ the highlights in them, summary.json these figures",
         f"Open this in a browser: {report.resolve()}",

@@ -8,11 +8,14 @@ __all__ = ['LONGEST_RECORDING_S', 'RUN_UP_S', 'audio_frame', 'write_pieces', 're
            'describe_recording', 'go_to']
 
 # %% ../nbs/machinery/media.ipynb #7f9b5f1e
+import heapq
 import math
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import chain
+from operator import itemgetter
 from pathlib import Path
 from typing import Literal
 
@@ -44,6 +47,32 @@ def _stored_rate(codec: str, rate_hz: int) -> int:
     supported = av.Codec(codec, "w").audio_rates
     return rate_hz if not supported or rate_hz in supported else 48_000
 
+# %% ../nbs/machinery/media.ipynb #38c2298d
+def _add_film(
+    container: av.container.OutputContainer,
+    frames: Iterable[np.ndarray],  # (3/2 height, width) uint8 each, planes of yuv420p
+    fps: int,
+) -> Iterator[tuple[float, list[av.Packet]]]:  # time_s and packets of each frame
+    "Add a video stream to a file, unless there are no frames."
+    frames = iter(frames)
+    first = next(frames, None)
+    if first is None: return iter(())
+    stream = container.add_stream("libx264", rate=fps, options={"preset": "ultrafast", "g": str(2 * fps)})
+    stream.height, stream.width = first.shape[0] * 2 // 3, first.shape[1]
+    stream.pix_fmt = "yuv420p"
+    stream.thread_count = 1
+    return _encode_film(stream, chain([first], frames), fps)
+
+# %% ../nbs/machinery/media.ipynb #3d9566fd
+def _encode_film(
+    stream: av.VideoStream, frames: Iterable[np.ndarray], fps: int,
+) -> Iterator[tuple[float, list[av.Packet]]]:  # time_s and packets of each frame
+    "Encode the frames of a film."
+    for number, planes in enumerate(frames):
+        frame = av.VideoFrame.from_ndarray(planes, format="yuv420p")
+        frame.pts, frame.time_base = number, Fraction(1, fps)
+        yield number / fps, stream.encode(frame)
+
 # %% ../nbs/machinery/media.ipynb #4ac64c71
 def write_pieces(
     path: str | Path,                                # of the Matroska file, .mkv or .mka
@@ -51,8 +80,10 @@ def write_pieces(
     pieces: Iterable[tuple[int, int, np.ndarray]],   # track number, position of the first sample, waveform (samples,)
     rate_hz: int,                                    # of the samples
     codec: Literal["flac", "aac", "libopus"] = "flac",
+    frames: Iterable[np.ndarray] = (),               # (3/2 height, width) uint8 each, planes of yuv420p
+    fps: int = 10,                                   # of the frames
 ) -> None:
-    "Write titled mono tracks from pieces that come in order of time."
+    "Write titled mono tracks, and maybe a picture, from pieces that come in order of time."
     if codec not in _CODECS:
         raise InputError(f"{path}: found codec {codec!r}, expected one of {', '.join(_CODECS)}; choose one of these")
     if rate_hz <= 0:
@@ -61,11 +92,13 @@ def write_pieces(
     options = {"fflags": "+bitexact"}  # leaves out the random identifier of Matroska files
     with (write_atomically(path) as unfinished,
           av.open(str(unfinished.absolute()), "w", format="matroska", options=options) as container):
+        film = _add_film(container, frames, fps)
         streams = [container.add_stream(codec, rate=rate, layout="mono") for _ in titles]
         for stream, title in zip(streams, titles): stream.metadata["title"] = title
-        for number, start, samples in pieces:
-            container.mux(streams[number].encode(audio_frame(samples, start, rate_hz)))
-        for stream in streams: container.mux(stream.encode(None))
+        sound = ((start / rate_hz, streams[number].encode(audio_frame(samples, start, rate_hz)))
+                 for number, start, samples in pieces)
+        for _, packets in heapq.merge(sound, film, key=itemgetter(0)): container.mux(packets)
+        for stream in container.streams: container.mux(stream.encode(None))
 
 # %% ../nbs/machinery/media.ipynb #4d1c2659
 def require_waveform(
@@ -88,14 +121,16 @@ def write_recording(
     tracks: Mapping[str, np.ndarray],  # title: (samples,) mono waveform in -1..1, clipped beyond; lengths may differ
     rate_hz: int,                      # of the waveforms
     codec: Literal["flac", "aac", "libopus"] = "flac",
+    frames: Iterable[np.ndarray] = (),  # of a picture: (3/2 height, width) uint8 each, planes of yuv420p
+    fps: int = 10,                      # of the frames
 ) -> None:
-    "Write waveforms as the titled tracks of one file, in this order."
+    "Write waveforms as the titled tracks of one file, in this order, behind a picture if there is one."
     if not tracks: raise InputError(f"{path}: found no track to write, expected at least one; give a waveform")
     for title, samples in tracks.items(): require_waveform(samples, f"{path}: track {title!r}")
     seconds = range(0, max(map(len, tracks.values())), max(1, rate_hz))
     pieces = ((number, start, samples[start:start + rate_hz])
               for start in seconds for number, samples in enumerate(tracks.values()) if start < len(samples))
-    write_pieces(path, list(tracks), pieces, rate_hz, codec)
+    write_pieces(path, list(tracks), pieces, rate_hz, codec, frames, fps)
 
 # %% ../nbs/machinery/media.ipynb #1392f88e
 def _lacks_index(path: Path) -> bool:

@@ -6,6 +6,7 @@
 __all__ = ['Event', 'plan_session', 'Session', 'synthetic_session', 'make_sessions']
 
 # %% ../nbs/00b_sessions.ipynb #4e3cd32e
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -16,6 +17,7 @@ import pandas as pd
 from .files import write_atomically
 from .media import write_recording
 from .process import run_jobs
+from .scene import FPS, draw_frames
 from .synth import GAME_STYLES, SYNTH_RATE_HZ, draw_levels, game_track, voice_track
 
 # %% ../nbs/00b_sessions.ipynb #281feccd
@@ -106,12 +108,22 @@ def synthetic_session(
     return Session(name, style.name, voice, game, SYNTH_RATE_HZ, highlights, pd.DataFrame(events))
 
 # %% ../nbs/00b_sessions.ipynb #898f5762
-def _write_session(folder: Path, seed: int, minutes: float, number: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _draw(session: Session) -> Iterator[np.ndarray]:
+    "Draw the frames of a session."
+    spans = {kind: table[["start_s", "end_s"]].to_numpy() for kind, table in session.events.groupby("kind")}
+    tracks = session.voice, session.game
+    return draw_frames(tracks, session.rate_hz, spans.get("fight", ()), spans.get("excited", ()), FPS)
+
+# %% ../nbs/00b_sessions.ipynb #417e0eff
+def _write_session(
+    folder: Path, seed: int, minutes: float, number: int, picture: bool,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     "Write one session as folder/<game>/<name>.mkv; return its labels and its events."
     session = synthetic_session(seed, minutes, number)
     path = folder/session.game_name/f"{session.name}.mkv"
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_recording(path, {"Voice": session.voice, "Game": session.game}, session.rate_hz)
+    frames = _draw(session) if picture else ()
+    write_recording(path, {"Voice": session.voice, "Game": session.game}, session.rate_hz, frames=frames, fps=FPS)
     labels = pd.DataFrame(session.highlights or [(np.nan, np.nan)], columns=["start_s", "end_s"])
     labels.insert(0, "recording", path.name)
     return labels, session.events.assign(recording=path.name)
@@ -123,10 +135,11 @@ def make_sessions(
     minutes: float = 5.0,
     seed: int = 0,
     workers: int = 1,  # sessions made at the same time, each in its own process
+    picture: bool = False,  # draw a picture too
 ) -> pd.DataFrame:     # the labels
     "Write synthetic recordings, with labels.csv and events.csv."
     folder = Path(folder)
-    jobs = [(folder, seed, minutes, number) for number in range(count)]
+    jobs = [(folder, seed, minutes, number, picture) for number in range(count)]
     labels, events = (pd.concat(tables, ignore_index=True) for tables in zip(*run_jobs(_write_session, jobs, workers)))
     for name, table in (("labels", labels), ("events", events)):
         with write_atomically(folder/f"{name}.csv") as unfinished:

@@ -4,6 +4,7 @@ import shlex
 import subprocess
 import sys
 
+import av
 import pytest
 
 from highlight_sense.cli import main
@@ -82,3 +83,11 @@ def test_its_last_lines_are_commands_that_repeat_it(demo):
 def test_it_stays_within_its_memory(demo):
     "The demo needs at most 2 GiB."
     assert demo[2] <= LIMIT_KIB
+
+
+def test_its_clips_are_videos(demo):
+    "A clip of a held-out session shows the drawn game."
+    out, *_ = demo
+    clips = sorted((out/"found").rglob("clips/*.mkv"))
+    assert clips
+    with av.open(str(clips[0])) as container: assert next(container.decode(video=0)).width == 320
