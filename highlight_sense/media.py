@@ -4,14 +4,15 @@
 
 # %% auto #0
 __all__ = ['LONGEST_RECORDING_S', 'RUN_UP_S', 'audio_frame', 'write_pieces', 'require_waveform', 'write_recording', 'open_media',
-           'AudioTrack', 'VideoTrack', 'MediaInfo', 'start_of', 'title_of', 'demuxed', 'end_of', 'probe',
-           'describe_recording', 'go_to']
+           'AudioTrack', 'VideoTrack', 'MediaInfo', 'start_of', 'title_of', 'demuxed', 'clock_of', 'end_of', 'probe',
+           'describe_recording', 'go_to', 'MediaReader']
 
 # %% ../nbs/machinery/media.ipynb #7f9b5f1e
 import heapq
 import math
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain
@@ -22,7 +23,9 @@ from typing import Literal
 import av
 import numpy as np
 
+from .clocks import Clock, ClockSurvey, may_jump, odd_clock, on_line, respaced, surveyed
 from .files import InputError, write_atomically
+from .log import warn_once
 
 # %% ../nbs/machinery/media.ipynb #433e7962
 def audio_frame(
@@ -157,6 +160,12 @@ def _cannot_open(path: Path, error: av.FFmpegError | OSError) -> InputError:
     return InputError(f"{path}: {found}, expected a finished recording; {advice}")
 
 # %% ../nbs/machinery/media.ipynb #f74cbdb7
+_OPTIONS = {
+    "protocol_whitelist": "file",
+    "merge_pmt_versions": "1",  # joined segments of a transport stream may number their streams differently
+}
+
+
 def open_media(
     path: str | Path,
 ) -> av.container.InputContainer:  # for use in a `with` statement
@@ -165,7 +174,7 @@ def open_media(
     if not path.exists(): raise InputError(f"{path}: found no such file, {expected}; check the path")
     if path.is_dir(): raise InputError(f"{path}: found a folder, {expected}; name a file inside it")
     if not path.is_file(): raise InputError(f"{path}: found a pipe or a device, {expected}; write it to a file first")
-    try: container = av.open(str(path.absolute()), metadata_errors="replace", options={"protocol_whitelist": "file"})
+    try: container = av.open(str(path.absolute()), metadata_errors="replace", options=_OPTIONS)
     except (av.FFmpegError, OSError) as error: raise _cannot_open(path, error) from error
     what = {"tty": "text", "hls": "a playlist", "concat": "a playlist"}.get(container.format.name)  # "tty" is any text
     if what is None: return container
@@ -205,7 +214,8 @@ class MediaInfo:
 # %% ../nbs/machinery/media.ipynb #c657290a
 def start_of(container: av.container.InputContainer) -> float:  # seconds on the clock of the container
     "Find the moment that players show as 0:00."
-    return max(0, container.start_time or 0) / av.time_base
+    start_s = (container.start_time or 0) / av.time_base
+    return start_s if container.format.name in ("mpegts", "mpeg") else max(0, start_s)
 
 # %% ../nbs/machinery/media.ipynb #7f6532ee
 def title_of(stream: av.AudioStream) -> str | None:
@@ -247,6 +257,36 @@ def demuxed(container: av.container.InputContainer) -> Iterator[av.Packet]:
             if packet.size or last or packet.stream.type == "subtitle": yield packet
     except IndexError: pass
 
+# %% ../nbs/machinery/media.ipynb #e9e6ed58
+_EVEN = Clock({}, (), (), (), {})
+_CLOCKS: dict[tuple[str, int, int], Clock] = {}  # by path, size and time of the last change
+
+
+def _version_of(path: Path) -> tuple[str, int, int]:
+    "Identify the file at a path as it is now."
+    facts = path.stat()
+    return str(path.absolute()), facts.st_size, facts.st_mtime_ns
+
+# %% ../nbs/machinery/media.ipynb #086dc1dc
+def _keep(path: Path, version: tuple[str, int, int], clock: Clock, start_s: float) -> Clock:
+    "Keep what is known about the clock of a file, and warn of anything odd."
+    for line in odd_clock(clock, start_s): warn_once(f"{path}: {line}")
+    return _CLOCKS.setdefault(version, clock)
+
+# %% ../nbs/machinery/media.ipynb #7f5d0564
+def clock_of(path: str | Path) -> Clock:
+    "Find how the clock of a file runs. A file whose clock may jump is read through once."
+    path = Path(path)
+    with open_media(path) as container:
+        if not may_jump(container): return _EVEN
+        version = _version_of(path)
+        if version in _CLOCKS: return _CLOCKS[version]
+        survey = ClockSurvey(container.format.name)
+        with suppress(av.FFmpegError):  # the reader of the sound reports damage
+            for packet in respaced(demuxed(container)): survey.see(packet)
+        survey.close()
+        return _keep(path, version, survey.clock(), start_of(container))
+
 # %% ../nbs/machinery/media.ipynb #0d10f98b
 def end_of(packets: Iterable[av.Packet]) -> float:  # seconds on the clock of the container
     "Find the time at which the last of the packets ends, or minus infinity."
@@ -268,14 +308,19 @@ def _duration_of(container: av.container.InputContainer, path: str | Path) -> fl
     raise InputError(f"{path}: {found}, expected at most {LONGEST_RECORDING_S:g} s; copy the file again")
 
 # %% ../nbs/machinery/media.ipynb #6d42cf82
-def probe(path: str | Path) -> MediaInfo:
+def probe(
+    path: str | Path,
+    measured: bool = True,  # False: read no packet, and trust a clock that may jump
+) -> MediaInfo:
     "Read the duration, the audio tracks and the picture of a media file."
     with open_media(path) as container:
         start_s = start_of(container)
         streams = enumerate(container.streams.audio)
         tracks = tuple(_describe_track(stream, number, start_s) for number, stream in streams)
         video = _describe_video(container)
-        return MediaInfo(Path(path), _duration_of(container, path), tracks, video)
+        clock = clock_of(path) if measured else _EVEN
+        duration_s = _duration_of(container, path) if clock.even else clock.end_s - start_s
+        return MediaInfo(Path(path), duration_s, tracks, video)
 
 # %% ../nbs/machinery/media.ipynb #10cd9a29
 def describe_recording(path: Path) -> dict[str, object]:
@@ -309,3 +354,48 @@ def go_to(
         container.seek(target)
     except av.FFmpegError: return False
     return first is not None and first.pts * first.time_base <= clock_s
+
+# %% ../nbs/machinery/media.ipynb #08f163a2
+class MediaReader:
+    "Reads the packets of a file, with times on one line. For use in a `with` statement."
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        self.open()
+
+    def open(self) -> None:
+        "Open the file at its start."
+        self.container = open_media(self.path)
+        self.start_s = start_of(self.container)  # 0:00 on the line
+        self.byte = -1                           # where in the file reading starts, if not at its start
+        self.clock = _CLOCKS.get(_version_of(self.path)) if may_jump(self.container) else _EVEN
+
+    def reopen(self) -> None:
+        "Go back to the start of the file."
+        self.container.close()
+        self.open()
+
+    def __enter__(self) -> "MediaReader": return self
+
+    def __exit__(self, *error: object) -> None: self.container.close()
+
+    def packets(self) -> Iterator[av.Packet]:
+        "Yield the packets from the current position on, then an empty one for each stream."
+        packets = demuxed(self.container)
+        if self.container.format.name == "mpegts": packets = respaced(packets)
+        if self.clock is None: yield from self._survey(packets)
+        else: yield from packets if self.clock.even else on_line(packets, self.clock, self.byte)
+
+    def _survey(self, packets: Iterable[av.Packet]) -> Iterator[av.Packet]:
+        "Yield the packets of a file that is read for the first time."
+        version, survey = _version_of(self.path), ClockSurvey(self.container.format.name)
+        yield from surveyed(packets, survey)
+        self.clock = _keep(self.path, version, survey.clock(), self.start_s)
+
+    def seek(self, time_s: float) -> bool:  # whether it worked; if not, the file has to be opened again
+        "Seek to a packet at or before a time on the line."
+        if self.clock is None: self.clock = clock_of(self.path)
+        if self.clock.even: return go_to(self.container, time_s)
+        self.byte = self.clock.byte_before(time_s)
+        self.container.seek(self.byte, unsupported_byte_offset=True)
+        return True

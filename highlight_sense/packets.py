@@ -23,7 +23,7 @@ from av.stream import Disposition
 
 from .files import InputError
 from .log import warn_once
-from .media import demuxed, go_to, open_media, start_of
+from .media import MediaReader
 from .text import clock
 from .timeline import LAG_S
 
@@ -33,23 +33,14 @@ def _is_unknown(stream: av.stream.Stream) -> bool:
     return stream.type in ("video", "audio") and stream.codec_context is None
 
 # %% ../nbs/machinery/packets.ipynb #c9853dae
-class MediaSource:
+class MediaSource(MediaReader):
     "A file to cut clips from, for use in a `with` statement. Times are those that a player shows."
-
-    def __init__(self, path: str | Path):
-        self.path = Path(path)
-        self.open()
 
     def open(self) -> None:
         "Open the file at its start."
-        self.container = open_media(self.path)
-        self.start_s = start_of(self.container)  # 0:00 on the file's own clock
+        super().open()
         for stream in self.container.streams.video:
             if stream.codec_context: stream.thread_type = "AUTO"
-
-    def __enter__(self) -> "MediaSource": return self
-
-    def __exit__(self, *error: object) -> None: self.container.close()
 
     def streams(self, *kinds: str) -> list[av.stream.Stream]:
         "List the streams of these kinds (video, audio, subtitle) that can be cut."
@@ -79,7 +70,7 @@ def read_packets(source: MediaSource) -> Iterator[av.Packet]:
     "Yield the packets from the current position on, each with a time."
     time_s = 0.0
     try:
-        for packet in demuxed(source.container):
+        for packet in source.packets():
             if packet.pts is None: packet.pts = packet.dts
             if packet.pts is None: continue
             time_s = float(packet.pts * packet.time_base) - source.start_s
@@ -127,9 +118,8 @@ _BACK_S = 3.0, 8.0, 20.0, 60.0  # how long before the clip a survey begins, trie
 # %% ../nbs/machinery/packets.ipynb #a4ff0483
 def _rewind(source: MediaSource, from_s: float) -> bool:
     "Seek to `from_s`, or to the start of the file where that is 0 or less; return whether it worked."
-    if from_s > 0: return go_to(source.container, source.start_s + from_s)
-    source.container.close()
-    source.open()
+    if from_s > 0: return source.seek(source.start_s + from_s)
+    source.reopen()
     return True
 
 # %% ../nbs/machinery/packets.ipynb #81a7af4e

@@ -16,7 +16,7 @@ import numpy as np
 from .damage import (
     close_lost, require_mostly_whole, warn_of_growth, warn_of_lost_sound, warn_of_missing_end)
 from .files import InputError
-from .media import RUN_UP_S, demuxed, end_of, go_to, open_media, start_of, title_of
+from .media import RUN_UP_S, MediaReader, end_of, title_of
 from .timeline import LAG_S, TrackReader
 
 # %% ../nbs/machinery/sound.ipynb #1eab509a
@@ -70,28 +70,26 @@ def _advance(
 class _Pass:
     "One pass over the packets of a file, from the current position to the end."
 
-    def __init__(
-        self, container: av.container.InputContainer, readers: Mapping[int, TrackReader], path: str | Path,
-    ):
-        self.container, self.readers, self.path = container, readers, path  # readers by stream index
-        self.size = container.size            # bytes, at the start of the pass
-        self.last: dict[int, av.Packet] = {}  # of each stream
+    def __init__(self, media: MediaReader, readers: Mapping[int, TrackReader]):
+        self.media, self.readers = media, readers  # readers by stream index
+        self.size = media.container.size           # bytes, at the start of the pass
+        self.last: dict[int, av.Packet] = {}       # of each stream
 
     @property
     def end_s(self) -> float:
-        "Return where the packets of all streams end, on the clock of the container."
+        "Return where the packets of all streams end, on the clock of the file."
         return max(0.0, end_of(self.last.values()))
 
     def __iter__(self) -> Iterator[None]:
         "Decode; yield whenever there may be more sound to take."
         try:
-            for packet in demuxed(self.container):
+            for packet in self.media.packets():
                 if packet.pts is not None: self.last[packet.stream_index] = packet
                 if _advance(packet, self.readers): yield
         except av.InvalidDataError: pass
         except av.FFmpegError as error:
             found = f"found nothing that can be read after {self.end_s:.1f} s ({error.strerror})"
-            raise InputError(f"{self.path}: {found}, expected media; copy the file again") from error
+            raise InputError(f"{self.media.path}: {found}, expected media; copy the file again") from error
         for reader in self.readers.values():
             reader.finish()
             close_lost(reader.lost, reader.next_s)
@@ -100,9 +98,10 @@ class _Pass:
 def _check_end(done: _Pass) -> None:
     "Refuse a file of which too little could be read; warn of what is missing."
     for reader in done.readers.values(): require_mostly_whole(reader.lost, reader.next_s, reader.name)
-    warn_of_lost_sound((reader.lost for reader in done.readers.values()), done.path)
-    warn_of_missing_end(done.container, done.end_s, done.path)
-    warn_of_growth(done.container, done.size, done.end_s, done.path)
+    container, path = done.media.container, done.media.path
+    warn_of_lost_sound((reader.lost for reader in done.readers.values()), path)
+    warn_of_missing_end(container, done.end_s, path)
+    warn_of_growth(container, done.size, done.end_s, path)
 
 # %% ../nbs/machinery/sound.ipynb #1c0b6e3f
 def _take_block(
@@ -138,12 +137,11 @@ def _take_blocks(
         taken += block.shape[1]
 
 # %% ../nbs/machinery/sound.ipynb #520849ad
-def _open_at(path: str | Path, start_s: float) -> av.container.InputContainer:
+def _open_at(path: str | Path, start_s: float) -> MediaReader:
     "Open a file, and seek to shortly before `start_s` if its format allows."
-    container = open_media(path)
-    if start_s <= RUN_UP_S or go_to(container, start_of(container) + start_s - RUN_UP_S): return container
-    container.close()
-    return open_media(path)
+    media = MediaReader(path)
+    if start_s > RUN_UP_S and not media.seek(media.start_s + start_s - RUN_UP_S): media.reopen()
+    return media
 
 # %% ../nbs/machinery/sound.ipynb #ef3fa85d
 def read_blocks(
@@ -162,12 +160,12 @@ def read_blocks(
     if not 0 <= start_s < end_s:
         raise InputError(f"{path}: found times {start_s} to {end_s} s, expected 0 <= start < end; choose others")
     wanted = math.inf if end_s == math.inf else round((end_s - start_s) * rate_hz)
-    with _open_at(path, start_s) as container:
-        zero_s = start_of(container) + start_s  # time 0 of the lines, on the clock of the container
-        streams = _choose_streams(container, tracks, path)
+    with _open_at(path, start_s) as media:
+        zero_s = media.start_s + start_s  # time 0 of the lines, on the clock of the file
+        streams = _choose_streams(media.container, tracks, path)
         readers = {stream.index: TrackReader(f"{path}: audio track {number}", rate_hz, zero_s)
                    for number, stream in zip(tracks, streams)}
-        decoding = _Pass(container, readers, path)
+        decoding = _Pass(media, readers)
         whole = (start_s, end_s) == (0, math.inf)
         try: yield from _take_blocks(decoding, streams, readers, size, wanted)
         except GeneratorExit:  # the caller has read enough

@@ -112,7 +112,7 @@ def _locate(
     if wanted is None: return None
     if media is not None and wanted.removeprefix("a:").isdecimal(): return _find_track(media, wanted)
     if Path(wanted).is_file():
-        tracks = probe(wanted).tracks
+        tracks = probe(wanted, measured=False).tracks
         if tracks: return Track(Path(wanted), 0, tracks[0].title)
         raise InputError(f"{wanted}: found no audio track, expected a recording with sound; choose another file")
     if media is not None: return _find_track(media, wanted)
@@ -153,7 +153,7 @@ def choose_pair(
     separate: str | None = None,   # what to do with one mixed track: "none" or "demucs"
 ) -> Pair:
     "Decide which tracks hold the voice and the game."
-    media = None if recording is None else probe(recording)
+    media = None if recording is None else probe(recording, measured=False)
     voice_track, game_track = _locate(mic, media), _locate(game, media)
     if voice_track and game_track: pair = Pair(voice_track, game_track, "as asked for")
     elif media is None:
@@ -189,4 +189,4 @@ def read_pair(
 # %% ../nbs/machinery/tracks.ipynb #fa08b035
 def duration_of_pair(pair: Pair) -> float:  # seconds
     "Find the length of a recording from the headers of its files."
-    return max(probe(path).duration_s for path in pair.files)
+    return max(probe(path, measured=False).duration_s for path in pair.files)
