@@ -22,11 +22,14 @@ from .packets import Stretch
 
 # %% ../nbs/machinery/muxing.ipynb #cc733c9d
 def _muxer_options(
-    kind: str,  # FFmpeg's name of the format
+    kind: str,              # FFmpeg's name of the format
+    in_front: bool = True,  # move the index of an MP4 to its front
 ) -> dict[str, str]:
     "Choose the options of a muxer."
-    mp4 = {"movflags": "+faststart", "movie_timescale": "48000"} if kind in ("mp4", "ipod") else {}
-    return {"fflags": "+bitexact", **mp4}
+    options = {"fflags": "+bitexact"}
+    if kind not in ("mp4", "ipod"): return options
+    if in_front: options["movflags"] = "+faststart"
+    return options | {"movie_timescale": "48000"}
 
 # %% ../nbs/machinery/muxing.ipynb #7b396e7d
 def _reason(error: Exception) -> str:
@@ -43,12 +46,13 @@ def create_media(
     path: Path,
     kind: str,                               # FFmpeg's name of the format
     sources: Sequence[str | Path],           # the recording, which must not be overwritten
+    in_front: bool = True,                   # move the index of an MP4 to its front
 ) -> Iterator[av.container.OutputContainer]:
     "Write a media file whole or not at all."
     if path.resolve() in (Path(source).resolve() for source in sources):
         expected = "expected another name for its clip; choose another folder"
         raise InputError(f"{path}: found the recording itself, {expected}")
-    options = _muxer_options(kind)
+    options = _muxer_options(kind, in_front)
     try:
         with write_atomically(path) as unfinished:
             with av.open(str(unfinished.absolute()), "w", format=kind, options=options) as container: yield container
