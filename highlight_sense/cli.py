@@ -371,6 +371,9 @@ def _publish(
     tracks: option(
         str, "Audio tracks of a clip, of which players play the first: mix (voice and game), voice, game, all (those "
         "of the recording), or numbers, as in mix,a:2.") = "mix,all",
+    remux: flag(
+        "For a recording that Final Cut or Premiere does not read (MKV, Opus, ...), write an MP4 with the same times "
+        "next to the timelines, which then refer to it.") = False,
     recordings: option(Path | None, "Folder to look in for recordings that were moved.") = None,
     force: _FORCE = False,
 ) -> None:
@@ -378,7 +381,7 @@ def _publish(
     from highlight_sense import publish as publishing
     wanted = {"clips": clips, "timelines": timeline, "chapters": chapters, "report": report}
     kinds = [kind for kind, asked in wanted.items() if asked] or publishing.KINDS
-    publishing.publish(out, kinds, exact, tracks, recordings=recordings, force=force)
+    publishing.publish(out, kinds, exact, tracks, remux, recordings, force)
 
 # %% ../nbs/07_cli.ipynb #f6f18286
 def _describer(path: Path) -> Callable[[Path], dict[str, object]]:

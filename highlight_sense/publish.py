@@ -20,12 +20,12 @@ from .files import InputError, hash_file, only_writer, remove_unfinished
 from .jobs import do_each
 from .log import warn
 from .media import probe
-from highlight_sense.publishing import (
-    PastDetection, clip_once, describe_files, find_detections, make_once, muted_tracks, read_past_detection,
-    remove_others)
+from .publishing import (
+    PastDetection, clip_once, describe_files, find_detections, make_once, read_past_detection, remove_others)
 from .reel import Span
 from .report import read_templates, write_report
 from .results import Manifest, hash_of
+from .rewriting import timeline_files, warn_of_unread
 from .text import clock, printable
 from .timelines import write_chapters, write_timelines
 from .tracks import Track
@@ -98,7 +98,7 @@ def _warn_of_long_copies(past: PastDetection, manifest: Manifest, names: Sequenc
     longer_s = [probe(manifest.path/name).duration_s - asked_s for name, asked_s in asked]
     long_s = [more_s for more_s in longer_s if more_s > _MUCH_LONGER_S]
     if not long_s: return
-    found = f"found key frames so rare that {len(long_s)} of {len(names)} copied clips are up to {max(long_s):.0f} s"
+    found = f"found key frames so rare that {len(long_s)} of {len(names)} copied clips are up to {max(long_s):.1f} s"
     warn(f"{past.record.recording.name}: {found} longer than asked, expected at most 3 s; cut them with --exact")
 
 # %% ../nbs/05c_publish.ipynb #e1cd2be0
@@ -120,17 +120,20 @@ def _spans_of(past: PastDetection, numbered: bool = False) -> list[Span]:
     return spans
 
 # %% ../nbs/05c_publish.ipynb #63307cfb
-def _publish_timelines(past: PastDetection, manifest: Manifest) -> list[str]:
-    "Write one set of timelines with all files of the recording, and return their names."
+def _publish_timelines(
+    past: PastDetection, manifest: Manifest, remux: bool = False, progress: bool = False,
+) -> tuple[list[str], list[str]]:  # names of timelines, and of rewritten files
+    "Write one set of timelines with all files of the recording."
     suffixes = ("otio", "edl", "xml", "fcpxml") if past.highlights else ()
     names = [f"timelines/{past.stem}.{suffix}" for suffix in suffixes]
-    made_from = hash_of(["timelines", 3, past.identity, [str(path.resolve()) for path in past.files]])
-    files = describe_files(past)
-    muted = muted_tracks(past, files)
+    files, muted, rewritten = timeline_files(past, manifest, remux and bool(names), progress)
+    made_from = hash_of(["timelines", 3, past.identity, [str(media.path.resolve()) for media in files]])
     write = partial(write_timelines, files, _spans_of(past), manifest.path/"timelines", past.stem, muted)
+    if not all(manifest.has(name, made_from) for name in names): warn_of_unread(files)
     make_once(manifest, names, made_from, write)
-    remove_others(manifest, "timelines/", names)
-    return names
+    if not names: rewritten = []
+    remove_others(manifest, "timelines/", [*names, *rewritten])
+    return names, rewritten
 
 # %% ../nbs/05c_publish.ipynb #1cfa7c51
 def _publish_chapters(past: PastDetection, manifest: Manifest) -> list[str]:
@@ -169,6 +172,7 @@ class _Products:
     folder: Path
     clips: tuple[str, ...] = ()
     timelines: tuple[str, ...] = ()
+    rewritten: tuple[str, ...] = ()  # for editing programs
     chapters: tuple[str, ...] = ()
     report: str | None = None
     failed: tuple[str, ...] = ()  # why clips could not be cut
@@ -176,7 +180,8 @@ class _Products:
     notice: str | None = None    # about the chapters
 
     def __str__(self) -> str:
-        words = {"clip": self.clips, "timeline file": self.timelines, "chapter file": self.chapters}
+        words = {"clip": self.clips, "timeline file": self.timelines, "rewritten recording": self.rewritten,
+                 "chapter file": self.chapters}
         parts = [_count(names, word) for word, names in words.items()]
         if self.failed: parts.insert(1, f"{len(self.failed)} failed")
         if self.found_nothing: parts = ["no highlight was found"]
@@ -196,8 +201,10 @@ def _publish_one(
     kinds: Sequence[str],
     exact: bool,
     tracks: str,
+    remux: bool,
     recordings: str | Path | None,
     force: bool,
+    progress: bool,
 ) -> _Products:
     "Write the requested products of one detection."
     with only_writer(folder):
@@ -211,7 +218,8 @@ def _publish_one(
             _remove_old_clips(past, manifest, names)
             if not exact: _warn_of_long_copies(past, manifest, names)
             written["clips"] = tuple(names)
-        if "timelines" in kinds: written["timelines"] = tuple(_publish_timelines(past, manifest))
+        if "timelines" in kinds:
+            written["timelines"], written["rewritten"] = map(tuple, _publish_timelines(past, manifest, remux, progress))
         if "chapters" in kinds: written["chapters"] = tuple(_publish_chapters(past, manifest))
         if "report" in kinds: written["report"] = _publish_report(past, manifest)
         if written.get("chapters"):
@@ -221,13 +229,14 @@ def _publish_one(
         return _Products(folder, failed=tuple(failed), found_nothing=not past.highlights, **written)
 
 # %% ../nbs/05c_publish.ipynb #c92d76a9
-def _require_clips(kinds: Sequence[str], asked: Mapping[str, bool]) -> None:
-    "Raise `InputError` if an option for clips is given, but clips are not wanted."
-    if "clips" in kinds: return
+def _require_kind(kind: str, kinds: Sequence[str], asked: Mapping[str, bool]) -> None:
+    "Raise `InputError` if an option for one kind of product is given, but others are wanted."
+    if kind in kinds: return
     for name, given in asked.items():
         if not given: continue
-        expected = "expected clips among the products that it says how to cut"
-        raise InputError(f"{name}: found {', '.join(kinds)} without clips, {expected}; add --clips or leave it out")
+        option = f"--{kind.removesuffix('s') if kind == 'timelines' else kind}"
+        found = f"found {', '.join(kinds)} without {kind}"
+        raise InputError(f"{name}: {found}, expected {kind} among the products; add {option}, or leave {name} out")
 
 # %% ../nbs/05c_publish.ipynb #e3e0eb31
 KINDS = ("clips", "timelines", "chapters", "report")
@@ -238,6 +247,7 @@ def publish(
     kinds: Iterable[str] = KINDS,            # clips, timelines, chapters, report
     exact: bool = False,                     # encode clips again, to cut them to the frame
     tracks: str = DEFAULT_TRACKS,            # audio tracks of a clip, in order: mix, voice, game, all, a:0
+    remux: bool = False,                     # write an MP4 for timelines, of what editing programs do not read
     recordings: str | Path | None = None,    # where to look for a recording that was moved
     force: bool = False,                     # replace files that highlight-sense did not write
     progress: bool = True,                   # print what was written
@@ -248,6 +258,8 @@ def publish(
     unknown = [kind for kind in kinds if kind not in KINDS]
     if unknown:
         raise InputError(f"found {unknown[0]!r} to publish, expected some of {', '.join(KINDS)}; choose among these")
-    _require_clips(kinds, {"--exact": exact, "--tracks": tracks != DEFAULT_TRACKS})
-    work = partial(_publish_one, kinds=kinds, exact=exact, tracks=tracks, recordings=recordings, force=force)
+    _require_kind("clips", kinds, {"--exact": exact, "--tracks": tracks != DEFAULT_TRACKS})
+    _require_kind("timelines", kinds, {"--remux": remux})
+    work = partial(_publish_one, kinds=kinds, exact=exact, tracks=tracks, remux=remux, recordings=recordings,
+                   force=force, progress=progress)
     return do_each(folders, work, str, "are published", progress=progress)
