@@ -341,7 +341,9 @@ def _probe_findings(index: pd.DataFrame, max_frames: int, model_auc: float) -> l
 # %% ../nbs/03b_audit.ipynb #4ea03f1c
 def _track_findings(scorer: _Scorer, index: pd.DataFrame, model_auc: float) -> list[Finding]:
     "Measure the model with one track, and with the tracks swapped."
-    labels, groups, found = index.label.to_numpy(), index.group.to_numpy(), []
+    labels = index.label.to_numpy()
+    groups = index.group.to_numpy()
+    found = []
     for what, change, as_well, worse in (
         ("only the voice", partial(_only, track=0), "the game adds nothing", "the game contributes"),
         ("only the game", partial(_only, track=1), "the voice adds nothing", "the voice contributes"),

@@ -139,7 +139,9 @@ class TrainingPlans:
         check_loading(batch_size, 0)
         self.frames, self.max_frames = np.asarray(frames), max_frames
         self.pairs_in_batch = max(1, batch_size // 2)
-        self.seed, self.mixup, self.epoch = seed, mixup, 0
+        self.seed = seed
+        self.mixup = mixup
+        self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None: self.epoch = epoch
 
@@ -275,7 +277,9 @@ def _gather_seams(
     size: int,            # frames of the batch
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:  # fading, at and weight of `_Gathered`
     "Copy the frames that fade in, with their places and weights."
-    fading, at, weight = [np.zeros((0, *clips[0].bands), dtype)], [np.zeros(0, int)], [np.zeros(0, np.float32)]
+    fading = [np.zeros((0, *clips[0].bands), dtype)]
+    at = [np.zeros(0, int)]
+    weight = [np.zeros(0, np.float32)]
     for row, (clip, pieces) in enumerate(zip(clips, plan.pieces)):
         for piece in pieces:
             if not piece.fade: continue
@@ -355,8 +359,12 @@ class ClipLoader:
     ):
         check_loading(1, workers)
         self.read, self.labels = ClipReader(index.path), torch.tensor(index.label.to_numpy())
-        self.plans, self.device, self.workers = plans, torch.device(device), workers
-        self.padded_to, self.change, self.done = padded_to, change, 0
+        self.plans = plans
+        self.device = torch.device(device)
+        self.workers = workers
+        self.padded_to = padded_to
+        self.change = change
+        self.done = 0
 
     def set_epoch(self, epoch: int, done: int = 0) -> None:
         "Choose the epoch, and how many of its batches to skip because they are done."

@@ -119,7 +119,9 @@ class BalancedSampler(WeightedRandomSampler):
             raise InputError(f"{found}, expected both classes; add clips")
         sample_weights = (1 / class_counts)[np.asarray(labels)]
         super().__init__(sample_weights.tolist(), num_samples=len(labels), replacement=True)
-        self.seed, self.epoch, self.done = seed, 0, 0
+        self.seed = seed
+        self.epoch = 0
+        self.done = 0
 
     def set_epoch(self, epoch: int, done: int = 0) -> None:
         "Choose the epoch, and how many of its clips to skip because they are done."

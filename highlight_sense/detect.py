@@ -48,7 +48,10 @@ def cut_windows(
     windows: Windows,
 ) -> Iterator[tuple[int, torch.Tensor]]:  # first frame, log-mel (2, n_mels, size)
     "Cut a streamed log-mel into windows; if it is shorter than a window, there are none."
-    kept, at, number = None, 0, 0  # the log-mel in memory, its first frame, the next window
+    # the log-mel in memory, its first frame, the next window
+    kept = None
+    at = 0
+    number = 0
     for block in blocks:
         kept = block if kept is None else torch.cat([kept, block], dim=-1)
         start = windows.start(number)

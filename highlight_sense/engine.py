@@ -31,7 +31,9 @@ class _AfterConvolutions(nn.Module):
     "Turn features (B, steps, features) into logits (B, 1), attention and step logits (B, steps)."
     def __init__(self, network: HighlightCRNN):
         super().__init__()
-        self.rnn, self.attn, self.classifier = network.rnn, network.attn, network.classifier
+        self.rnn = network.rnn
+        self.attn = network.attn
+        self.classifier = network.classifier
 
     def forward(self, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         states = self.rnn(features)
@@ -46,7 +48,9 @@ class WholeWindows(nn.Module):
         if not network.config.mask_aware:
             found = "found a network that depends on its padding (the notebook's recipe, the published weights)"
             raise InputError(f"{found}, expected a mask-aware one; train with the default recipe, or use PyTorch")
-        self.level_free, self.cnn, self.rest = network.config.level_free, network.cnn, _AfterConvolutions(network)
+        self.level_free = network.config.level_free
+        self.cnn = network.cnn
+        self.rest = _AfterConvolutions(network)
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         return self.rest(self.cnn(relative_level(x) if self.level_free else x))
@@ -89,7 +93,9 @@ class OpenVINOEngine:
         names = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
         settings = {"INFERENCE_PRECISION_HINT": names[precision], "PERFORMANCE_HINT": "LATENCY",
                     "INFERENCE_NUM_THREADS": usable_cores()}
-        self.shrink, self.level_free, self.features = network.shrink, network.config.level_free, network.rnn.input_size
+        self.shrink = network.shrink
+        self.level_free = network.config.level_free
+        self.features = network.rnn.input_size
         whole, core = _windows_of(network), _import_openvino().Core()
         cnn = _convert(whole.cnn, (2, 2, network.config.n_mels, 4 * network.shrink), free=(0, 3))
         rest = _convert(whole.rest, (2, 4, self.features), free=(0, 1))

@@ -152,7 +152,9 @@ def surely_lower(
     seed: int = 0,
 ) -> bool:
     "Whether the first model has the lower figure in 95 % of the draws of clips with replacement."
-    rng, lower, kept = np.random.default_rng(seed), 0, 0
+    rng = np.random.default_rng(seed)
+    lower = 0
+    kept = 0
     for _ in range(draws):
         chosen = rng.integers(len(labels), size=len(labels))
         if not 0 < labels[chosen].sum() < len(chosen): continue
@@ -232,7 +234,9 @@ def time_curve(
     return _moving_sum(mean) / _moving_sum(np.ones(len(mean)))
 
 # %% ../nbs/02a_metrics.ipynb #8b828829
-BLUE, VERMILION, GREY = "#0072B2", "#D55E00", "#6E6E6E"
+BLUE = "#0072B2"
+VERMILION = "#D55E00"
+GREY = "#6E6E6E"
 STYLE = {
     "text.parse_math": False,  # a recording's name may contain dollar signs
     "font.size": 10.0, "axes.titlesize": 11.0, "axes.titlelocation": "left", "legend.frameon": False,

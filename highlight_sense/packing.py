@@ -61,7 +61,10 @@ def _written_row(line: bytes, end: int, mels: BinaryIO, frame_bytes: int) -> Pac
 # %% ../nbs/machinery/packing.ipynb #2e0521f4
 def _resume(folder: Path, mels: BinaryIO, index: BinaryIO, frame_bytes: int) -> list[PackRow]:
     "The rows of an unfinished pack, once everything after the last safe clip is cut off."
-    rows, names, end, whole = [], set(), 0, 0
+    rows = []
+    names = set()
+    end = 0
+    whole = 0
     mels.seek(HEAD)
     for line in index:
         if not line.endswith(b"\n"): break
@@ -94,7 +97,9 @@ class PackWriter:
         on_safe: Callable[[list[str]], None] | None = None,  # called with the paths of clips that are on the disk
         front_end: FrontEnd = FrontEnd(),
     ):
-        self.folder, self.on_safe, self.front_end = folder, on_safe, front_end
+        self.folder = folder
+        self.on_safe = on_safe
+        self.front_end = front_end
         self.mels = _open_growing(folder/"mels.npy")
         self.index = _open_growing(folder/"index.jsonl")
         self.rows = _resume(folder, self.mels, self.index, 2 * front_end.n_mels * 2)

@@ -96,7 +96,10 @@ def one_thread() -> Iterator[None]:
     finally: torch.set_num_threads(threads)
 
 # %% ../nbs/machinery/process.ipynb #d37fbcae
-_M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8  # from malloc.h
+# from malloc.h
+_M_TRIM_THRESHOLD = -1
+_M_MMAP_MAX = -4
+_M_ARENA_MAX = -8
 
 
 def keep_memory(

@@ -56,7 +56,9 @@ def _arriving(grad, pooled, places, inside):
 @jit
 def _sum_kernel(maps, mask, out, bands, frames, channels,
                 masked: constexpr, rows: constexpr, T: constexpr, C: constexpr):
-    clip, group, chunk = tl.program_id(0).to(tl.int64), tl.program_id(1), tl.program_id(2)
+    clip = tl.program_id(0).to(tl.int64)
+    group = tl.program_id(1)
+    chunk = tl.program_id(2)
     t, c = chunk * T + tl.arange(0, T), tl.arange(0, C)
     real = t < frames
     if masked: real = tl.load(mask + clip * frames + t, mask=real, other=0.0) > 0
@@ -116,8 +118,13 @@ def _norm_pool(
 @jit
 def _slope_kernel(maps, grad, pooled, out, bands, frames, channels, rows: constexpr,
                   down: constexpr, along: constexpr, T: constexpr, C: constexpr):
-    clip, group, chunk = tl.program_id(0).to(tl.int64), tl.program_id(1), tl.program_id(2)
-    t, c, steps, out_bands = chunk * T + tl.arange(0, T), tl.arange(0, C), frames // along, bands // down
+    clip = tl.program_id(0).to(tl.int64)
+    group = tl.program_id(1)
+    chunk = tl.program_id(2)
+    t = chunk * T + tl.arange(0, T)
+    c = tl.arange(0, C)
+    steps = frames // along
+    out_bands = bands // down
     total, weighted = tl.zeros((T, C), tl.float32), tl.zeros((T, C), tl.float32)
     for step in tl.static_range(rows):
         row = group * rows + step
@@ -148,7 +155,9 @@ def _gradient_kernel(maps, grad, pooled, scale, slope, offset, mask, out, bands,
                      down: constexpr, along: constexpr, T: constexpr, C: constexpr):
     clip, row = tl.program_id(0).to(tl.int64), tl.program_id(1)
     t, c = tl.program_id(2) * T + tl.arange(0, T), tl.arange(0, C)
-    steps, out_bands, known = frames // along, bands // down, c < channels
+    steps = frames // along
+    out_bands = bands // down
+    known = c < channels
     inside = (t < tl.where(row < out_bands, steps, 0))[:, None] & known[None, :]
     arriving = _arriving(grad, pooled, _places(clip, row, t, c, out_bands, steps, channels), inside)
     arriving *= tl.load(scale + clip * per_clip + c, mask=known, other=0.0)[None, :]
@@ -198,7 +207,9 @@ _AT_ONCE = 256
 def _step_kernel(gates, product, bias, before, opened, new, recurrent, state, rough,
                  size, by_layer, hidden, N: constexpr):
     i = tl.program_id(0) * N + tl.arange(0, N)
-    inside, three, two = i < size, i // hidden * 3 * hidden + i % hidden, i // hidden * 2 * hidden + i % hidden
+    inside = i < size
+    three = i // hidden * 3 * hidden + i % hidden
+    two = i // hidden * 2 * hidden + i % hidden
     own = i // by_layer * 3 * hidden + i % hidden  # offset in the bias of the layer
     to_reset = _read(product, three, inside) + _read(bias, own, inside)
     to_update = _read(product, three + hidden, inside) + _read(bias, own + hidden, inside)
@@ -217,7 +228,9 @@ def _step_kernel(gates, product, bias, before, opened, new, recurrent, state, ro
 
 # %% ../../nbs/machinery/kernels/gpu.ipynb #b4beaecb
 def _gru_states(gates: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    hidden, transposed, bias = weight.shape[2], weight.transpose(1, 2).contiguous(), bias.contiguous()
+    hidden = weight.shape[2]
+    transposed = weight.transpose(1, 2).contiguous()
+    bias = bias.contiguous()
     gates = gates.contiguous()
     states, new, recurrent = (gates.new_empty(*gates.shape[:3], hidden) for _ in range(3))
     opened = gates.new_empty(*gates.shape[:3], 2 * hidden)
@@ -236,7 +249,9 @@ def _gru_states(gates: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -
 def _step_back_kernel(grad, carried, product, before, opened, new, recurrent, by_gates, by_product,
                       size, hidden, last: constexpr, N: constexpr):
     i = tl.program_id(0) * N + tl.arange(0, N)
-    inside, three, two = i < size, i // hidden * 3 * hidden + i % hidden, i // hidden * 2 * hidden + i % hidden
+    inside = i < size
+    three = i // hidden * 3 * hidden + i % hidden
+    two = i // hidden * 2 * hidden + i % hidden
     arriving = tl.load(grad + i, mask=inside).to(tl.float32)
     if not last: arriving += tl.load(carried + i, mask=inside) + tl.load(product + i, mask=inside).to(tl.float32)
     reset, update = tl.load(opened + two, mask=inside), tl.load(opened + two + hidden, mask=inside)
@@ -258,9 +273,13 @@ def _gru_gradients(
     grad: torch.Tensor, weight: torch.Tensor, before: torch.Tensor,
     opened: torch.Tensor, new: torch.Tensor, recurrent: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    hidden, size, grad = weight.shape[2], grad[0].numel(), grad.contiguous()
+    hidden = weight.shape[2]
+    size = grad[0].numel()
+    grad = grad.contiguous()
     by_gates = grad.new_empty((*grad.shape[:3], 3 * hidden), dtype=torch.float32)
-    by_product, carried, product = torch.empty_like(by_gates, dtype=weight.dtype), torch.empty_like(new[0]), grad[0]
+    by_product = torch.empty_like(by_gates, dtype=weight.dtype)
+    carried = torch.empty_like(new[0])
+    product = grad[0]
     for step in reversed(range(len(grad))):
         _step_back_kernel[triton.cdiv(size, _AT_ONCE),](
             grad[step], carried, product, before[step], opened[step], new[step], recurrent[step],

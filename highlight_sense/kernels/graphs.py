@@ -51,7 +51,9 @@ class CudaGraphed:
 
     def forget(self) -> None:
         "Free the recordings and their memory; later calls record again."
-        self.met, self.places, self.shared = {}, _Places(), None
+        self.met = {}
+        self.places = _Places()
+        self.shared = None
 
     def __call__(self, *tensors: torch.Tensor, **settings) -> tuple[torch.Tensor, ...]:
         if not self.records: return self.function(*tensors, **settings)

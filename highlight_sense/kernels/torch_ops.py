@@ -179,7 +179,9 @@ def check_maps(
     lengths = frames - 4 * torch.arange(clips, device=maps.device)[:, None]
     mask = (torch.arange(frames, device=maps.device) < lengths).float() if padded else None
     factors = torch.randn(4, clips if by_clip else 1, channels, 1, 1, device=maps.device)
-    scale, offset, line = factors[0].abs(), factors[1], factors[2:].unbind(0)
+    scale = factors[0].abs()
+    offset = factors[1]
+    line = factors[2:].unbind(0)
 
     out = kernels.norm_pool(maps, scale, offset, mask, pool)
     grad = torch.randn_like(out)
