@@ -18,7 +18,7 @@ from av.codec.context import Flags
 
 from .files import InputError
 from .muxing import copy_labels
-from .packets import NEAR_S, PacketTime, Stretch, flush_packet, read_chosen, warn_of_damage
+from .packets import NEAR_S, PacketTime, Stretch, flush_packet, read_chosen
 
 # %% ../nbs/machinery/clip_picture.ipynb #5e763d17
 STANDS_S = 0.1  # a frame that is shown for longer may be cut within
@@ -142,7 +142,8 @@ def _decode_picture(packet: av.Packet, stretch: Stretch) -> list[av.VideoFrame]:
     "Decode a packet of a picture."
     try: return packet.decode()
     except av.FFmpegError:
-        warn_of_damage(stretch.source, float((packet.pts or 0) * packet.time_base) - stretch.source.start_s)
+        if packet.pts is not None:
+            stretch.source.note_damage(float(packet.pts * packet.time_base) - stretch.source.start_s)
         return []
 
 # %% ../nbs/machinery/clip_picture.ipynb #d236529f

@@ -13,7 +13,7 @@ from fractions import Fraction
 import av
 import numpy as np
 
-from .damage import warn_of_lost_sound
+from .damage import silence_non_finite, warn_of_lost_sound
 from .log import warn_once
 from .muxing import copy_labels
 from .packets import MediaSource, flush_packet
@@ -106,6 +106,7 @@ class ClipSound(_SteadyReader):
 
     def place(self, samples: np.ndarray, at: int) -> None:
         "Place resampled sound, each channel on its line."
+        samples = silence_non_finite(samples, self.lost, at / self.rate_hz, self.rate_hz)
         for line, channel in zip(self.lines, samples): line.place(channel, at)
 
     def frames(self, flush: bool = False) -> Iterator[av.AudioFrame]:

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['NEAR_S', 'MediaSource', 'open_sources', 'read_packets', 'PacketTime', 'Stretch', 'look_around', 'from_key_to_key',
-           'warn_of_damage', 'read_chosen', 'flush_packet']
+           'read_chosen', 'flush_packet']
 
 # %% ../nbs/machinery/packets.ipynb #ab41a8aa
 import heapq
@@ -36,6 +36,10 @@ def _is_unknown(stream: av.stream.Stream) -> bool:
 class MediaSource(MediaReader):
     "A file to cut clips from, for use in a `with` statement. Times are those that a player shows."
 
+    def __init__(self, path: str | Path):
+        self.damaged_s: set[int] = set()  # whole seconds in which data that were read are damaged
+        super().__init__(path)
+
     def open(self) -> None:
         "Open the file at its start."
         super().open()
@@ -48,22 +52,39 @@ class MediaSource(MediaReader):
         return [stream for stream in self.container.streams if stream.type in kinds and not stream.disposition & still
                 and not _is_unknown(stream)]
 
+    def note_damage(self, time_s: float) -> None:
+        "Note that data at a time are damaged."
+        self.damaged_s.add(int(max(0.0, time_s)))
+
     def ticks(self, time_s: float, index: int) -> int:
         "Convert a time to ticks of one of the streams."
         return round((time_s + self.start_s) / self.container.streams[index].time_base)
 
 # %% ../nbs/machinery/packets.ipynb #7a1a0b45
+def _warn_of_unknown(source: MediaSource) -> None:
+    "Name the pictures and tracks of a file that its clips leave out."
+    for stream in filter(_is_unknown, source.container.streams):
+        found = f"found a codec in stream {stream.index} ({stream.type}) that FFmpeg does not know"
+        warn_once(f"{source.path}: {found}, expected a common one; clips leave it out")
+
+
+def _warn_of_damage(source: MediaSource) -> None:
+    "Name the first second of a file in which data that were read are damaged, and count the others."
+    if not source.damaged_s: return
+    more = len(source.damaged_s) - 1
+    where = clock(min(source.damaged_s)) + (f" and in {more} other second{'' if more == 1 else 's'}" if more else "")
+    warn_once(f"{source.path}: found damaged data at {where}, expected whole packets; clips have a hitch there")
+
+# %% ../nbs/machinery/packets.ipynb #e832c95a
 @contextmanager
 def open_sources(paths: Sequence[str | Path]) -> Iterator[list[MediaSource]]:
     "Open the files of a recording."
     if not paths: raise InputError("sources: found an empty list of files, expected at least one; name the recording")
     with ExitStack() as files:
         sources = [files.enter_context(MediaSource(path)) for path in paths]
-        for source in sources:
-            for stream in filter(_is_unknown, source.container.streams):
-                found = f"found a codec in stream {stream.index} ({stream.type}) that FFmpeg does not know"
-                warn_once(f"{source.path}: {found}, expected a common one; clips leave it out")
+        for source in sources: _warn_of_unknown(source)
         yield sources
+        for source in sources: _warn_of_damage(source)
 
 # %% ../nbs/machinery/packets.ipynb #da9214b5
 def read_packets(source: MediaSource) -> Iterator[av.Packet]:
@@ -228,12 +249,6 @@ def from_key_to_key(
     return taken if any(packet.end_s > start_s for packet in taken) else []
 
 # %% ../nbs/machinery/packets.ipynb #09b784f1
-def warn_of_damage(source: MediaSource, time_s: float) -> None:
-    "Name the second of a file in which data are damaged."
-    where = clock(int(max(0.0, time_s)))
-    warn_once(f"{source.path}: found damaged data at {where}, expected whole packets; clips have a hitch there")
-
-# %% ../nbs/machinery/packets.ipynb #9de734ae
 def _read_one(
     number: int, stretch: Stretch, chosen: Mapping[int, Iterable[int]],
 ) -> Iterator[tuple[float, int, av.Packet]]:  # time in seconds, number of the file, packet
@@ -243,7 +258,7 @@ def _read_one(
         if packet.pts not in left.get(packet.stream_index, ()): continue
         left[packet.stream_index].remove(packet.pts)
         time_s = float(packet.pts * packet.time_base) - source.start_s
-        if packet.is_corrupt: warn_of_damage(source, time_s)
+        if packet.is_corrupt: source.note_damage(time_s)
         yield time_s, number, packet
         if not any(left.values()): return
 
