@@ -486,7 +486,7 @@ class Audit:
         return all(finding.verdict != "bad" for finding in self.findings)
 
     def record(self) -> dict:
-        "The content of `audit.json`."
+        "Return the content of `audit.json`."
         findings = [dataclasses.asdict(finding) for finding in self.findings]
         for row in findings:
             for name, value in row.items():

@@ -154,7 +154,7 @@ class TrainingPlans:
 
 # %% ../nbs/machinery/batches.ipynb #71fb4360
 def _name_number(path: str) -> int:
-    "A checksum of a clip's file name."
+    "Return a checksum of a clip's file name."
     name = Path(path.rpartition("::")[2]).name
     return zlib.crc32(name.encode(errors="surrogatepass"))  # a file name need not be valid Unicode
 
@@ -227,7 +227,7 @@ class _ClipFrames:
 
     @classmethod
     def of(cls, mel: torch.Tensor) -> "_ClipFrames":
-        "The frames of a log-mel, (2, n_mels, T)."
+        "Return the frames of a log-mel, (2, n_mels, T)."
         mel = mel if mel.dtype == torch.float16 else mel.float()
         frames = mel.permute(2, 0, 1).numpy()
         return cls(frames.dtype, frames.shape[1:], partial(_copy_from, frames))
@@ -239,7 +239,7 @@ class ClipReader:
     def __init__(self, paths: Sequence[str]): self.paths, self.packs = list(paths), {}
 
     def __call__(self, clip: int) -> _ClipFrames:
-        "The frames of a clip."
+        "Return the frames of a clip."
         place, packed, name = self.paths[clip].partition(".pack::")
         if not packed: return _ClipFrames.of(read_clip(place)["tensor"])
         if place not in self.packs: self.packs[place], _ = packed_clip(self.paths[clip])
@@ -248,7 +248,7 @@ class ClipReader:
 
 # %% ../nbs/machinery/batches.ipynb #d92720bb
 def _padded_length(frames: int) -> int:
-    "The next multiple of 16, or of 32 from 256 frames, of 64 from 512 and of 128 from 1024."
+    "Return the next multiple of 16, or of 32 from 256 frames, of 64 from 512 and of 128 from 1024."
     step = min(128, max(16, 2 ** (frames.bit_length() - 4)))
     return math.ceil(frames / step) * step
 

@@ -59,7 +59,7 @@ def parse(
 
 # %% ../nbs/07_cli.ipynb #ff494353
 def _how_to_resume(call: partial | None) -> str:
-    "What to run after Ctrl-C."
+    "Say what to run after Ctrl-C."
     verb = _name_of(call.func) if call else ""
     if verb == "demo": return "a demo in another folder (-o) starts afresh"
     if verb != "train": return "the same command resumes"
@@ -210,7 +210,7 @@ def _train(
 
 # %% ../nbs/07_cli.ipynb #e170aaa8
 def _compare_files(path: Path, other: Path) -> str:
-    "Whether two files are the same."
+    "Return whether two files are the same."
     if not other.exists(): return f"{other} is not there to compare with"
     digests = [hash_file(each) for each in (path, other)]
     if digests[0] == digests[1]: return f"{path} and {other} are the same file, SHA-256 {digests[0]}"
@@ -258,7 +258,7 @@ def _evaluate_clips(
     out: Path | None,
     progress: bool,
 ) -> dict:
-    "The figures of a checkpoint on a clip folder or a pack."
+    "Return the figures of a checkpoint on a clip folder or a pack."
     from highlight_sense.evaluate import evaluate_checkpoint
     if len(data) != 1:
         raise InputError(f"found {len(data)} folders, expected one clip folder; give --labels to evaluate recordings")
@@ -271,7 +271,7 @@ def _evaluate_clips(
 
 # %% ../nbs/07_cli.ipynb #36fc04cb
 def _table(values: dict[str, object]) -> str:
-    "One line for each value."
+    "Format one line for each value."
     width = max(len(str(name)) for name in values)
     lines = []
     for name, value in values.items():
@@ -385,7 +385,7 @@ def _publish(
 
 # %% ../nbs/07_cli.ipynb #f6f18286
 def _describer(path: Path) -> Callable[[Path], dict[str, object]]:
-    "The function that describes this kind of file; each lives where the file is read."
+    "Return the function that describes this kind of file; each lives where the file is read."
     if path.is_dir():
         from highlight_sense.clip_table import describe_folder
         return describe_folder
@@ -398,7 +398,7 @@ def _describer(path: Path) -> Callable[[Path], dict[str, object]]:
 
 # %% ../nbs/07_cli.ipynb #20ac5948
 def _record_describer(path: Path) -> Callable[[Path], dict[str, object]]:
-    "The function that describes a clip or a checkpoint."
+    "Return the function that describes a clip or a checkpoint."
     from highlight_sense.clip_files import describe_clip
     if ".pack::" in str(path): return describe_clip
     from highlight_sense.records import load_record

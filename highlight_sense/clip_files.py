@@ -72,7 +72,7 @@ def times_of(
 
 # %% ../nbs/machinery/clip_files.ipynb #05f16a77
 def name_inside(path: str, root: Path) -> str:
-    "A clip's path below its clip folder or pack, with slashes."
+    "Return a clip's path below its clip folder or pack, with slashes."
     _, packed, clip = path.partition(".pack::")
     return clip if packed else Path(path).relative_to(root).as_posix().replace(".zip::", ".zip/")
 
@@ -87,12 +87,12 @@ def clip_place(path: str, root: Path) -> tuple[str | None, str]:
 
 # %% ../nbs/machinery/clip_files.ipynb #0fbcfe2c
 def recording_group(clip_name: str) -> str:
-    "The stream that a clip was cut from: its name without `_partN` or `_hlN`."
+    "Return the stream that a clip was cut from: its name without `_partN` or `_hlN`."
     return re.sub(r"_(part|hl)\d+$", "", clip_name)
 
 # %% ../nbs/machinery/clip_files.ipynb #50f74833
 def _name_of(record: dict, path: str) -> str:
-    "The name that a clip carries, or its file's."
+    "Return the name that a clip carries, or its file's."
     name = record.get("clip_name")
     return name if isinstance(name, str) and name else PurePosixPath(path.replace(os.sep, "/")).stem
 
@@ -100,7 +100,7 @@ def _name_of(record: dict, path: str) -> str:
 def half_frames(
     tensor: torch.Tensor,  # (2, n_mels, T)
 ) -> np.ndarray:           # (T, 2, n_mels) float16
-    "A log-mel frame by frame, in half precision."
+    "Return a log-mel frame by frame, in half precision."
     return np.ascontiguousarray(tensor.to(torch.float16).permute(2, 0, 1).numpy())
 
 # %% ../nbs/machinery/clip_files.ipynb #b0f3a8ee
@@ -118,7 +118,7 @@ def clip_row(
 
 # %% ../nbs/machinery/clip_files.ipynb #ff16e73f
 def describe_clip(path: Path) -> dict[str, object]:
-    "A clip's length, type, range of values, and what else its file holds."
+    "Describe a clip: length, type, range of values, and what else its file holds."
     record = read_clip(path)
     tensor = record.pop("tensor")
     seconds = round(FrontEnd().seconds(tensor.shape[2]), 2)
@@ -127,7 +127,7 @@ def describe_clip(path: Path) -> dict[str, object]:
 
 # %% ../nbs/machinery/clip_files.ipynb #44b1af6d
 def _archive_members(path: Path) -> list[str]:
-    "The clips inside a zip archive, as `archive.zip::member`."
+    "Return the clips inside a zip archive, as `archive.zip::member`."
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()

@@ -25,7 +25,7 @@ _COLUMNS = ["path", "label", "game", "group", "frames", "crc32", "start_s", "end
 
 
 def _read_row(path: str, root: Path) -> dict | InputError:
-    "The row of a clip, or what is wrong with it."
+    "Return the row of a clip, or what is wrong with it."
     try: record = read_clip(path)
     except InputError as error: return error
     start_s, end_s = times_of(record)
@@ -34,7 +34,7 @@ def _read_row(path: str, root: Path) -> dict | InputError:
 
 # %% ../nbs/machinery/clip_table.ipynb #4680390d
 def _packed_rows(pack: Pack, paths: list[str]) -> list[dict]:
-    "The rows of these clips of a pack."
+    "Return the rows of these clips of a pack."
     require_front_end(pack.front_end, FrontEnd(), str(pack.path))
     rows = []
     for path in paths:
@@ -76,7 +76,7 @@ def load_index(
     max_unusable: float = _MAX_UNUSABLE,  # share above which to stop
     progress: bool = False,              # show a progress bar
 ) -> tuple[pd.DataFrame, list[str]]:     # path, label (1 positive), game, group, frames, crc32; the errors
-    "The table of usable clips; `InputError` if too many are unusable or a class is missing."
+    "Return the table of usable clips; `InputError` if too many are unusable or a class is missing."
     table, unusable = _scan_clips(Path(root), progress)
     require_usable(root, len(table), unusable, max_unusable)
     for label, value in (("negative", 0), ("positive", 1)):

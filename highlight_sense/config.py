@@ -61,16 +61,16 @@ class FrontEnd:
         _check_range("n_mels", self.n_mels, 1, min(self.n_fft, 512))
 
     def frames(self, seconds: float) -> int:
-        "Frames of a waveform that lasts `seconds`: one per hop, and one for the centred start."
+        "Return frames of a waveform that lasts `seconds`: one per hop, and one for the centred start."
         return 1 + round(seconds * self.sample_rate) // self.hop_length
 
     def seconds(self, frames: int | float) -> float:
-        "The time that `frames` hops take."
+        "Return the time that `frames` hops take."
         return frames * self.hop_length / self.sample_rate
 
 # %% ../nbs/machinery/config.ipynb #57b01655
 def _differences(front_end: FrontEnd, other: FrontEnd) -> str:
-    "The fields in which a front end differs from another one, with its values."
+    "Return the fields in which a front end differs from another one, with its values."
     values = dataclasses.asdict(front_end)
     return ", ".join(f"{name} {value}" for name, value in values.items() if value != getattr(other, name))
 
@@ -209,7 +209,7 @@ class TrainConfig:
         return FrontEnd().frames(self.max_duration_s)
 
     def settled(self) -> "TrainConfig":
-        "The same settings, with the recipe's values for those that were not given."
+        "Return the same settings, with the recipe's values for those that were not given."
         missing = {name: value for name, value in _RECIPES[self.recipe].items() if getattr(self, name) is None}
         return replace(self, **missing)
 
@@ -246,7 +246,7 @@ class DetectConfig:
             raise InputError(f"min_length: found {self.min_length}, {expected}; change one of them")
 
     def at_most(self, hours: float) -> float:
-        "How many highlights a recording of this length may have."
+        "Return how many highlights a recording of this length may have."
         limits = [math.inf if self.top is None else self.top]
         if self.per_hour is not None: limits.append(max(1, math.floor(self.per_hour * hours + 0.5)))
         return min(limits)

@@ -27,7 +27,7 @@ if TYPE_CHECKING: from matplotlib.figure import Figure
 def get_data_index(
     base_path_str: str | Path,  # folder with Positive/<game>/*.pt and Negative/<game>/*.pt, zipped or not, or a pack
 ) -> dict[str, list[str]]:      # 'positive' and 'negative': sorted paths
-    "The notebook's two lists."
+    "Return the notebook's two lists."
     root = Path(base_path_str)
     return by_label(list_clips(root), root, root)
 
@@ -35,7 +35,7 @@ def get_data_index(
 def index_clips(
     root: str | Path,  # clip folder or pack
 ) -> pd.DataFrame:     # path, label (1 positive), game, group, frames, crc32 of the log-mel, start_s, end_s
-    "The table of usable clips; a warning lists the unusable ones."
+    "Return the table of usable clips; a warning lists the unusable ones."
     table, unusable = load_index(root)
     if unusable:
         found = f"left out {len(unusable)} unusable of {len(table) + len(unusable)} clips:"
@@ -46,7 +46,7 @@ def index_clips(
 def length_shares(
     frames: Sequence[int],  # lengths of clips
 ) -> np.ndarray:            # (6,) shares that sum to 1
-    "The share of clips in each of the notebook's ranges; shorter clips count towards the first, longer ones the last."
+    "Return the share of clips in each of the notebook's ranges; shorter clips count in the first, longer in the last."
     starts = [first for first, _, _ in NOTEBOOK_LENGTHS[1:]]
     ranges = np.searchsorted(starts, np.asarray(frames), side="right")
     counts = np.bincount(ranges, minlength=len(NOTEBOOK_LENGTHS))
@@ -85,7 +85,7 @@ def split_notebook(
     val_split: float = 0.15,  # share of the clips held out for validation
     seed: int = 42,
 ) -> tuple[list[str], list[str], list[int], list[int]]:  # files of training and validation, then their labels
-    "The notebook's split: random, stratified by label."
+    "Return the notebook's split: random, stratified by label."
     from sklearn.model_selection import train_test_split
     return train_test_split(list(files), list(labels), test_size=val_split, stratify=labels, random_state=seed)
 
@@ -103,12 +103,12 @@ def _group_folds(
 
 # %% ../nbs/00_data.ipynb #1c06783a
 def _is_splitting(fold: np.ndarray, labels: np.ndarray) -> bool:
-    "Whether both classes occur inside a fold and outside it."
+    "Return whether both classes occur inside a fold and outside it."
     return all(0 < side.sum() < len(side) for side in (labels[fold], labels[~fold]))
 
 # %% ../nbs/00_data.ipynb #3df6752d
 def _best_fold(labels: np.ndarray, groups: np.ndarray, share: float, seed: int) -> np.ndarray:  # (N,), True in the fold
-    "The usable fold closest to `share` of the clips and to the overall share of positives."
+    "Return the usable fold closest to `share` of the clips and to the overall share of positives."
     def miss(fold: np.ndarray) -> float:
         return abs(fold.sum() / len(labels) - share) + abs(labels[fold].mean() - labels.mean())
 
@@ -148,7 +148,7 @@ def _overlap_held(
     index: pd.DataFrame,  # group, start_s, end_s
     held: np.ndarray,     # (N,), True for the held-out clips
 ) -> np.ndarray:          # (N,)
-    "Whether each clip shares a moment of its recording with a held-out one."
+    "Return whether each clip shares a moment of its recording with a held-out one."
     overlap = np.zeros(len(index), bool)
     for places in index.groupby("group").indices.values():
         starts_s, ends_s = index.start_s.to_numpy()[places], index.end_s.to_numpy()[places]
@@ -181,12 +181,12 @@ def _split_table(
 
 # %% ../nbs/00_data.ipynb #e9fc6462
 def _holds_both(*tables: pd.DataFrame) -> bool:
-    "Whether each table of clips has positives and negatives."
+    "Return whether each table of clips has positives and negatives."
     return all(table.label.nunique() == 2 for table in tables)
 
 
 def _know_times(index: pd.DataFrame) -> bool:
-    "Whether all clips say when they start and end."
+    "Return whether all clips say when they start and end."
     return "start_s" in index and bool(index.start_s.notna().all())
 
 # %% ../nbs/00_data.ipynb #2d853793

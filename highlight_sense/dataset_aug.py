@@ -101,7 +101,7 @@ class HighlightSenseDataset(Dataset):
 
 # %% ../nbs/01_dataset_aug.ipynb #a6b397a4
 def seed_of(*numbers: int) -> int:
-    "A seed for PyTorch from several numbers; neighbouring numbers give unrelated seeds."
+    "Return a seed for PyTorch from several numbers; neighbouring numbers give unrelated seeds."
     return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 # %% ../nbs/01_dataset_aug.ipynb #01126e47
@@ -145,7 +145,7 @@ def make_loader(
     batch_size: int = 64,
     workers: int = 0,                  # processes that load clips; 0: this one
 ) -> DataLoader:                       # of log-mels (B, 2, n_mels, max_frames), masks (B, max_frames), labels (B,)
-    "Batches of a dataset: balanced draws in training, every clip once and in order otherwise."
+    "Make the batches of a dataset: balanced draws in training, every clip once and in order otherwise."
     check_loading(batch_size, workers)
     return DataLoader(
         dataset,
@@ -173,13 +173,13 @@ def to_power(
     mel: torch.Tensor,                   # log-mel
     front_end: FrontEnd = FrontEnd(),
 ) -> torch.Tensor:                       # the same shape
-    "The power behind a log-mel; 0 within 1 % of the floor, which half precision cannot hold exactly."
+    "Return the power behind a log-mel; 0 within 1 % of the floor, which half precision cannot hold exactly."
     power = mel.exp().sub_(front_end.log_floor)
     return F.threshold_(power, 0.01 * front_end.log_floor, 0.0)
 
 # %% ../nbs/01_dataset_aug.ipynb #3d6bbac6
 def to_log(power: torch.Tensor, front_end: FrontEnd = FrontEnd()) -> torch.Tensor:
-    "The log-mel of a power, in the same memory."
+    "Return the log-mel of a power, in the same memory."
     return power.add_(front_end.log_floor).log_()
 
 # %% ../nbs/01_dataset_aug.ipynb #072353cc
@@ -189,12 +189,12 @@ GAIN_DB = 12.0  # the largest gain, up or down
 def gain_factors(
     gains_db: torch.Tensor,              # (..., tracks)
 ) -> torch.Tensor:                       # (..., tracks, 1, 1)
-    "The factors by which gains multiply the power of each track."
+    "Return the factors by which gains multiply the power of each track."
     return torch.exp(gains_db * (math.log(10) / 10))[..., None, None]
 
 # %% ../nbs/01_dataset_aug.ipynb #d7a66bfd
 def apply_gains(mel: torch.Tensor, gains_db: torch.Tensor, front_end: FrontEnd = FrontEnd()) -> torch.Tensor:
-    "The log-mel, (..., tracks, n_mels, T), of the same sound at other volumes, (..., tracks)."
+    "Return the log-mel, (..., tracks, n_mels, T), of the same sound at other volumes, (..., tracks)."
     power = to_power(mel, front_end).mul_(gain_factors(gains_db.to(mel)))
     return to_log(power, front_end)
 
@@ -217,7 +217,7 @@ class Piece:
 
 # %% ../nbs/01_dataset_aug.ipynb #3522f450
 def fade_in(fade: int) -> np.ndarray:  # (fade,) between 0 and 1
-    "The weight of the new piece in each frame of a cross-fade."
+    "Return the weight of the new piece in each frame of a cross-fade."
     return (np.arange(1, fade + 1) / (fade + 1)).astype(np.float32)
 
 # %% ../nbs/01_dataset_aug.ipynb #5871a264

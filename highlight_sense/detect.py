@@ -34,7 +34,7 @@ class Windows:
     step: int      # frames in a step of the attention
 
     def start(self, number: int) -> int:
-        "The first frame of a window."
+        "Return the first frame of a window."
         return self.step * round(number * self.stride / self.step)
 
     @property

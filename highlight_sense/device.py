@@ -32,7 +32,7 @@ def pick_device(
 
 # %% ../nbs/machinery/device.ipynb #8e53aacf
 def has_fast_bf16(device: torch.device) -> bool:
-    "Whether the device multiplies bfloat16 matrices in hardware."
+    "Return whether the device multiplies bfloat16 matrices in hardware."
     if device.type == "cuda": return torch.cuda.get_device_capability(device) >= (8, 0)
     checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     return device.type == "cpu" and any(getattr(torch.cpu, check, bool)() for check in checks)
@@ -49,6 +49,6 @@ def pick_precision(
 
 # %% ../nbs/machinery/device.ipynb #9c15452c
 def autocast(device: torch.device, precision: str):
-    "A context in which the network computes in `precision`."
+    "Return a context in which the network computes in `precision`."
     if precision == "fp32": return nullcontext()
     return torch.autocast(device.type, torch.bfloat16 if precision == "bf16" else torch.float16)

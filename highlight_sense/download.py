@@ -25,7 +25,7 @@ from .text import shown_url
 
 # %% ../nbs/machinery/download.ipynb #ad715862
 def is_url(text: str) -> bool:
-    "Whether a text is a web address, http or https, with a host."
+    "Return whether a text is a web address, http or https, with a host."
     if " " in text or not text.isprintable(): return False
     try:
         parts = urlsplit(text)
@@ -36,7 +36,7 @@ def is_url(text: str) -> bool:
 def _shown_reason(
     text: str,  # the error of another library
 ) -> str:
-    "One printable line of at most 200 characters, without addresses."
+    "Reduce a reason to one printable line of at most 200 characters, without addresses."
     plain = re.sub(r"\x1b\[[\d;]*m", "", text).strip()
     first = plain.partition("\n")[0].partition("; please report this")[0]
     line = re.sub(r"\S+://\S+", "...", first.removeprefix("ERROR: "))
@@ -48,7 +48,7 @@ def _first_byte(
     part: Path,                   # the bytes downloaded so far; removed if the server has another file
     held: int,                    # the size of `part`
 ) -> int | None:                  # None: nothing is missing
-    "Where in the file this answer's content begins; `ConnectionError` if another try may help."
+    "Return where in the file this answer's content begins; `ConnectionError` if another try may help."
     status, content_range = response.status_code, response.headers.get("Content-Range", "")
     if status == 200: return 0
     if status == 206 and content_range.startswith(f"bytes {held}-"): return held
@@ -111,7 +111,7 @@ WEIGHTS_NOTICE = ("These weights were published without an accuracy figure, a th
 
 # %% ../nbs/machinery/download.ipynb #145da778
 def _blob_id(path: Path) -> str:
-    "The id under which git stores the content of a file."
+    "Return the id under which git stores the content of a file."
     digest = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
     with open(path, "rb") as file:
         while block := file.read(2**20): digest.update(block)
@@ -184,7 +184,7 @@ def _download_options(
     folder: Path,  # for the recording
     key: str,      # its name there
 ) -> dict:
-    "yt-dlp's options."
+    "Return yt-dlp's options."
     tries = len(transfer._PAUSES_S) - 1
     pauses = {"http": transfer._pause_after, "fragment": transfer._pause_after}
     return {
@@ -200,12 +200,12 @@ def _download_options(
 
 # %% ../nbs/machinery/download.ipynb #213714d6
 def _address_key(url: str) -> str:
-    "Ten hexadecimal digits that stand for an address in a file's name."
+    "Return ten hexadecimal digits that stand for an address in a file's name."
     return hashlib.sha256(url.encode()).hexdigest()[:10]
 
 # %% ../nbs/machinery/download.ipynb #359a39e5
 def _plain_name(title: str | None) -> str:
-    "The letters and digits of a title, in ASCII, as part of a file's name; at most 80 characters."
+    "Return the letters and digits of a title, in ASCII, as part of a file's name; at most 80 characters."
     letters = unicodedata.normalize("NFKD", title or "").encode("ascii", "ignore").decode()
     return re.sub(r"[^A-Za-z0-9]+", "_", letters)[:80].strip("_") or "recording"
 
@@ -214,13 +214,13 @@ def _finished_recording(
     folder: Path,
     key: str,      # of its address
 ) -> Path | None:
-    "The finished recording of an address, or None."
+    "Return the finished recording of an address, or None."
     paths = sorted(folder.iterdir()) if folder.is_dir() else []
     return next((path for path in paths if re.fullmatch(rf".+-{key}\.\w+", path.name) and path.is_file()), None)
 
 # %% ../nbs/machinery/download.ipynb #21ee136a
 def _suffix_of(path: Path) -> str:
-    "The ending that fits the content of a download: .ts for a transport stream, else its own."
+    "Return the ending that fits the content of a download: .ts for a transport stream, else its own."
     with open(path, "rb") as file: packets = file.read(2 * 188)
     return ".ts" if packets[::188] == b"GG" else path.suffix
 

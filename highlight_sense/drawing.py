@@ -111,7 +111,7 @@ def bars_path(
 
 # %% ../nbs/machinery/drawing.ipynb #a3d67734
 def percent(time_s: float, start_s: float, end_s: float) -> float:
-    "The place of a time between two others, from 0 to 100."
+    "Return the place of a time between two others, from 0 to 100."
     return round(100 * min(1.0, max(0.0, (time_s - start_s) / (end_s - start_s))), 2)
 
 # %% ../nbs/machinery/drawing.ipynb #64ca81d3
@@ -127,7 +127,7 @@ def tick_marks(start_s: float, end_s: float, most: int = 6) -> list[dict]:  # `a
 
 # %% ../nbs/machinery/drawing.ipynb #6032e2ef
 def _place_of_frequency(hz: float, front_end: FrontEnd) -> float:
-    "The place of a frequency in a log-mel, in percent from the top."
+    "Return the place of a frequency in a log-mel, in percent from the top."
     band_mel = librosa.hz_to_mel(front_end.sample_rate / 2) / (front_end.n_mels + 1)
     band = librosa.hz_to_mel(hz) / band_mel - 0.5
     return round(float(100 - 100 * band / front_end.n_mels), 1)

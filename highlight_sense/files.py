@@ -78,7 +78,7 @@ def require_folder(
 
 # %% ../nbs/machinery/files.ipynb #4e2983fb
 def hash_file(path: Path) -> str:
-    "The SHA-256 of a file, in hexadecimal."
+    "Return the SHA-256 of a file, in hexadecimal."
     with open(path, "rb") as file: return hashlib.file_digest(file, "sha256").hexdigest()
 
 # %% ../nbs/machinery/files.ipynb #ccf4eee6
@@ -120,7 +120,7 @@ def _lock(descriptor: int, folder: Path) -> bool:
 # %% ../nbs/machinery/files.ipynb #56a6cafd
 @contextmanager
 def only_writer(folder: str | Path) -> Iterator[Path]:
-    "For the length of a block, be the only process that writes into a folder; `InputError` if another one does."
+    "Be the only process that writes into a folder for the length of a block; `InputError` if another one does."
     folder = require_folder(folder)
     made = [place for place in (folder, *folder.parents) if not place.exists()]
     folder.mkdir(parents=True, exist_ok=True)

@@ -30,7 +30,7 @@ _COLAB_FOLDER = Path("/content")                        # where Colab puts uploa
 
 # %% ../nbs/machinery/kaggle.ipynb #6490174e
 def _credentials_folder() -> Path:
-    "The folder of `kaggle.json`: `KAGGLE_CONFIG_DIR`, or `~/.kaggle`, or, on Colab, the one for uploads."
+    "Return the folder of `kaggle.json`: `KAGGLE_CONFIG_DIR`, or `~/.kaggle`, or, on Colab, the one for uploads."
     if os.environ.get("KAGGLE_CONFIG_DIR"): return Path(os.path.expanduser(os.environ["KAGGLE_CONFIG_DIR"]))
     home = Path.home()/".kaggle"
     on_colab = "COLAB_RELEASE_TAG" in os.environ
@@ -41,7 +41,7 @@ def _credentials_folder() -> Path:
 def _kaggle_settings(
     cache: str | Path | None = None,  # the folder for downloads (default: kagglehub's own, ~/.cache/kagglehub)
 ) -> Iterator[None]:
-    "For the length of a block, point kagglehub to `kaggle.json` and to its cache."
+    "Point kagglehub to `kaggle.json` and to its cache for the length of a block."
     wanted = {"KAGGLE_CONFIG_DIR": str(_credentials_folder())}
     if cache is not None: wanted["KAGGLEHUB_CACHE"] = os.path.expanduser(cache)
     before = {name: os.environ.get(name) for name in wanted}
@@ -54,7 +54,7 @@ def _kaggle_settings(
 
 # %% ../nbs/machinery/kaggle.ipynb #a213faef
 def _kaggle_account() -> str | None:
-    "The account that kagglehub will use, in words and without its secret, or None."
+    "Name the account that kagglehub will use, in words and without its secret, or None."
     from kagglehub.config import get_kaggle_credentials
     try: found = get_kaggle_credentials()
     except OSError: reason = "which cannot be read"
@@ -75,7 +75,7 @@ def _refusal(
     status: int,          # the HTTP status that Kaggle answered with
     account: str | None,  # from `_kaggle_account`
 ) -> InputError:
-    "The one error for credentials that are missing or wrong, and for a data set that an account may not read."
+    "Return the one error for credentials that are missing or wrong, and for a data set that an account may not read."
     token = ("get an API token at https://www.kaggle.com/settings and set KAGGLE_API_TOKEN, "
              f"or put kaggle.json into {_credentials_folder()}")
     if account is None: return InputError(
@@ -166,7 +166,7 @@ class _Stream:
         if status != 206: raise ConnectionError(f"Kaggle's storage answered {status}")
 
     def read(self, size: int) -> bytes:
-        "The next `size` bytes."
+        "Return the next `size` bytes."
         content = self.response.raw.read(size) if size else b""
         if len(content) < size: raise ConnectionError("the connection broke")
         self.at += size
@@ -204,7 +204,7 @@ _SKIP_BYTES = 2**20
 
 
 def _stream_at(file: _RemoteFile) -> _Stream:
-    "The file's stream, or a new one if that is beyond where the file is, or too far behind."
+    "Return the file's stream, or a new one if that is beyond where the file is, or too far behind."
     if file.stream and 0 <= file.at - file.stream.at <= _SKIP_BYTES: return file.stream
     if file.stream: file.stream.response.close()
     if file.address is None: file.address, _ = file.locate()

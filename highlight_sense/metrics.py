@@ -34,7 +34,7 @@ from .files import InputError, write_atomically
 
 # %% ../nbs/02a_metrics.ipynb #104841a8
 def _check_scores(labels, probabilities) -> tuple[np.ndarray, np.ndarray]:  # (N,) int 0 or 1, (N,) float64
-    "The two arrays in plain form; `InputError` where no figure can be computed from them."
+    "Return the two arrays in plain form; `InputError` where no figure can be computed from them."
     labels, probabilities = np.asarray(labels), np.asarray(probabilities, dtype=np.float64)
     if labels.ndim != 1 or labels.shape != probabilities.shape:
         found = f"found labels of shape {labels.shape} and probabilities of shape {probabilities.shape}"
@@ -62,12 +62,12 @@ def to_probabilities(
     temperature: float = 1.0,   # of the calibration
     offset: float = 0.0,        # of the calibration
 ) -> np.ndarray:                # the same shape, 0 to 1
-    "The sigmoid of the logits, after division by the temperature and addition of the offset."
+    "Return the sigmoid of the logits, after division by the temperature and addition of the offset."
     return expit(np.asarray(logits, dtype=np.float64) / temperature + offset)
 
 # %% ../nbs/02a_metrics.ipynb #5aa2ed7c
 def _bin_of(probabilities: np.ndarray, bins: int) -> np.ndarray:  # (N,) 0 to bins - 1
-    "The bin that each probability falls into."
+    "Return the bin that each probability falls into."
     return np.minimum((probabilities * bins).astype(int), bins - 1)
 
 # %% ../nbs/02a_metrics.ipynb #99755c27
@@ -131,7 +131,7 @@ def group_interval(
     draws: int = 1000,
     seed: int = 0,
 ) -> tuple[float, float]:       # 95 % of the draws lie between them
-    "The spread of a figure when whole groups are drawn with replacement; NaN where no draw has both classes."
+    "Return the spread of a figure when whole groups are drawn with replacement; NaN where no draw has both classes."
     labels, probabilities = _check_scores(labels, probabilities)
     names, group_of = np.unique(np.asarray(groups), return_inverse=True)
     members = [np.flatnonzero(group_of == i) for i in range(len(names))]
@@ -151,7 +151,7 @@ def surely_lower(
     draws: int = 200,
     seed: int = 0,
 ) -> bool:
-    "Whether the first model has the lower figure in 95 % of the draws of clips with replacement."
+    "Return whether the first model has the lower figure in 95 % of the draws of clips with replacement."
     rng = np.random.default_rng(seed)
     lower = 0
     kept = 0
@@ -188,7 +188,7 @@ def _f1_by_threshold(
     scores: np.ndarray,   # (N,)
     positives: int,       # to be found, among the rows or not
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # falling thresholds; precision and F1 of the rows above each
-    "What every threshold would pick; equal scores are picked together."
+    "Count what every threshold would pick; equal scores are picked together."
     order = np.argsort(-scores, kind="stable")
     scores = scores[order]
     last = np.flatnonzero(np.append(np.diff(scores) < 0, True))  # of each run of equal scores
@@ -202,7 +202,7 @@ def best_threshold(
     probabilities: np.ndarray,               # (N,) 0 to 1
     least_precision: float | None = None,    # default: the best F1
 ) -> float:
-    "The probability above which a clip is picked."
+    "Return the probability above which a clip is picked."
     labels, probabilities = _check_scores(labels, probabilities)
     thresholds, precision, f1 = _f1_by_threshold(labels, probabilities, labels.sum())
     if least_precision is None: return float(thresholds[f1.argmax()])
@@ -214,7 +214,7 @@ _SMOOTH_STEPS = 9  # 3.3 s
 
 
 def _moving_sum(values: np.ndarray) -> np.ndarray:
-    "The sum over `_SMOOTH_STEPS` steps around each one."
+    "Return the sum over `_SMOOTH_STEPS` steps around each one."
     return np.convolve(values, np.ones(_SMOOTH_STEPS))[_SMOOTH_STEPS // 2:][:len(values)]
 
 # %% ../nbs/02a_metrics.ipynb #8713a49a
@@ -223,7 +223,7 @@ def time_curve(
     step_logits: np.ndarray,  # (W, steps)
     attention: np.ndarray,    # (W, steps) weights that add up to 1
 ) -> np.ndarray:              # (steps from the first window to the end of the last,) 0 to 1
-    "The probability, step by step, that a highlight is there."
+    "Return the probability, step by step, that a highlight is there."
     size = attention.shape[1]
     by_step = to_probabilities(step_logits) * np.minimum(1, attention * size)
     total, windows = np.zeros((2, starts.max() + size))
@@ -322,7 +322,7 @@ def plot_precision_recall(
 def plot_confusion(
     metrics: Mapping[str, float],  # as `clip_metrics` gives them; tn, fp, fn, tp and threshold are read
 ) -> Figure:
-    "The confusion matrix: counts, and shares of each row."
+    "Draw the confusion matrix: counts, and shares of each row."
     counts = np.array([[metrics["tn"], metrics["fp"]], [metrics["fn"], metrics["tp"]]])
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     fig = Picture(4.6, 3.8)
@@ -340,7 +340,7 @@ def plot_confusion(
 
 # %% ../nbs/02a_metrics.ipynb #d0f475ad
 def _binomial_interval(hits: int, clips: int) -> tuple[float, float]:
-    "The 95 % Clopper-Pearson interval of a share of which `clips` draws gave `hits`."
+    "Return the 95 % Clopper-Pearson interval of a share of which `clips` draws gave `hits`."
     low = beta.ppf(0.025, hits, clips - hits + 1) if hits else 0.0
     high = beta.ppf(0.975, hits + 1, clips - hits) if hits < clips else 1.0
     return low, high
@@ -424,7 +424,7 @@ def plot_clip_attention(
     frames_per_step: int = 16,         # by which the model's pooling shrinks time
     highlights_s: Sequence[tuple[float, float]] = (),  # labelled highlights: from, to
 ) -> Figure:
-    "A clip's two log-mels, and below them the attention over time."
+    "Draw a clip's two log-mels, and below them the attention over time."
     mel, attention = np.asarray(mel, dtype=float), np.asarray(attention, dtype=float)
     frames = mel.shape[-1] if frames is None else frames
     assert mel.shape[:2] == (2, front_end.n_mels) and attention.ndim == 1, (mel.shape, attention.shape)
@@ -446,7 +446,7 @@ def _check_events(
     what: str,                   # starts the message
     duration_s: float = np.inf,  # of the recording; every event must start before its end
 ) -> np.ndarray:                 # (N, columns) float64
-    "The rows as one array; `InputError` for the first that is not a stretch of time."
+    "Return the rows as one array; `InputError` for the first that is not a stretch of time."
     expected = f"rows of {', '.join(columns)}"
     try: events = np.asarray(events, dtype=np.float64)
     except (TypeError, ValueError):
@@ -591,7 +591,7 @@ def event_metrics(
     durations_s: Mapping[Hashable, float],    # every recording; one that is missing above has no labels, or no picks
     candidates: Mapping[Hashable, np.ndarray] | None = None,  # as `found`, with the near misses; default: `found`
 ) -> dict[str, float | int | None]:
-    "How well highlights in whole recordings agree with labels: counts, and the figures of the table above."
+    "Measure how well highlights in whole recordings agree with labels: counts, and the figures of the table above."
     moment = "start_s", "end_s", "score"
     known = _by_recording(labels, moment[:2], durations_s, "labels")
     picked = _by_recording(found, moment, durations_s, "found")
@@ -648,7 +648,7 @@ def plot_events(
     curve: tuple[np.ndarray, np.ndarray] | None = None,  # (T,) seconds and (T,) scores, drawn above
     min_iou: float = 0.3,
 ) -> Figure:
-    "The time axis of a recording: labels, highlights, and the pairs among them."
+    "Draw the time axis of a recording: labels, highlights, and the pairs among them."
     (labels,) = _by_recording({name: labels}, ("start_s", "end_s"), {name: duration_s}, "labels")
     (found,) = _by_recording({name: found}, ("start_s", "end_s", "score"), {name: duration_s}, "found")
     match = match_events(labels, found[:, :2], found[:, 2], min_iou)

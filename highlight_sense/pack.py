@@ -107,7 +107,7 @@ class Pack:
         return {row.clip: row for row in self.rows}
 
     def frames(self, clip: str) -> np.ndarray:  # (T, 2, n_mels) float16
-        "The log-mel of a clip, without a copy."
+        "Return the log-mel of a clip, without a copy."
         row = self.by_clip[clip]
         return self.mels[row.offset:row.end]
 
@@ -131,7 +131,7 @@ PACK_VERSION = 1
 
 
 def is_pack(path: str | Path) -> bool:
-    "Whether a folder is a pack."
+    "Return whether a folder is a pack."
     return Path(path, "pack.json").is_file()
 
 # %% ../nbs/machinery/pack.ipynb #2ca2b733
@@ -168,7 +168,7 @@ def _open_once(path: Path, changed_ns: int) -> Pack:
 
 # %% ../nbs/machinery/pack.ipynb #2ede6ca9
 def _pack_place(path: str | Path) -> Path:
-    "The pack's path in a form that ends in .pack."
+    "Return the pack's path in a form that ends in .pack."
     for place in (Path(path), Path(path).resolve()):
         if place.suffix == ".pack": return place
     raise InputError(f"{path}: found a pack whose name does not end in .pack, expected one that does; "
@@ -181,12 +181,12 @@ def open_pack(path: str | Path) -> Pack:
 
 # %% ../nbs/machinery/pack.ipynb #5a41b6fe
 def packed_paths(path: str | Path) -> list[str]:
-    "The paths of the clips in a pack, as `clips.pack::clip`."
+    "Return the paths of the clips in a pack, as `clips.pack::clip`."
     return [f"{_pack_place(path)}::{row.clip}" for row in open_pack(path).rows]
 
 # %% ../nbs/machinery/pack.ipynb #79f2f00d
 def packed_clip(path: str) -> tuple[Pack, str]:
-    "The pack and the clip that `clips.pack::clip` names."
+    "Return the pack and the clip that `clips.pack::clip` names."
     place, _, clip = path.partition(".pack::")
     place += ".pack"
     if not is_pack(place): raise InputError(f"{place}: found no pack, expected one; check the path")
@@ -218,7 +218,7 @@ def _damaged_clips(
 
 # %% ../nbs/machinery/pack.ipynb #a2529902
 def describe_pack(path: Path, progress: bool = True) -> dict[str, object]:
-    "A pack's size and front end, after a check of every clip in it."
+    "Describe a pack by its size and front end, after a check of every clip in it."
     pack = open_pack(path)
     damaged = _damaged_clips(pack, progress)
     if damaged:

@@ -45,7 +45,7 @@ def _half_precision(
 
 # %% ../nbs/machinery/pack_source.ipynb #491dd0a4
 def _json_values(record: dict) -> dict:
-    "What a clip holds besides its log-mel and its name, as far as it is plain JSON."
+    "Return what a clip holds besides its log-mel and its name, as far as it is plain JSON."
     kept = {}
     for name, value in record.items():
         if name in ("tensor", "clip_name") or not isinstance(name, str): continue
@@ -75,7 +75,7 @@ def read_for_pack(path: str, root: Path) -> PackedClip:
 
 # %% ../nbs/machinery/pack_source.ipynb #f5bc7028
 def _names_a_clip(name: str) -> bool:
-    "Whether a member of an archive is a clip that a file system can hold."
+    "Return whether a member of an archive is a clip that a file system can hold."
     if not name.endswith(".pt"): return False
     *folders, file = PurePosixPath(name).parts
     if file.startswith("."): return False
@@ -84,7 +84,7 @@ def _names_a_clip(name: str) -> bool:
 
 # %% ../nbs/machinery/pack_source.ipynb #e6d07a07
 def _archived_clips(archive: zipfile.ZipFile, root: Path) -> dict[str, zipfile.ZipInfo]:
-    "Where the clips of an archive will be in `root`, in the order in which they are stored."
+    "Return where the clips of an archive will be in `root`, in the order in which they are stored."
     members = sorted(archive.infolist(), key=lambda entry: entry.header_offset)
     members = [entry for entry in members if not {"..", "/"} & set(PurePosixPath(entry.filename).parts)]
     if any(entry.filename.endswith(".zip") for entry in members):
@@ -120,7 +120,7 @@ class ClipSource:
     archive: zipfile.ZipFile | None = None  # that they arrive from
 
     def paths(self) -> list[str]:
-        "The paths of all clips, in the order in which they are packed."
+        "Return the paths of all clips, in the order in which they are packed."
         return list(_archived_clips(self.archive, self.root)) if self.archive else list_clips(self.root)
 
     def read(self, paths: list[str], threads: int) -> Iterator[PackedClip]:
@@ -131,13 +131,13 @@ class ClipSource:
 
 # %% ../nbs/machinery/pack_source.ipynb #d6a449bd
 def _dataset_cache() -> Path:
-    "The folder that kagglehub keeps data sets in."
+    "Return the folder that kagglehub keeps data sets in."
     from kagglehub.config import get_cache_folder
     return Path(get_cache_folder(), "datasets").resolve()
 
 # %% ../nbs/machinery/pack_source.ipynb #f3d3e65d
 def download_mark(folder: Path) -> Path | None:
-    "The file that marks a data set as complete, or None for a folder outside kagglehub's cache."
+    "Return the file that marks a data set as complete, or None for a folder outside kagglehub's cache."
     cache, place = _dataset_cache(), folder.resolve()
     parts = place.relative_to(cache).parts if place.is_relative_to(cache) else ()
     if len(parts) < 4 or parts[2] != "versions": return None
@@ -146,7 +146,7 @@ def download_mark(folder: Path) -> Path | None:
 
 # %% ../nbs/machinery/pack_source.ipynb #af7ebd30
 def _holds_datasets(folder: Path) -> bool:
-    "Whether a folder is in kagglehub's cache, or where Kaggle and Colab mount data sets."
+    "Return whether a folder is in kagglehub's cache, or where Kaggle and Colab mount data sets."
     mounts = [os.getenv(name) or "/kaggle/input" for name in ("KAGGLE_CACHE_MOUNT_FOLDER", "COLAB_CACHE_MOUNT_FOLDER")]
     places = [_dataset_cache(), *(Path(mount).resolve() for mount in mounts)]
     return any(folder.resolve().is_relative_to(place) for place in places)
@@ -166,7 +166,7 @@ class _Origin:
 
 # %% ../nbs/machinery/pack_source.ipynb #0a054967
 def _find_origin(source: str, consume: bool) -> _Origin:
-    "What `source` names: a folder, or a data set, downloaded now unless its clips are to arrive one by one."
+    "Find what `source` names: a folder, or a data set, downloaded now unless its clips are to arrive one by one."
     if Path(source).expanduser().exists() or not KAGGLE_HANDLE.fullmatch(source):
         folder = str(fetch_dataset(source).resolve())
         return _Origin(folder, folder=folder)

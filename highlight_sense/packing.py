@@ -51,7 +51,7 @@ def _sync(file: BinaryIO) -> None:
 
 # %% ../nbs/machinery/packing.ipynb #a88e88a8
 def _written_row(line: bytes, end: int, mels: BinaryIO, frame_bytes: int) -> PackRow:
-    "The row in a line of an unfinished index; `ValueError` unless the next frames of `mels` are its clip's."
+    "Return the row in a line of an unfinished index; `ValueError` unless the next frames of `mels` are its clip's."
     row = next_row(line, end)
     size = row.frames * frame_bytes
     left = os.fstat(mels.fileno()).st_size - mels.tell()
@@ -60,7 +60,7 @@ def _written_row(line: bytes, end: int, mels: BinaryIO, frame_bytes: int) -> Pac
 
 # %% ../nbs/machinery/packing.ipynb #2e0521f4
 def _resume(folder: Path, mels: BinaryIO, index: BinaryIO, frame_bytes: int) -> list[PackRow]:
-    "The rows of an unfinished pack, once everything after the last safe clip is cut off."
+    "Return the rows of an unfinished pack, once everything after the last safe clip is cut off."
     rows = []
     names = set()
     end = 0
@@ -159,7 +159,7 @@ def _remove_started(part: Path) -> None:
 # %% ../nbs/machinery/packing.ipynb #3ec2a7c6
 @contextmanager
 def _only_packer(part: Path) -> Iterator[None]:
-    "For the length of a block, be the only process that adds to a growing pack."
+    "Be the only process that adds to a growing pack for the length of a block."
     with only_writer(part):
         _require_plain_files(part)
         try: yield
@@ -170,7 +170,7 @@ def _only_packer(part: Path) -> Iterator[None]:
 
 # %% ../nbs/machinery/packing.ipynb #f857402b
 def _file_of(path: str) -> str:
-    "The file that a clip is in."
+    "Return the file that a clip is in."
     archive, found, _ = path.partition(".zip::")
     return archive + ".zip" if found else path
 

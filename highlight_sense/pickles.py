@@ -90,13 +90,13 @@ def numpy_numbers() -> Iterator[None]:
 
 # %% ../nbs/machinery/pickles.ipynb #6e4a81c6
 def _contents(value: object) -> list:
-    "What a container holds; an empty list for any other value."
+    "Return what a container holds; an empty list for any other value."
     if isinstance(value, dict): return [*value, *value.values()]
     return list(value) if isinstance(value, (list, tuple, set)) else []
 
 
 def _count_values(value: object, known: dict[int, int]) -> int:
-    "The number of values in a record, a shared one counted as often as it appears."
+    "Return the number of values in a record, a shared one counted as often as it appears."
     if id(value) not in known: known[id(value)] = 1 + sum(_count_values(one, known) for one in _contents(value))
     return known[id(value)]
 

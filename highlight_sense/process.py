@@ -19,7 +19,7 @@ from contextlib import contextmanager, suppress
 
 # %% ../nbs/machinery/process.ipynb #3c4fa220
 def usable_cores() -> int:
-    "The number of cores that this process may use, at most 8: more threads would only take memory."
+    "Return the number of cores that this process may use, at most 8: more threads would only take memory."
     return min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
 # %% ../nbs/machinery/process.ipynb #1cab3b74

@@ -60,7 +60,7 @@ def write_record(record: dict, path: str | Path) -> None:
 
 # %% ../nbs/machinery/records.ipynb #5a1eb67e
 def _is_finite(value: object) -> bool:
-    "Whether no float in a dataclass, list or tuple is NaN or infinite; what a dict holds is not checked."
+    "Return whether no float in a dataclass, list or tuple is NaN or infinite; what a dict holds is not checked."
     if isinstance(value, float): return math.isfinite(value)
     if dataclasses.is_dataclass(value): value = [getattr(value, field.name) for field in dataclasses.fields(value)]
     return all(map(_is_finite, value)) if isinstance(value, (list, tuple)) else True

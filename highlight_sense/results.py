@@ -99,7 +99,7 @@ def foreign_file(
     found: str = "a file that highlight-sense did not write",
     force: bool | None = None,  # None: the command has no --force to suggest
 ) -> InputError:
-    "The error for a file that may not be replaced."
+    "Return the error for a file that may not be replaced."
     advice = "move it away or choose another folder" + ("" if force is None else ", or use --force")
     return InputError(f"{path}: found {found}, expected no file or one that it wrote; {advice}")
 
@@ -108,19 +108,19 @@ class _Guard(_Listing):
     "A manifest that says which files may be replaced."
 
     def place(self, name: str) -> Path:
-        "The path of a file; `InputError` if a link leads out of the folder."
+        "Return the path of a file; `InputError` if a link leads out of the folder."
         path = self.path/name
         if path.parent.resolve().is_relative_to(self.path.resolve()): return path
         found = f"found a link that leads to {path.parent.resolve()}"
         raise InputError(f"{path.parent}: {found}, expected a folder inside {self.path}; remove the link")
 
     def _is_as_written(self, name: str) -> bool:
-        "Whether a listed file is there with the content that we gave it."
+        "Return whether a listed file is there with the content that we gave it."
         path = self.path/name
         return path.is_file() and self.files[name].sha256 in (_ANY_CONTENT, hash_file(path))
 
     def has(self, name: str, made_from: str) -> bool:
-        "Whether a file is there, unchanged, and made from the same input."
+        "Return whether a file is there, unchanged, and made from the same input."
         return name in self.files and self.files[name].made_from == made_from and self._is_as_written(name)
 
     def require_ours(self, *names: str, made_from: str | None = None) -> None:
@@ -200,7 +200,7 @@ class Manifest(_Claims):
         self.save()
 
     def outdated(self, highlights: str) -> list[str]:
-        "The kinds of products in the folder that show other highlights."
+        "Return the kinds of products in the folder that show other highlights."
         kinds = {Path(name).parts[0] for name in self.files}
         return sorted(kind for kind, shown in self.shown.items() if kind in kinds and shown != highlights)
 

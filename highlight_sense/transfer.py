@@ -23,7 +23,7 @@ _TIMEOUT_S = 30               # of silence, after which a connection counts as b
 
 
 def _pause_after(n: int) -> int:  # yt-dlp calls it with `n=`
-    "Seconds to wait after failed try `n`, counted from 0."
+    "Return seconds to wait after failed try `n`, counted from 0."
     return _PAUSES_S[min(n + 1, len(_PAUSES_S) - 1)]
 
 # %% ../nbs/machinery/transfer.ipynb #dc12d4b0

@@ -25,22 +25,22 @@ from .text import printable, shown_url
 
 # %% ../nbs/machinery/usage.ipynb #5693b360
 def option(kind: object, help: str, *aliases: str) -> object:
-    "The annotation of an option that takes a value."
+    "Return the annotation of an option that takes a value."
     return Annotated[kind, Parameter(help=help, alias=aliases or None)]
 
 # %% ../nbs/machinery/usage.ipynb #26b5b651
 def flag(help: str) -> object:
-    "The annotation of an option without a value."
+    "Return the annotation of an option without a value."
     return Annotated[bool, Parameter(help=help, negative="", show_default=False)]
 
 # %% ../nbs/machinery/usage.ipynb #eb0cc783
 def argument(kind: object, metavar: str, help: str) -> object:
-    "The annotation of a positional argument."
+    "Return the annotation of a positional argument."
     return Annotated[kind, Parameter(name=metavar, help=help, show_default=False)]
 
 # %% ../nbs/machinery/usage.ipynb #def51ecb
 def _comments(source: str) -> dict[str, str]:
-    "The comment after, or on the lines above, each field in the source of a dataclass."
+    "Return the comment after, or on the lines above, each field in the source of a dataclass."
     found, above = {}, []
     for line in source.splitlines():
         field = re.match(r"    (\w+): [^#]*?(?:#\s*(.*))?$", line)
@@ -54,7 +54,7 @@ _KEYWORD_ONLY = inspect.Parameter.KEYWORD_ONLY
 
 
 def _field_options(config: type) -> list[inspect.Parameter]:
-    "An option for each field of a configuration, with its default and its comment."
+    "Return an option for each field of a configuration, with its default and its comment."
     comments, options = _comments(inspect.getsource(config)), []
     for field in dataclasses.fields(config):
         help = comments[field.name]
@@ -65,7 +65,7 @@ def _field_options(config: type) -> list[inspect.Parameter]:
 
 # %% ../nbs/machinery/usage.ipynb #3e2f2a25
 def deferred(verb: Callable) -> Callable:
-    "A function with an option for each field of `verb`'s `config`; it returns the call to make."
+    "Return a function with an option for each field of `verb`'s `config`; it returns the call to make."
     parameters = inspect.signature(verb).parameters
     config = type(parameters["config"].default) if "config" in parameters else None
 
@@ -82,7 +82,7 @@ def deferred(verb: Callable) -> Callable:
 
 # %% ../nbs/machinery/usage.ipynb #56982888
 def _strict_value(kind: type, text: str) -> object:
-    "One value, without rounding."
+    "Convert one value, without rounding."
     return int(text) if kind is int else cyclopts.convert(kind, [text])
 
 # %% ../nbs/machinery/usage.ipynb #6dba34fb
@@ -92,7 +92,7 @@ def strict(kind: object, tokens: Sequence[cyclopts.Token]) -> object:
 
 # %% ../nbs/machinery/usage.ipynb #376db045
 def _expected(kind: object) -> str:
-    "A type in words."
+    "Name a type in words."
     origin, parts = get_origin(kind), get_args(kind)
     if origin is Annotated: return _expected(parts[0])
     if origin in (Union, UnionType): return _expected(next(part for part in parts if part is not type(None)))
@@ -101,12 +101,12 @@ def _expected(kind: object) -> str:
 
 # %% ../nbs/machinery/usage.ipynb #637de7c7
 def _name_of(argument: cyclopts.Argument) -> str:
-    "How a user writes an option or an argument."
+    "Return how a user writes an option or an argument."
     return " or ".join(argument.names)
 
 # %% ../nbs/machinery/usage.ipynb #978ecdcc
 def usage_line(error: cyclopts.CycloptsError) -> str:
-    "Bad usage in one line."
+    "Describe bad usage in one line."
     verb = " ".join(error.command_chain or ())
     see = f"see highlight-sense {verb} --help" if verb else "see highlight-sense --help"
     if isinstance(error, cyclopts.MissingArgumentError):
@@ -137,7 +137,7 @@ _IN_THE_WAY = (errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, er
 
 
 def system_line(error: OSError) -> str | None:
-    "A system error in one line; `None` if the user cannot fix it."
+    "Describe a system error in one line; `None` if the user cannot fix it."
     place = error.filename2 or error.filename or "output"
     if isinstance(error, PermissionError):
         what_to_do = "change its permissions or choose another place"
