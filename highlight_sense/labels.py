@@ -6,10 +6,11 @@
 __all__ = ['find_recordings', 'read_labels']
 
 # %% ../nbs/machinery/labels.ipynb #9c4700e3
+import os
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -20,7 +21,9 @@ from .media import probe
 from .tables import TableRow, read_table, read_time
 
 # %% ../nbs/machinery/labels.ipynb #c48415b0
-_MEDIA_SUFFIXES = frozenset(".mkv .mka .mp4 .m4a .mov .flv .ts .webm .avi .wav .flac .ogg .opus .mp3".split())
+_MEDIA_SUFFIXES = frozenset(
+    ".mkv .mp4 .mov .flv .ts .m4v .webm .avi .wmv .mts .m2ts .mpg .mpeg .vob .3gp .f4v .ogv .mxf "
+    ".wav .mp3 .m4a .mka .flac .ogg .opus .aac .wma .aif .aiff .m4b .oga .caf .w64 .rf64 .ac3".split())
 
 
 def _is_media(path: Path) -> bool:
@@ -28,6 +31,20 @@ def _is_media(path: Path) -> bool:
     return path.suffix.lower() in _MEDIA_SUFFIXES and not path.name.startswith(".") and path.is_file()
 
 # %% ../nbs/machinery/labels.ipynb #b070f0fe
+_SYSTEM_FOLDERS = {"$recycle.bin", "system volume information", "lost+found", "@eadir", "#recycle", "@recycle"}
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    "Yield the files in a folder at any depth; links are followed, and each folder is visited once."
+    visited = set()
+    for place, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = [name for name in folders if not name.startswith(".") and name.lower() not in _SYSTEM_FOLDERS]
+        real = os.path.realpath(place)
+        if real in visited: folders.clear()
+        else: yield from (Path(place, name) for name in names)
+        visited.add(real)
+
+# %% ../nbs/machinery/labels.ipynb #6de219b9
 def find_recordings(
     places: str | Path | Iterable[str | Path],  # media files, or folders that contain some at any depth
 ) -> list[Path]:                                # sorted, each once
@@ -37,10 +54,10 @@ def find_recordings(
         place = Path(place)
         if not place.exists():
             raise InputError(f"{place}: found nothing there, expected a recording or a folder of them; check the path")
-        files = [place] if place.is_file() else [path for path in place.rglob("*") if _is_media(path)]
+        files = [place] if place.is_file() else list(filter(_is_media, _files_below(place)))
         if not files:
-            expected = " ".join(sorted(_MEDIA_SUFFIXES))
-            raise InputError(f"{place}: found no media file, expected {expected}; check the folder")
+            expected = "expected recordings such as .mkv, .mp4, .mov or .wav"
+            raise InputError(f"{place}: found no media file, {expected}; check the folder, or name the files")
         found.update(files)
     return sorted(found)
 
@@ -151,6 +168,18 @@ def _fit_inside(label: _Label, recording: Path, duration_s: float) -> tuple[floa
     expected = f"expected one inside {recording.name}, which lasts {duration_s:.3f} s"
     raise InputError(f"{label.where}: found a label that ends at {end_s:.3f} s, {expected}; correct the line")
 
+# %% ../nbs/machinery/labels.ipynb #9747be78
+def _count_once(
+    highlights: dict[Path, list[tuple[float, float]]],  # of each recording, in any order
+    table: Path,
+) -> dict[Path, list[tuple[float, float]]]:             # in order of time
+    "Keep one of equal highlights, and say how many were left out."
+    repeated = sum(len(times) - len(set(times)) for times in highlights.values())
+    if repeated:
+        rows = "row that repeats another" if repeated == 1 else "rows that repeat others"
+        warn(f"{table}: found {repeated} {rows}, expected each highlight in one; counted once")
+    return {recording: sorted(set(times)) for recording, times in highlights.items()}
+
 # %% ../nbs/machinery/labels.ipynb #7fc7cab7
 def read_labels(
     path: str | Path,                               # labels.csv: recording, start_s, end_s
@@ -171,4 +200,4 @@ def read_labels(
     for label in labels:
         recording = places.get(label.name)
         if recording and label.times: highlights[recording].append(_fit_inside(label, recording, durations[recording]))
-    return {recording: sorted(times) for recording, times in highlights.items()}
+    return _count_once(highlights, path)
