@@ -384,6 +384,9 @@ def _publish(
     publishing.publish(out, kinds, exact, tracks, remux, recordings, force)
 
 # %% ../nbs/07_cli.ipynb #f6f18286
+_RECORDS = (".pt", ".pth", ".ckpt", ".bin")  # endings that programs give to what `torch.save` writes
+
+
 def _describer(path: Path) -> Callable[[Path], dict[str, object]]:
     "Return the function that describes this kind of file; each lives where the file is read."
     if path.is_dir():
@@ -392,7 +395,7 @@ def _describer(path: Path) -> Callable[[Path], dict[str, object]]:
     if path.suffix == ".xml" and path.is_file():
         from highlight_sense.engine import describe_exported
         return describe_exported
-    if path.suffix == ".pt" or "::" in str(path): return _record_describer(path)
+    if path.suffix in _RECORDS or "::" in str(path): return _record_describer(path)
     from highlight_sense.media import describe_recording
     return describe_recording
 

@@ -42,7 +42,8 @@ def test_numpy_values_that_are_no_numbers_are_refused(ours: Path, tmp_path: Path
     lambda weights: {"model_state_dict": weights},
     lambda weights: {"model": {f"module.{name}": value for name, value in weights.items()}, "epochs": 3},
     lambda weights: {f"_orig_mod.module.{name}": value for name, value in weights.items()},
-], ids=["bare", "state_dict", "model_state_dict", "module", "compiled"])
+    lambda weights: {"state_dict": {f"model.{name}": value for name, value in weights.items()}},
+], ids=["bare", "state_dict", "model_state_dict", "module", "compiled", "lightning"])
 def test_wrapped_weights_give_the_same_logits(ours: Path, tmp_path: Path, wrap):
     weights = torch.load(ours, weights_only=True)["model"]
     plain, _ = load_checkpoint(saved({"model": weights, "epochs": 3}, tmp_path/"plain.pt"))
@@ -50,3 +51,10 @@ def test_wrapped_weights_give_the_same_logits(ours: Path, tmp_path: Path, wrap):
     x = torch.randn(2, 2, 80, 100, generator=torch.manual_seed(0))
     with torch.no_grad(): assert model(x)[0].equal(plain(x)[0])
     assert info.dialect == "notebook"
+
+
+@pytest.mark.parametrize("ending", ["pth", "ckpt", "bin"])
+def test_other_endings_are_checkpoints(ours: Path, tmp_path: Path, ending: str):
+    place = tmp_path/f"weights.{ending}"
+    place.write_bytes(ours.read_bytes())
+    assert "checkpoint" in printed("info", place, code=0).splitlines()[0]
