@@ -142,14 +142,14 @@ class RankedHighlight:
     probability: float
     clip_start_s: float    # of the clip that is cut from the recording
     clip_end_s: float
-    window: Explanation
+    window: Explanation | None  # None for one that a person added
 
     def __post_init__(self) -> None:
         _require_range("rank", self.rank, 1, 10**6)
         _require_range("probability", self.probability, 0, 1)
         _require_span("", self.start_s, self.end_s)
         _require_span("clip_", self.clip_start_s, self.clip_end_s)
-        _require_window(self.window)
+        if self.window: _require_window(self.window)
 
 # %% ../nbs/machinery/detections.ipynb #2ce54dd1
 _SCHEMA = 1  # of highlights.json
@@ -169,6 +169,7 @@ class DetectionRecord:
     settings: DetectConfig       # with the window, stride, engine and precision that were used
     highlights: tuple[RankedHighlight, ...] = ()   # the best first
     near_misses: tuple[RankedHighlight, ...] = ()  # the best of the others
+    table: tuple[RankedHighlight, ...] | None = None  # what highlights.csv was made from, if it was edited and kept
 
     def __post_init__(self) -> None: _require_consistent(self)
 
@@ -179,14 +180,16 @@ def _require_consistent(record: DetectionRecord) -> None:
     ranks = [one.rank for one in record.highlights]
     if len(set(ranks)) < len(ranks): raise ValueError("two highlights with the same rank")
     latest_s = record.recording.duration_s + 1
-    for one in (*record.highlights, *record.near_misses):
-        for end_s in (one.end_s, one.clip_end_s, one.window.end_s): _require_range("end_s", end_s, 0, latest_s)
+    for one in (*record.highlights, *record.near_misses, *(record.table or ())):
+        ends_s = one.end_s, one.clip_end_s, one.window.end_s if one.window else one.end_s
+        for end_s in ends_s: _require_range("end_s", end_s, 0, latest_s)
 
 # %% ../nbs/machinery/detections.ipynb #7a478781
 def to_json_values(record: DetectionRecord) -> dict:
     "Convert a record to the values in `highlights.json`."
     values = dataclasses.asdict(record)
     del values["settings"]["kernels"]
+    if record.table is None: del values["table"]
     return values
 
 # %% ../nbs/machinery/detections.ipynb #cbeb0422

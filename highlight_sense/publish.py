@@ -153,10 +153,11 @@ def _publish_report(past: PastDetection, manifest: Manifest) -> str:
     scores = past.folder/"scores.csv"
     clips = _clips_there(past, manifest)
     detected = date.fromtimestamp((past.folder/"highlights.json").stat().st_mtime)
-    made_from = hash_of(["report", read_templates(), asdict(past.record), clips, hash_file(scores), detected])
+    content = [asdict(past.record), past.edits, clips, hash_file(scores), detected]
+    made_from = hash_of(["report", read_templates(), *content])
     if not manifest.has("report.html", made_from):
         with manifest.writing("report.html", made_from) as path:
-            write_report(path, past.record, read_scores(scores), past.pair, past.files, clips, detected)
+            write_report(path, past.record, read_scores(scores), past.pair, past.files, clips, detected, past.edits)
     return "report.html"
 
 # %% ../nbs/05c_publish.ipynb #ca574d14
@@ -176,7 +177,8 @@ class _Products:
     chapters: tuple[str, ...] = ()
     report: str | None = None
     failed: tuple[str, ...] = ()  # why clips could not be cut
-    found_nothing: bool = False  # the detection has no highlight
+    found_nothing: bool = False  # there is no highlight
+    edits: str | None = None     # what a person changed in highlights.csv
     notice: str | None = None    # about the chapters
 
     def __str__(self) -> str:
@@ -184,9 +186,9 @@ class _Products:
                  "chapter file": self.chapters}
         parts = [_count(names, word) for word, names in words.items()]
         if self.failed: parts.insert(1, f"{len(self.failed)} failed")
-        if self.found_nothing: parts = ["no highlight was found"]
+        if self.found_nothing: parts = ["no highlight was kept" if self.edits else "no highlight was found"]
         line = printable(f"{self.folder}: ") + ", ".join(part for part in (*parts, self.report) if part)
-        return f"{line}\n  {self.notice}" if self.notice else line
+        return "\n  ".join(part for part in (line, self.edits, self.notice) if part)
 
 # %% ../nbs/05c_publish.ipynb #9b23e594
 def _require_a_clip(folder: Path, names: Sequence[str], failed: Sequence[str]) -> None:
@@ -208,7 +210,7 @@ def _publish_one(
 ) -> _Products:
     "Write the requested products of one detection."
     with only_writer(folder):
-        past = read_past_detection(folder, recordings)
+        past = read_past_detection(folder, recordings, force)
         manifest = Manifest(folder, force)
         remove_unfinished(folder)
         if "clips" in kinds and "report.html" in manifest.files: kinds = (*kinds, "report")
@@ -226,7 +228,8 @@ def _publish_one(
             written["notice"] = youtube_notice(_spans_of(past, numbered=True), past.record.recording.duration_s)
         for kind in kinds: manifest.show("report.html" if kind == "report" else kind, choice_key(past.highlights))
         _require_a_clip(folder, written.get("clips", ()), failed)
-        return _Products(folder, failed=tuple(failed), found_nothing=not past.highlights, **written)
+        nothing = not past.highlights
+        return _Products(folder, failed=tuple(failed), found_nothing=nothing, edits=past.edits, **written)
 
 # %% ../nbs/05c_publish.ipynb #c92d76a9
 def _require_kind(kind: str, kinds: Sequence[str], asked: Mapping[str, bool]) -> None:

@@ -18,6 +18,7 @@ from .detections import DetectionRecord, RankedHighlight, fingerprint, read_dete
 from .files import InputError
 from .media import MediaInfo, probe
 from .results import Manifest
+from .selection import select_highlights
 from .tracks import Pair, Track
 
 # %% ../nbs/machinery/publishing.ipynb #7dfc0217
@@ -53,9 +54,10 @@ def _separated_file(folder: Path, path: str) -> Path:
 class PastDetection:
     "A detection, read back from its folder, with its recording."
     folder: Path
-    record: DetectionRecord     # the content of highlights.json
+    record: DetectionRecord     # the content of highlights.json, with the highlights that are published
     files: tuple[Path, ...]     # of the recording, from which clips are cut
     pair: Pair                  # the tracks that the model scored
+    edits: str | None = None    # what a person changed, in words
 
     @property
     def highlights(self) -> tuple[RankedHighlight, ...]:
@@ -79,6 +81,7 @@ class PastDetection:
 def read_past_detection(
     folder: str | Path,
     recordings: str | Path | None = None,  # where to look for a recording that was moved
+    force: bool = False,                   # ignore a damaged manifest
 ) -> PastDetection:
     "Read a detection and find its recording; `InputError` if either is missing or damaged."
     folder = Path(folder).resolve()
@@ -90,7 +93,8 @@ def read_past_detection(
     located = {path: _locate_file(path, known, elsewhere) for path, known in listed}
     tracks = [Track(located.get(one.path) or _separated_file(folder, one.path), one.number, one.title)
               for one in (record.voice, record.game)]
-    return PastDetection(folder, record, tuple(located.values()), Pair(*tracks, record.tracks))
+    selected, edits = select_highlights(Manifest(folder, force), record)
+    return PastDetection(folder, selected, tuple(located.values()), Pair(*tracks, record.tracks), edits)
 
 # %% ../nbs/machinery/publishing.ipynb #36f37d29
 _LESS_S = 1.0  # a header that promises this much less than was found is wrong

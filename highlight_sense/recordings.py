@@ -26,8 +26,8 @@ from highlight_sense.detect import (
     Explanation, Highlight, Moment, Scores, add_context, choose_moments, combine, cut_windows, explain, find_moments,
     settle_choice)
 from .detections import (
-    DetectionRecord, RankedHighlight, choice_key, describe_detection, fingerprint, rank_highlight, read_scores,
-    require_own_folder, round_highlight, to_json_values, write_detection, write_highlights, write_scores)
+    DetectionRecord, RankedHighlight, choice_key, describe_detection, fingerprint, rank_highlight, read_detection,
+    read_scores, require_own_folder, round_highlight, to_json_values, write_detection, write_highlights, write_scores)
 from .detector import FastDetector, load_detector, score_in_batches, too_short
 from .files import InputError, only_writer, write_atomically
 from .jobs import Job, choose_tracks, do_each, plan_jobs, require_one_recording
@@ -113,11 +113,24 @@ def _search(scores: Scores, config: DetectConfig) -> tuple[list[Moment], list[Hi
     chosen, near = choose_moments(moments, config, scores.duration_s)
     return moments, add_context(chosen, config, scores.duration_s), add_context(near, config, scores.duration_s)
 
+# %% ../nbs/04a_recordings.ipynb #80cdde13
+def _keeps_edits(results: Manifest) -> bool:
+    "Tell whether the folder has a table of highlights that a person edited, and that must stay."
+    return results.changed("highlights.csv") and not results.force
+
+# %% ../nbs/04a_recordings.ipynb #d8237f4e
+def _table_of(folder: Path) -> tuple[RankedHighlight, ...] | None:
+    "Read the highlights that the table in a folder was made from; None if they are lost."
+    try: earlier = read_detection(folder)
+    except InputError: return None
+    return earlier.highlights if earlier.table is None else earlier.table
+
 # %% ../nbs/04a_recordings.ipynb #e8d68637
 def _remarks_on(
     asked: DetectConfig,
     info: CheckpointInfo,
     outdated: Sequence[str],  # published files of an earlier choice
+    edited: bool = False,     # highlights.csv belongs to a person
 ) -> tuple[str, ...]:
     "List what the user should know about the highlights."
     remarks, config = [], settle_choice(asked, info.threshold)
@@ -126,7 +139,10 @@ def _remarks_on(
         remarks.append(f"no threshold in this checkpoint: the best {config.top}; {choices}")
     if info.calibration is None:
         remarks.append("no calibration in this checkpoint: its probabilities only rank moments")
-    if outdated:
+    if edited:
+        kept = "highlights.csv was edited, so it is kept, and `publish` takes it"
+        remarks.append(f"{kept}; remove it, or use --force, to publish what was found now (highlights.json)")
+    elif outdated:
         remarks.append(f"{', '.join(outdated)}: from an earlier choice of highlights; publish again")
     return tuple(remarks)
 
@@ -155,11 +171,14 @@ def _write_files(
     facts = {name: value for name, value in to_json_values(record).items() if name not in ("highlights", "near_misses")}
     numbers = [round_highlight(one) for one in (*found.highlights, *found.near_misses)]
     made_from = hash_of([facts, results.files["scores.csv"], numbers])
-    if results.has("highlights.json", made_from) and results.has("highlights.csv", made_from): return
+    edited = _keeps_edits(results)
+    if results.has("highlights.json", made_from) and (edited or results.has("highlights.csv", made_from)): return
     record = dataclasses.replace(
         record, highlights=_explain_all(detector, found.pair, found.scores, found.highlights),
-        near_misses=_explain_all(detector, found.pair, found.scores, found.near_misses))
-    with results.writing("highlights.csv", made_from) as path: write_highlights(path, found.name, found.highlights)
+        near_misses=_explain_all(detector, found.pair, found.scores, found.near_misses),
+        table=_table_of(results.path) if edited else None)
+    if not edited:
+        with results.writing("highlights.csv", made_from) as path: write_highlights(path, found.name, found.highlights)
     with results.writing("highlights.json", made_from) as path: write_detection(record, path)
 
 # %% ../nbs/04a_recordings.ipynb #1b300d98
@@ -177,14 +196,15 @@ def detect_recording(
     with only_writer(job.folder):
         results = Manifest(job.folder, force)
         require_own_folder(results)
-        results.require_ours("highlights.json", "highlights.csv")
+        edited = _keeps_edits(results)
+        results.require_ours("highlights.json", *([] if edited else ["highlights.csv"]))
         pair, files = choose_tracks(job, results, mic, game, separate, config.device, progress)
         warning = "; scores will be worse than with two tracks" if pair.mixed else ""
         if progress: print(printable(f"{job.name}: {pair}{warning}"))
         scores, reused = _keep_scores(detector, pair, results, config.batch_size, progress)
         settled = settle_choice(config, detector.info.threshold)
         moments, chosen, near = _search(scores, settled)
-        remarks = _remarks_on(config, detector.info, results.outdated(choice_key(chosen)))
+        remarks = _remarks_on(config, detector.info, results.outdated(choice_key(chosen)), edited)
         found = Detection(job.name, job.folder, pair, scores, moments, chosen, near, reused, remarks)
         record = describe_detection(detector, pair, job.name, files, scores.duration_s, settled)
         _write_files(detector, found, record, results)

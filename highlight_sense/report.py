@@ -66,9 +66,10 @@ def _describe_search(record: DetectionRecord) -> dict:
 # %% ../nbs/05b_report.ipynb #1010cd06
 def _place_on_curve(one: RankedHighlight, duration_s: float) -> dict:
     "Locate a highlight or a near miss on the curve, and collect the values of its entry."
+    without = (one.window.without_voice, one.window.without_game) if one.window else (None, None)
     return {"rank": one.rank, "probability": one.probability, "start": clock(one.start_s), "end": clock(one.end_s),
             "left": percent(one.start_s, 0, duration_s), "right": percent(one.end_s, 0, duration_s),
-            "without_voice": one.window.without_voice, "without_game": one.window.without_game}
+            **dict(zip(("without_voice", "without_game"), without))}
 
 # %% ../nbs/05b_report.ipynb #d9fa8469
 def _describe_curve(scores: Scores) -> dict:
@@ -89,6 +90,17 @@ def _draw_attention(window: Explanation, start_s: float, end_s: float) -> dict:
     return {"attention": area_path(shares / top, left, right), "even": round(100 - 100 / top, 1)}
 
 # %% ../nbs/05b_report.ipynb #d337928f
+def _draw_window(one: RankedHighlight, start_s: float, end_s: float) -> dict:
+    "Draw the window that explains a highlight, and say how probable it is without each track."
+    window = one.window
+    if window is None: return {"attention": None, "window": None, "apart": False, "bars": []}
+    place = [percent(time_s, start_s, end_s) for time_s in (window.start_s, window.end_s)]
+    bars = [("both tracks", window.probability, ""), ("without the voice", window.without_voice, "less"),
+            ("without the game", window.without_game, "less")]
+    apart = abs(window.probability - one.probability) > 0.05
+    return {**_draw_attention(window, start_s, end_s), "window": place, "apart": apart, "bars": bars}
+
+# %% ../nbs/05b_report.ipynb #01f0cd27
 def _draw_sound(
     one: RankedHighlight,
     start_s: float,        # of the stretch that is shown
@@ -96,8 +108,7 @@ def _draw_sound(
     mel: np.ndarray,       # (tracks, n_mels, frames) of that stretch
     front_end: FrontEnd,
 ) -> dict:
-    "Draw a highlight's spectrograms, attention and marks, and say how probable it is without each track."
-    window = one.window
+    "Draw a highlight's spectrograms, window and marks."
     floor = 80 / 10 * math.log(10) + math.log(front_end.log_floor)  # 80 dB above silence, so that silence stays black
     top = max(float(mel.max()), floor)
 
@@ -106,11 +117,8 @@ def _draw_sound(
 
     return {
         "pictures": [draw_mel(track, top) for track in mel], "ticks": tick_marks(start_s, end_s, most=5),
-        **_draw_attention(window, start_s, end_s),
-        "mark": place(one.start_s, one.end_s), "cut": place(one.clip_start_s, one.clip_end_s),
-        "window": place(window.start_s, window.end_s), "apart": abs(window.probability - one.probability) > 0.05,
-        "bars": [("both tracks", window.probability, ""), ("without the voice", window.without_voice, "less"),
-                 ("without the game", window.without_game, "less")]}
+        **_draw_window(one, start_s, end_s), "mark": place(one.start_s, one.end_s),
+        "cut": place(one.clip_start_s, one.clip_end_s)}
 
 # %% ../nbs/05b_report.ipynb #3de133f6
 def _read_sound(pair: Pair, rate_hz: int, start_s: float, end_s: float) -> np.ndarray:  # (2, samples)
@@ -129,7 +137,7 @@ def _make_card(
 ) -> dict:
     "Collect what the page shows of one highlight."
     clip_s, window = (one.clip_start_s, one.clip_end_s), one.window
-    shown_s = min(window.start_s, one.clip_start_s), max(window.end_s, one.clip_end_s)
+    shown_s = (min(window.start_s, clip_s[0]), max(window.end_s, clip_s[1])) if window else clip_s
     sound = _read_sound(pair, front_end.sample_rate, *shown_s)[:1 if pair.mixed else 2]
     mel = log_mel(torch.from_numpy(sound), front_end).numpy()
     small = preview(sources, *clip_s, unfinished/f"{one.rank}.mp4", _read_sound(pair, 48_000, *clip_s), 48_000).path
@@ -162,6 +170,7 @@ def _render(
     cards: Sequence[dict],        # one for each highlight, from `_make_card`
     sounds: Sequence[str],        # one for each near miss, from `_make_snippet`
     detected: date | None = None,
+    edits: str | None = None,     # what a person changed, in words
 ) -> str:                         # HTML
     "Fill in the templates."
     templates = read_templates()
@@ -176,7 +185,7 @@ def _render(
                    for one, sound in zip(record.near_misses, sounds, strict=True)]
     return environment.get_template("page.html.j2").render(
         **_describe_search(record), **_describe_curve(scores), style=templates["report.css"], detected=detected,
-        frequencies=frequency_marks(record.front_end), highlights=highlights, near_misses=near_misses)
+        edits=edits, frequencies=frequency_marks(record.front_end), highlights=highlights, near_misses=near_misses)
 
 # %% ../nbs/05b_report.ipynb #b0ebb743
 def write_report(
@@ -187,12 +196,13 @@ def write_report(
     sources: Sequence[Path],            # the files that clips are cut from
     clips: Sequence[str | None] = (),   # for each highlight, the address of its clip, relative to the page
     detected: date | None = None,
+    edits: str | None = None,           # what a person changed, in words
 ) -> None:
     "Write the page of a recording atomically."
     clips = [*clips, *[None] * (len(record.highlights) - len(clips))]
     with tempfile.TemporaryDirectory() as unfinished:
         cards = [_make_card(one, pair, sources, record.front_end, Path(unfinished), clip)
                  for one, clip in zip(record.highlights, clips)]
-    page = _render(record, scores, cards, [_make_snippet(one, pair) for one in record.near_misses], detected)
+    page = _render(record, scores, cards, [_make_snippet(one, pair) for one in record.near_misses], detected, edits)
     with write_atomically(path) as unfinished:  # a file name may hold bytes that are not text
         unfinished.write_text(page, encoding="utf-8", errors="backslashreplace")

@@ -588,9 +588,9 @@ def test_foreign_files(name, brief, place, tmp_path):
     assert contents == {name: "mine", "notes.txt": "my notes"}
     assert call(*command, tmp_path, "--force")[0] == 0 and products_in(tmp_path) == unharmed
     assert (tmp_path/"brief"/"notes.txt").read_text() == "my notes"
-    (tmp_path/"brief"/"highlights.csv").write_text("edited by hand")
+    (tmp_path/"brief"/"highlights.json").write_text("edited by hand")
     assert "changed" in refused(*command, tmp_path, "--threshold", 0)
-    assert (tmp_path/"brief"/"highlights.csv").read_text() == "edited by hand"
+    assert (tmp_path/"brief"/"highlights.json").read_text() == "edited by hand"
 
 
 # Downloads and mixes
