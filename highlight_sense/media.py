@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['LONGEST_RECORDING_S', 'RUN_UP_S', 'audio_frame', 'write_pieces', 'require_waveform', 'write_recording', 'open_media',
-           'AudioTrack', 'VideoTrack', 'MediaInfo', 'start_of', 'title_of', 'demuxed', 'clock_of', 'end_of', 'probe',
-           'describe_recording', 'go_to', 'MediaReader']
+           'AudioTrack', 'VideoTrack', 'MediaInfo', 'start_of', 'title_of', 'demuxed', 'end_of', 'probe',
+           'describe_recording', 'MediaReader']
 
 # %% ../nbs/machinery/media.ipynb #7f9b5f1e
 import heapq
@@ -274,7 +274,7 @@ def _keep(path: Path, version: tuple[str, int, int], clock: Clock, start_s: floa
     return _CLOCKS.setdefault(version, clock)
 
 # %% ../nbs/machinery/media.ipynb #7f5d0564
-def clock_of(path: str | Path) -> Clock:
+def _clock_of(path: str | Path) -> Clock:
     "Find how the clock of a file runs. A file whose clock may jump is read through once."
     path = Path(path)
     with open_media(path) as container:
@@ -318,7 +318,7 @@ def probe(
         streams = enumerate(container.streams.audio)
         tracks = tuple(_describe_track(stream, number, start_s) for number, stream in streams)
         video = _describe_video(container)
-        clock = clock_of(path) if measured else _EVEN
+        clock = _clock_of(path) if measured else _EVEN
         duration_s = _duration_of(container, path) if clock.even else clock.end_s - start_s
         return MediaInfo(Path(path), duration_s, tracks, video)
 
@@ -341,7 +341,7 @@ RUN_UP_S = 1.0  # read before the wanted time, so that decoders settle
 _SEEKABLE = {"matroska", "mov", "mpegts", "flv", "wav", "flac", "ogg"}  # formats whose times stay right after a seek
 
 
-def go_to(
+def _go_to(
     container: av.container.InputContainer,
     clock_s: float,  # on the clock of the container
 ) -> bool:           # whether it worked; if not, the file has to be opened again
@@ -356,6 +356,13 @@ def go_to(
     return first is not None and first.pts * first.time_base <= clock_s
 
 # %% ../nbs/machinery/media.ipynb #08f163a2
+def _surveyed(path: Path, container: av.container.InputContainer, packets: Iterable[av.Packet]) -> Iterator[av.Packet]:
+    "Survey the packets of a file on the way, and give them their times on the line."
+    version, survey = _version_of(path), ClockSurvey(container.format.name)
+    yield from surveyed(packets, survey)
+    _keep(path, version, survey.clock(), start_of(container))
+
+# %% ../nbs/machinery/media.ipynb #b8c7dc04
 class MediaReader:
     "Reads the packets of a file, with times on one line. For use in a `with` statement."
 
@@ -383,19 +390,13 @@ class MediaReader:
         "Yield the packets from the current position on, then an empty one for each stream."
         packets = demuxed(self.container)
         if self.container.format.name == "mpegts": packets = respaced(packets)
-        if self.clock is None: yield from self._survey(packets)
-        else: yield from packets if self.clock.even else on_line(packets, self.clock, self.byte)
-
-    def _survey(self, packets: Iterable[av.Packet]) -> Iterator[av.Packet]:
-        "Yield the packets of a file that is read for the first time."
-        version, survey = _version_of(self.path), ClockSurvey(self.container.format.name)
-        yield from surveyed(packets, survey)
-        self.clock = _keep(self.path, version, survey.clock(), self.start_s)
+        if self.clock is None: return _surveyed(self.path, self.container, packets)
+        return packets if self.clock.even else on_line(packets, self.clock, self.byte)
 
     def seek(self, time_s: float) -> bool:  # whether it worked; if not, the file has to be opened again
         "Seek to a packet at or before a time on the line."
-        if self.clock is None: self.clock = clock_of(self.path)
-        if self.clock.even: return go_to(self.container, time_s)
+        if self.clock is None: self.clock = _clock_of(self.path)
+        if self.clock.even: return _go_to(self.container, time_s)
         self.byte = self.clock.byte_before(time_s)
         self.container.seek(self.byte, unsupported_byte_offset=True)
         return True

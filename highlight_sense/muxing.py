@@ -85,6 +85,14 @@ def _own_format(family: str, has_picture: bool) -> list[tuple[str, str]]:
     own = {"asf": ("asf", ".wmv" if has_picture else ".wma"), "mov": ("mov", ".mov"), "flv": ("flv", ".flv")}
     return [own[family]] if family in own else []
 
+# %% ../nbs/machinery/muxing.ipynb #420d4245
+def _is_recoded(stretch: Stretch, taken: Mapping[int, Collection]) -> bool:
+    "Return whether the coding changes within the packets of a clip."
+    for index, packets in taken.items():
+        codings = {packet.coding for packet in stretch.packets.get(index, ()) if packet.pts in packets}
+        if len(codings - {0}) > 1: return True
+    return False
+
 # %% ../nbs/machinery/muxing.ipynb #f9114cf5
 def clip_format(
     stretches: Sequence[Stretch],
@@ -101,6 +109,7 @@ def clip_format(
     codecs = {stream.codec_context.codec.name for stream in pictures + sounds}
     if mixed: codecs.add("aac")
     family = stretches[0].source.container.format.name.split(",")[0]
+    if whole and family == "mpegts" and _is_recoded(stretches[0], taken[0]): return "mpegts", ".ts"
     old = [] if codecs <= codecs_of("matroska") else _own_format(family, bool(pictures))
     for kind, ending in _preferred_formats(family, len(pictures), len(sounds) + mixed) + old:
         if whole and codecs <= codecs_of(kind): return kind, ending

@@ -21,6 +21,7 @@ import av
 import numpy as np
 from av.stream import Disposition
 
+from .clocks import coding_of
 from .files import InputError
 from .log import warn_once
 from .media import MediaReader
@@ -104,17 +105,18 @@ def read_packets(source: MediaSource) -> Iterator[av.Packet]:
 # %% ../nbs/machinery/packets.ipynb #a6c5a4ee
 class PacketTime(NamedTuple):
     "When a packet is shown."
-    pts: int       # in ticks of its stream
-    time_s: float  # as a player shows it
-    end_s: float   # when the next one is due
-    key: bool      # decodes on its own
+    pts: int         # in ticks of its stream
+    time_s: float    # as a player shows it
+    end_s: float     # when the next one is due
+    key: bool        # decodes on its own
+    coding: int = 0  # differs where a transport stream changes its coding
 
     @classmethod
     def of(cls, packet: av.Packet, start_s: float) -> "PacketTime":
         "Record the time of a packet, from a file that starts at `start_s` on its own clock."
         time_s = float(packet.pts * packet.time_base) - start_s
         duration_s = float((packet.duration or 0) * packet.time_base)
-        return cls(packet.pts, time_s, time_s + duration_s, packet.is_keyframe)
+        return cls(packet.pts, time_s, time_s + duration_s, packet.is_keyframe, coding_of(packet))
 
 # %% ../nbs/machinery/packets.ipynb #f883dd7d
 class Stretch(NamedTuple):

@@ -245,3 +245,25 @@ def test_a_track_that_pauses_is_no_jump(tmp_path, caplog):
     assert abs(len(read) / 8000 - 24) < 0.2 and not caplog.messages
     at = find_in(read[21 * 8000:22 * 8000], sound) / 8000
     assert abs(at - 21) < 0.15 and np.abs(read[6 * 8000:19 * 8000]).max() == 0
+
+
+def test_one_damaged_timestamp_moves_nothing(place):
+    def setting(ticks: int) -> int: return ticks + 5000 * 90_000 * (6 * 90_000 <= ticks < 6.03 * 90_000)
+
+    data = reclock((place/"even.ts").read_bytes(), setting, pid=257)
+    cells = [data[at:at + 188] for at in range(0, len(data), 188)]
+    sound = [number for number, cell in enumerate(cells) if int.from_bytes(cell[1:3], "big") & 0x1FFF == 257]
+    lost = {*sound[len(sound) * 52 // 100:len(sound) * 56 // 100]}  # just after the damage
+    path = place/"damaged.ts"
+    path.write_bytes(b"".join(cell for number, cell in enumerate(cells) if number not in lost))
+    assert abs(late_s(path, 9) - EARLY_S) < 1e-3
+
+
+def test_a_copy_with_two_codings_plays(tmp_path):
+    segments = [bursts(tmp_path/f"{rate_hz}.ts", rate_hz, 256) for rate_hz in (16_000, 48_000)]
+    path = tmp_path/"joined.ts"
+    path.write_bytes(b"".join(segment.read_bytes() for segment in segments))
+    clip = copy_clip([path], 5, 10, tmp_path/"clip")
+    loud = np.flatnonzero(np.abs(read_audio(clip.path, (0,), 16_000)[0]) > 0.2) / 16_000
+    found_s = loud[np.diff(loud, prepend=-1) > 1] + clip.start_s
+    assert clip.path.suffix == ".ts" and len(found_s) == 2 and np.allclose(found_s, [6.06, 9.1], atol=0.1), found_s
