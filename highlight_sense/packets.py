@@ -38,7 +38,7 @@ class MediaSource(MediaReader):
     "A file to cut clips from, for use in a `with` statement. Times are those that a player shows."
 
     def __init__(self, path: str | Path):
-        self.damaged_s: set[int] = set()  # whole seconds in which data that were read are damaged
+        self.damaged_s = math.inf  # when the first data are damaged, of those that were read
         super().__init__(path)
 
     def open(self) -> None:
@@ -55,7 +55,7 @@ class MediaSource(MediaReader):
 
     def note_damage(self, time_s: float) -> None:
         "Note that data at a time are damaged."
-        self.damaged_s.add(int(max(0.0, time_s)))
+        self.damaged_s = min(self.damaged_s, time_s)
 
     def ticks(self, time_s: float, index: int) -> int:
         "Convert a time to ticks of one of the streams."
@@ -70,10 +70,9 @@ def _warn_of_unknown(source: MediaSource) -> None:
 
 
 def _warn_of_damage(source: MediaSource) -> None:
-    "Name the first second of a file in which data that were read are damaged, and count the others."
-    if not source.damaged_s: return
-    more = len(source.damaged_s) - 1
-    where = clock(min(source.damaged_s)) + (f" and in {more} other second{'' if more == 1 else 's'}" if more else "")
+    "Name the first moment of a file at which data that were read are damaged."
+    if source.damaged_s == math.inf: return
+    where = clock(max(0.0, source.damaged_s))
     warn_once(f"{source.path}: found damaged data at {where}, expected whole packets; clips have a hitch there")
 
 # %% ../nbs/machinery/packets.ipynb #e832c95a
