@@ -19,7 +19,7 @@ import torch
 from .progress import Bar
 
 from .audio import log_mel
-from .clip_folders import clip_folder, require_clip_names
+from .clip_folders import clip_folder, clip_source, require_clip_names
 from .config import FrontEnd, PrepareConfig
 from .files import InputError
 from .labels import read_labels
@@ -213,6 +213,18 @@ _EIGHT_TO_SIXTEEN = ((FrontEnd().frames(8), FrontEnd().frames(16), 1.0),)
 SESSION_CLIPS = PrepareConfig(lengths=_EIGHT_TO_SIXTEEN, negative_s=16.0, match_lengths=True)
 
 # %% ../nbs/00c_prepare.ipynb #6f456e4d
+def _plan_files(
+    recording: Path,
+    highlights: Sequence[tuple[float, float]],
+    game: str,
+    config: PrepareConfig,
+    front_end: FrontEnd,
+) -> dict[str, PlannedClip]:  # by the name of its file in the clip folder
+    "Plan the clips of a recording, and name their files."
+    clips = plan_clips(recording.stem, highlights, probe(recording).duration_s, config, front_end)
+    return {f"{clip.label}/{game}/{recording.stem}_part{number}.pt": clip for number, clip in enumerate(clips, 1)}
+
+# %% ../nbs/00c_prepare.ipynb #5f8c1cb9
 def _prepare_recording(
     recording: Path,
     highlights: Sequence[tuple[float, float]],
@@ -223,17 +235,15 @@ def _prepare_recording(
     front_end: FrontEnd,
 ) -> dict:  # a row of the summary
     "Write the clips of one recording, unless all of them exist."
-    duration_s = probe(recording).duration_s
-    clips = plan_clips(recording.stem, highlights, duration_s, config, front_end)
-    names = [f"{recording.stem}_part{number}" for number in range(1, len(clips) + 1)]
-    paths = [out/clip.label/game/f"{name}.pt" for clip, name in zip(clips, names)]
+    files = _plan_files(recording, highlights, game, config, front_end)
+    clips, paths = list(files.values()), [out/name for name in files]
     if not all(path.exists() for path in paths):
         for k, mel in _cut_clips(recording, clips, pair, front_end):
             tensor = mel.half() if config.half else mel
-            record = _clip_record(tensor, clips[k], highlights, clip_name=names[k], game=game, recording=recording.name)
-            write_record(record, paths[k])
+            names = {"clip_name": paths[k].stem, "game": game, "recording": recording.name}
+            write_record(_clip_record(tensor, clips[k], highlights, **names), paths[k])
     count = Counter(clip.label for clip in clips)
-    return {"recording": recording.name, "game": game, "minutes": duration_s/60,
+    return {"recording": recording.name, "game": game, "minutes": probe(recording).duration_s/60,
             "positives": count["Positive"], "negatives": count["Negative"]}
 
 # %% ../nbs/00c_prepare.ipynb #466326cd
@@ -264,8 +274,11 @@ def prepare(
     if progress: print("".join(f"{printable(str(pair))}\n" for pair in pairs.values() if "guess" in pair.why), end="")
     games = {path: game_name or path.resolve().parent.name or "game" for path in highlights}
     settings = {path: (games[path], pairs[path], config, front_end) for path in highlights}
-    made_of = [[path.name, path.stat().st_size, times, *map(str, settings[path])] for path, times in highlights.items()]
-    with clip_folder(out, made_of, overwrite) as place, one_thread():
+    wanted = {}
+    for path, times in highlights.items():
+        source = clip_source([path.name, path.stat().st_size, times, *map(str, settings[path])])
+        wanted |= dict.fromkeys(_plan_files(path, times, games[path], config, front_end), source)
+    with clip_folder(out, wanted, overwrite) as place, one_thread():
         jobs = [(path, times, place, *settings[path]) for path, times in highlights.items()]
         rows = run_jobs(_prepare_recording, jobs, workers)
         return pd.DataFrame(list(Bar(rows, total=len(jobs), unit="recording", progress=progress)))

@@ -116,8 +116,8 @@ class _Guard(_Listing):
 
     def _is_as_written(self, name: str) -> bool:
         "Return whether a listed file is there with the content that we gave it."
-        path = self.path/name
-        return path.is_file() and self.files[name].sha256 in (_ANY_CONTENT, hash_file(path))
+        path, sha256 = self.path/name, self.files[name].sha256
+        return path.is_file() and (sha256 == _ANY_CONTENT or sha256 == hash_file(path))
 
     def has(self, name: str, made_from: str) -> bool:
         "Return whether a file is there, unchanged, and made from the same input."
@@ -151,6 +151,10 @@ class _Claims(_Guard):
         self.require_ours(*names, made_from=made_from)
         self.files |= {name: _Entry(made_from, _ANY_CONTENT) for name in names}
         self.save()
+
+    def list_files(self, made_from: dict[str, str], written: bool) -> None:
+        "List many files and what each is made from, before or after they are written; does not save."
+        self.files |= {name: _Entry(source, _ANY_CONTENT if written else None) for name, source in made_from.items()}
 
     def require_new(self, names: Sequence[str], advice: str) -> None:
         "Raise `InputError` if one of these files exists; `advice` is for the owner of an earlier result."
