@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .chapters import ffmetadata_chapters, webvtt_chapters, youtube_chapters
+from .clip_picture import as_displayed
 from .edl import edl_text
 from .fcp7 import fcp7_xml
 from .fcpxml import fcpxml_text
@@ -127,7 +128,8 @@ def write_timelines(
     "Write the highlights of a recording as timelines for editing programs; replace files of the same names."
     from highlight_sense.otio import otio_timeline
     folder = require_folder(folder)
-    reel = make_reel(files, spans, [start_timecode(media.path) for media in files], muted)
+    shown = [as_displayed(media) for media in files]
+    reel = make_reel(shown, spans, [start_timecode(media.path) for media in files], muted)
     texts = {"otio": otio_timeline(reel).to_json_string(), "edl": edl_text(reel), "xml": fcp7_xml(reel),
              "fcpxml": fcpxml_text(reel)}
     return [_write_text(folder/f"{stem}.{ending}", text) for ending, text in texts.items()]
