@@ -33,6 +33,7 @@ _HOLE_S = 0.5        # a shorter gap is not worth a warning
 _NEAR_S = 10.0       # packets that are next to each other in a file are this close in time
 _LATE_S = 1.0        # packets may be stored this much after others of their time
 _FOLLOW_S = 3.0      # once one stream has jumped, the others follow within this time
+_ERAS = 10           # so many are tried for a packet that does not continue its stream
 _EVERY_S = 2.0       # distance of the places from which reading can start
 _WRAP = 2**33        # ticks after which the clock of a transport stream starts again
 _WRAP_S = _WRAP / 90_000
@@ -90,7 +91,6 @@ class _OpenJump:
     by_s: float        # how far the clock jumped
     before: Fraction   # shift of the era before
     waiting: set[int]  # indices of the streams that are expected to follow
-    crossed: int = 1   # how many streams have jumped
 
 # %% ../nbs/machinery/clocks.ipynb #6f3f2d8e
 @dataclass
@@ -140,26 +140,24 @@ def _follow(line: _Line, index: int, stamp: int) -> None:
     shift = _proposed(line, stream, stamp)
     if stream.last_s > -math.inf and shift > line.shifts[-1]: line.shift(shift)
     line.jump.waiting.discard(index)
-    line.jump.crossed += 1
 
 # %% ../nbs/machinery/clocks.ipynb #0db46375
 def _close_jump(line: _Line) -> tuple[float, float] | None:  # when, by how much; None if it was none
     "Settle the open jump."
     jump, line.jump = line.jump, None
+    if all(stream.era != len(line.shifts) - 1 for stream in line.streams.values()): return None
     others_s = max((line.streams[index].last_s for index in jump.waiting), default=-math.inf)
-    alone = jump.crossed == 1 and others_s > jump.since_s + _FOLLOW_S / 2
-    left = all(stream.era != len(line.shifts) - 1 for stream in line.streams.values())
-    if not left and not (alone and abs(jump.by_s) < _NEAR_S): return jump.since_s, jump.by_s
-    if not left: line.shift(jump.before)
+    if abs(jump.by_s) > _NEAR_S or others_s < jump.since_s + _FOLLOW_S / 2: return jump.since_s, jump.by_s
+    line.shift(jump.before)
     return None
 
 # %% ../nbs/machinery/clocks.ipynb #1c7d4d4b
 def _next_era(line: _Line, stream: _StreamClock, stamp: int) -> int:
     "Find the era of a packet that does not continue its stream; the number of eras if it needs a new one."
     raw_s = stamp * stream.tick_s
-    for era in range(stream.era + 1, len(line.shifts)):
+    for era in range(stream.era + 1, len(line.shifts))[:_ERAS]:
         if abs(raw_s + line.shifts[era] - line.now_s) < _NEAR_S: return era
-    for era in reversed(range(stream.era)):
+    for era in reversed(range(stream.era)[-_ERAS:]):
         time_s = raw_s + line.shifts[era]
         if stream.last_s - _BACK_S <= time_s < line.now_s + _FOLLOW_S: return era
     return len(line.shifts)

@@ -11,6 +11,7 @@ __all__ = ['LONGEST_RECORDING_S', 'RUN_UP_S', 'audio_frame', 'write_pieces', 're
 import heapq
 import math
 import struct
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -274,18 +275,21 @@ def _keep(path: Path, version: tuple[str, int, int], clock: Clock, start_s: floa
     return _CLOCKS.setdefault(version, clock)
 
 # %% ../nbs/machinery/media.ipynb #7f5d0564
+_SURVEYING = threading.Lock()  # several threads may need the same file
+
+
 def _clock_of(path: str | Path) -> Clock:
     "Find how the clock of a file runs. A file whose clock may jump is read through once."
     path = Path(path)
     with open_media(path) as container:
         if not may_jump(container): return _EVEN
-        version = _version_of(path)
-        if version in _CLOCKS: return _CLOCKS[version]
-        survey = ClockSurvey(container.format.name)
-        with suppress(av.FFmpegError):  # the reader of the sound reports damage
-            for packet in respaced(demuxed(container)): survey.see(packet)
-        survey.close()
-        return _keep(path, version, survey.clock(), start_of(container))
+        with _SURVEYING:
+            version, survey = _version_of(path), ClockSurvey(container.format.name)
+            if version in _CLOCKS: return _CLOCKS[version]
+            with suppress(av.FFmpegError):  # the reader of the sound reports damage
+                for packet in respaced(demuxed(container)): survey.see(packet)
+            survey.close()
+            return _keep(path, version, survey.clock(), start_of(container))
 
 # %% ../nbs/machinery/media.ipynb #0d10f98b
 def end_of(packets: Iterable[av.Packet]) -> float:  # seconds on the clock of the container
