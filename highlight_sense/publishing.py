@@ -14,8 +14,9 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from .detections import DetectionRecord, RankedHighlight, fingerprint, read_detection
+from .detections import DetectionRecord, RankedHighlight, fingerprint, has_grown_from, read_detection
 from .files import InputError
+from .log import warn
 from .media import MediaInfo, probe
 from .results import Manifest
 from .selection import select_highlights
@@ -35,6 +36,10 @@ def _locate_file(path: str, known: str, recordings: Path | None) -> Path:
     there = [place for place in places if os.path.isfile(place)]  # unlike Path.is_file, False for what cannot be a path
     for place in (*there, *renamed):
         if fingerprint(place) == known: return place
+    for place in (place for place in there if has_grown_from(place, known)):
+        found = "found a recording that has grown since its highlights were found"
+        warn(f"{place}: {found}, expected the same one; detect again to search the rest")
+        return place
     if not there:
         found = f"found no such file, nor the same one in {recordings}" if recordings else "found no such file"
         advice = "put it back, or name its folder with --recordings"
