@@ -127,7 +127,8 @@ class _Guard(_Listing):
         "Whether a file of ours holds something that we did not write."
         entry = self.files.get(name)
         if entry is None or entry.sha256 is None: return False  # not ours, or not finished
-        return (self.path/name).is_file() and not self._is_as_written(name)
+        path = self.path/name
+        return path.is_file() and not path.is_symlink() and not self._is_as_written(name)
 
     def require_ours(self, *names: str, made_from: str | None = None) -> None:
         "Raise `InputError` if one of these files may not be replaced; a claim holds for its own `made_from` only."

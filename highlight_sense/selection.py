@@ -23,7 +23,8 @@ _TABLE = "highlights.csv"
 
 def _is_edited(results: Manifest, record: DetectionRecord) -> bool:
     "Tell whether there is a table that the latest detection did not write."
-    if not (results.path/_TABLE).is_file(): return False
+    path = results.path/_TABLE
+    if path.is_symlink() or not path.is_file(): return False  # a link may lead to anything
     return record.table is not None or results.changed(_TABLE) or _TABLE not in results.files
 
 # %% ../nbs/machinery/selection.ipynb #03602682
