@@ -292,9 +292,9 @@ def found_case(root: Path, place: Path, rng: np.random.Generator) -> list[list[s
     "A detection to publish."
     from highlight_sense.results import MANIFEST
     shutil.copytree(root/"found", place/"found")
-    name = str(rng.choice(["highlights.json"] * 5 + ["scores.csv", "manifest"]))
+    name = str(rng.choice(["highlights.json"] * 5 + ["highlights.csv"] * 2 + ["scores.csv", "manifest"]))
     path = next((place/"found").rglob(MANIFEST if name == "manifest" else name))
-    (damage_table if name == "scores.csv" else damage_json)(path, rng)
+    (damage_table if path.suffix == ".csv" else damage_json)(path, rng)
     kinds = [["--chapters", "--timeline"]]
     if rng.random() < 0.1: kinds = [["--chapters"], ["--timeline"], ["--clips"], ["--report"]]
     return [["publish", place/"found", *kind] for kind in kinds]
