@@ -113,6 +113,14 @@ def _encoded_size(width: int, height: int, aspect: Fraction, max_height: int | N
     share = min(1, Fraction(max_height, height))
     return max(2, round(width * aspect * share / 2) * 2), max(2, round(height * share / 2) * 2)
 
+# %% ../nbs/machinery/clip_picture.ipynb #11f8c94f
+def _require_encoder(name: str) -> str:
+    "Return FFmpeg's name of an encoder; raise `InputError` if this build does not have it."
+    if name in av.codecs_available: return name
+    found = f"found a build of FFmpeg without the encoder {name}"
+    advice = "reinstall PyAV with pip install --force-reinstall av, or cut clips without --exact"
+    raise InputError(f"{av.__name__}: {found}, expected one with it; {advice}")
+
 # %% ../nbs/machinery/clip_picture.ipynb #f0add5e1
 def _h264_options(settings: _H264Settings) -> dict[str, str]:
     "Translate settings into options of x264."
@@ -136,7 +144,8 @@ def _add_picture(
     if _SWAP in _turning_filters(axes): aspect = 1 / aspect
     frame = _upright(frame, axes)
     rate = Fraction(stream.average_rate or 30).limit_denominator(100_000)
-    copy = container.add_stream("libx264", rate=min(rate, settings.rate or rate), options=_h264_options(settings))
+    encoder = _require_encoder("libx264")
+    copy = container.add_stream(encoder, rate=min(rate, settings.rate or rate), options=_h264_options(settings))
     copy.width, copy.height = _encoded_size(frame.width, frame.height, aspect, settings.height)
     copy.pix_fmt = "yuv420p"
     coding = copy.codec_context

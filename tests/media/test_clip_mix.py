@@ -147,3 +147,11 @@ def test_exact_is_no_choice_of_products(detected):
     assert {"clips", "timelines", "chapters", "report.html"} <= {path.name for path in detected.iterdir()}
     code, _, complaint = run("publish", detected, "--exact", "--chapters")
     assert code == 2 and "--exact: found chapters without clips" in complaint
+
+
+def test_without_an_encoder(detected, monkeypatch):
+    "A build of FFmpeg without x264 gives a line that says what to do, and copies can still be cut."
+    monkeypatch.setattr(av, "codecs_available", av.codecs_available - {"libx264"})
+    code, _, complaint = run("publish", detected, "--clips", "--exact")
+    assert code == 2 and "found a build of FFmpeg without the encoder libx264" in complaint
+    assert publish(detected).titles == ["Mix", "Mic", "Game"]
