@@ -25,7 +25,8 @@ from .detections import DetectionRecord, RankedHighlight
 from highlight_sense.drawing import (
     SNIPPET_HZ, area_path, assign_rows, bars_path, data_url, draw_mel, encode_snippet, frequency_marks, percent,
     still_of, tick_marks)
-from .files import write_atomically
+from .files import InputError, write_atomically
+from .log import warn
 from .text import clock
 from .tracks import Pair, read_pair
 
@@ -126,6 +127,23 @@ def _read_sound(pair: Pair, rate_hz: int, start_s: float, end_s: float) -> np.nd
     blocks = read_pair(pair, rate_hz, start_s=start_s, end_s=end_s)
     return np.concatenate([np.zeros((2, 0), np.float32), *blocks], axis=1)
 
+# %% ../nbs/05b_report.ipynb #399589de
+def _make_player(
+    one: RankedHighlight,
+    pair: Pair,
+    sources: Sequence[Path],  # the files that clips are cut from
+    unfinished: Path,         # temporary folder for the small clip
+) -> dict[str, str | None]:   # player: data: address of the clip; poster: of a still, None without a picture
+    "Make what plays on a card."
+    clip_s, place = (one.clip_start_s, one.clip_end_s), unfinished/f"{one.rank}.mp4"
+    try: small = preview(sources, *clip_s, place, _read_sound(pair, 48_000, *clip_s), 48_000).path
+    except InputError as error:
+        warn(f"report, highlight {one.rank}: {error}")
+        return {"player": encode_snippet(mix(_read_sound(pair, SNIPPET_HZ, *clip_s))), "poster": None}
+    if small.suffix != ".mp4": return {"player": data_url(small.read_bytes(), "audio/mp4"), "poster": None}
+    poster = still_of(small, (one.start_s + one.end_s) / 2 - one.clip_start_s)
+    return {"player": data_url(small.read_bytes(), "video/mp4"), "poster": poster}
+
 # %% ../nbs/05b_report.ipynb #c2b0b276
 def _make_card(
     one: RankedHighlight,
@@ -140,11 +158,8 @@ def _make_card(
     shown_s = (min(window.start_s, clip_s[0]), max(window.end_s, clip_s[1])) if window else clip_s
     sound = _read_sound(pair, front_end.sample_rate, *shown_s)[:1 if pair.mixed else 2]
     mel = log_mel(torch.from_numpy(sound), front_end).numpy()
-    small = preview(sources, *clip_s, unfinished/f"{one.rank}.mp4", _read_sound(pair, 48_000, *clip_s), 48_000).path
-    has_picture = small.suffix == ".mp4"
-    player = data_url(small.read_bytes(), "video/mp4" if has_picture else "audio/mp4")
-    poster = still_of(small, (one.start_s + one.end_s) / 2 - one.clip_start_s) if has_picture else None
-    return {**_draw_sound(one, *shown_s, mel, front_end), "clip": clip, "player": player, "poster": poster}
+    player = _make_player(one, pair, sources, unfinished)
+    return {**_draw_sound(one, *shown_s, mel, front_end), "clip": clip, **player}
 
 # %% ../nbs/05b_report.ipynb #742cebe8
 _SNIPPET_S = 10.0
