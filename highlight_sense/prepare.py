@@ -23,10 +23,12 @@ from .clip_folders import clip_folder, clip_source, require_clip_names
 from .config import FrontEnd, PrepareConfig
 from .files import InputError
 from .labels import read_labels
+from .log import warn_once
 from .media import probe
 from .process import one_thread, run_jobs
 from .records import write_record
-from .text import printable
+from .sound import end_of_sound
+from .text import clock, printable
 from .tracks import Pair, choose_pair, read_pair
 
 # %% ../nbs/00c_prepare.ipynb #bc610fda
@@ -212,16 +214,29 @@ def _clip_record(
 _EIGHT_TO_SIXTEEN = ((FrontEnd().frames(8), FrontEnd().frames(16), 1.0),)
 SESSION_CLIPS = PrepareConfig(lengths=_EIGHT_TO_SIXTEEN, negative_s=16.0, match_lengths=True)
 
+# %% ../nbs/00c_prepare.ipynb #979b8acd
+def _sound_length(recording: Path, pair: Pair) -> float:  # seconds
+    "Return the length of a recording, or that of its sound if it ends more than half a second earlier."
+    duration_s = probe(recording).duration_s
+    numbers = {track.path: [] for track in (pair.voice, pair.game)}
+    for track in (pair.voice, pair.game): numbers[track.path].append(track.number)
+    sound_s = max(end_of_sound(path, tracks, duration_s) for path, tracks in numbers.items())
+    if not 0 < sound_s < duration_s - 0.5: return duration_s
+    found = f"found sound until {clock(sound_s)}, expected it until {clock(duration_s)}"
+    warn_once(f"{recording}: {found}; nothing is cut from the rest")
+    return sound_s
+
 # %% ../nbs/00c_prepare.ipynb #6f456e4d
 def _plan_files(
     recording: Path,
     highlights: Sequence[tuple[float, float]],
     game: str,
+    pair: Pair,                # the tracks with voice and game
     config: PrepareConfig,
     front_end: FrontEnd,
 ) -> dict[str, PlannedClip]:  # by the name of its file in the clip folder
     "Plan the clips of a recording, and name their files."
-    clips = plan_clips(recording.stem, highlights, probe(recording).duration_s, config, front_end)
+    clips = plan_clips(recording.stem, highlights, _sound_length(recording, pair), config, front_end)
     return {f"{clip.label}/{game}/{recording.stem}_part{number}.pt": clip for number, clip in enumerate(clips, 1)}
 
 # %% ../nbs/00c_prepare.ipynb #5f8c1cb9
@@ -235,7 +250,7 @@ def _prepare_recording(
     front_end: FrontEnd,
 ) -> dict:  # a row of the summary
     "Write the clips of one recording, unless all of them exist."
-    files = _plan_files(recording, highlights, game, config, front_end)
+    files = _plan_files(recording, highlights, game, pair, config, front_end)
     clips, paths = list(files.values()), [out/name for name in files]
     if not all(path.exists() for path in paths):
         for k, mel in _cut_clips(recording, clips, pair, front_end):
@@ -277,7 +292,7 @@ def prepare(
     wanted = {}
     for path, times in highlights.items():
         source = clip_source([path.name, path.stat().st_size, times, *map(str, settings[path])])
-        wanted |= dict.fromkeys(_plan_files(path, times, games[path], config, front_end), source)
+        wanted |= dict.fromkeys(_plan_files(path, times, *settings[path]), source)
     with clip_folder(out, wanted, overwrite) as place, one_thread():
         jobs = [(path, times, place, *settings[path]) for path, times in highlights.items()]
         rows = run_jobs(_prepare_recording, jobs, workers)
