@@ -15,6 +15,7 @@ import numpy as np
 from .clip_sound import ClipSound, is_deep, sound_frame
 from .files import InputError
 from .media import RUN_UP_S
+from .muxing import set_title
 from .packets import MediaSource, Stretch, flush_packet, read_chosen
 from .tracks import Track
 
@@ -107,7 +108,7 @@ def add_mix(
     copy = container.add_stream(codec, rate=rate_hz if not rates or rate_hz in rates else 48_000, layout="stereo")
     if codec == "aac": copy.codec_context.bit_rate = 192_000
     if codec == "flac": copy.codec_context.format = "s32" if any(map(is_deep, streams)) else "s16"
-    copy.metadata["title"] = "Mix"
+    set_title(copy, "Mix")
     return copy
 
 # %% ../nbs/machinery/mixing.ipynb #b694069c
