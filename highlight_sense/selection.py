@@ -64,8 +64,10 @@ def _read_rows(path: Path, duration_s: float) -> list[_Row]:
 
 # %% ../nbs/machinery/selection.ipynb #b3bfd4ab
 def _likeness(one: RankedHighlight, other: _Row | RankedHighlight) -> float:
-    "Compare the times of a highlight and another, or a row: 1 if they are equal, 0 or less if they are apart."
+    "Compare the times of a highlight and another, or a row: from 1, if they are equal, to 0."
     shared_s = min(one.end_s, other.end_s) - max(one.start_s, other.start_s)
+    shorter_s = min(one.end_s - one.start_s, other.end_s - other.start_s)
+    if shared_s <= 0 or shared_s < shorter_s / 2: return 0.0
     return shared_s / (max(one.end_s, other.end_s) - min(one.start_s, other.start_s))
 
 # %% ../nbs/machinery/selection.ipynb #93e4753c
