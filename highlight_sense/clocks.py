@@ -26,10 +26,11 @@ def may_jump(container: av.container.InputContainer) -> bool:
     return container.format.name in _LIVE
 
 # %% ../nbs/machinery/clocks.ipynb #d072d2a4
-_GAP_S = {"flv": 3600.0, "live_flv": 3600.0}  # a step forward by up to this much is a gap, by format
+_GAP_S = {"flv": 3600.0, "live_flv": 3600.0, "ogg": 3600.0}  # a step forward by up to this much is a gap, by format
 _USUAL_GAP_S = 10.0
+_HOLE_S = {"ogg": math.inf}  # a gap longer than this deserves a warning, by format
+_USUAL_HOLE_S = 0.5
 _BACK_S = 0.1        # a step back by up to this much is an inaccuracy
-_HOLE_S = 0.5        # a shorter gap is not worth a warning
 _NEAR_S = 10.0       # packets that are next to each other in a file are this close in time
 _LATE_S = 1.0        # packets may be stored this much after others of their time
 _FOLLOW_S = 3.0      # once one stream has jumped, the others follow within this time
@@ -205,6 +206,7 @@ class _SurveyNotes:
 
     def __init__(self, kind: str):  # FFmpeg's name of the format
         self.gap_s = _GAP_S.get(kind, _USUAL_GAP_S)
+        self.hole_s = _HOLE_S.get(kind, _USUAL_HOLE_S)
         self.period_s = _WRAP_S if kind in ("mpegts", "mpeg") else math.inf  # the clock starts again after so much
         self.line = _Line()
         self.starts: list[tuple[float, int]] = []
@@ -214,7 +216,7 @@ class _SurveyNotes:
     def note(self, time_s: float, byte: int | None) -> None:
         "Note what is special about a packet, before the line moves on."
         now_s, first = self.line.now_s, self.line.now_s == -math.inf
-        if time_s - now_s > _HOLE_S and not first: self.holes.append((now_s, time_s))
+        if time_s - now_s > self.hole_s and not first: self.holes.append((now_s, time_s))
         due = not first and (not self.starts or now_s > self.starts[-1][0] + _EVERY_S)
         if due and byte is not None and not self.line.jump: self.starts.append((now_s, byte))
 

@@ -156,25 +156,32 @@ def test_an_exact_clip_crosses_from_one_segment_to_the_next(place):
     assert np.abs(np.diff([time_s for time_s, _ in shown]) - 1 / FPS).max() < 1 / FPS
 
 
-def bursts(path: Path, rate_hz: int, streams_from: int) -> Path:
-    "Write 8 s of near silence with a burst at 1 s and at 6 s."
+def bursts(path: Path, rate_hz: int, codec: str = "aac", streams_from: int = 256, silent_s: int = 0) -> Path:
+    "Write 8 s of near silence with a burst at 1 s and at 6 s; after 4 s, nothing is stored for some seconds."
     times_s = np.arange(8 * rate_hz) / rate_hz
     sound = np.where((times_s - 1) % 5 < 0.2, 0.5, 0.001) * np.sin(2000 * times_s)
-    with av.open(str(path), "w", options={"mpegts_start_pid": str(streams_from)}) as container:
-        stream = container.add_stream("aac", rate=rate_hz, layout="mono")
+    options = {"mpegts_start_pid": str(streams_from)} if path.suffix == ".ts" else {}
+    with av.open(str(path), "w", options=options) as container:
+        stream = container.add_stream(codec, rate=rate_hz, layout="mono")
         for start in range(0, len(sound), rate_hz):
-            container.mux(stream.encode(audio_frame(sound[start:start + rate_hz], start, rate_hz)))
+            late = silent_s * rate_hz if start >= 4 * rate_hz else 0
+            container.mux(stream.encode(audio_frame(sound[start:start + rate_hz], start + late, rate_hz)))
         container.mux(stream.encode(None))
     return path
 
 
+def heard_s(path: Path) -> np.ndarray:
+    "Find when bursts begin, in seconds from the start of a file."
+    loud = np.flatnonzero(np.abs(read_audio(path, (0,), 16_000)[0]) > 0.2) / 16_000
+    return loud[np.diff(loud, prepend=-1) > 1]
+
+
 @pytest.mark.parametrize("rates_hz", [(48_000, 16_000), (16_000, 48_000)])
 def test_segments_of_different_settings(tmp_path, rates_hz):
-    segments = [bursts(tmp_path/f"{rate_hz}.ts", rate_hz, 256 + rate_hz // 100) for rate_hz in rates_hz]
+    segments = [bursts(tmp_path/f"{rate_hz}.ts", rate_hz, "aac", 256 + rate_hz // 100) for rate_hz in rates_hz]
     path = tmp_path/"joined.ts"
     path.write_bytes(b"".join(segment.read_bytes() for segment in segments))
-    loud = np.flatnonzero(np.abs(read_audio(path, (0,), 16_000)[0]) > 0.2) / 16_000
-    found_s = loud[np.diff(loud, prepend=-1) > 1]
+    found_s = heard_s(path)
     assert len(found_s) == 4 and np.allclose(found_s, [1, 6, 9, 14], atol=0.2), found_s
     first_s, second_s = (probe(segment).duration_s for segment in segments)
     assert abs(probe(path).duration_s - first_s - second_s) < 0.05 and abs(found_s[3] - found_s[2] - 5) < 0.01
@@ -188,6 +195,18 @@ def test_a_flash_video_that_starts_again(place):
     later_s = late_s(path, 14.5)
     assert abs(later_s - 12 - 2 * EARLY_S) < 1 / FPS and abs(probe(path).duration_s - 24.05) < 0.05
     check_clips(path, 19.5, 20.5, later_s)
+
+
+def test_chained_ogg_files(tmp_path):
+    path = tmp_path/"chained.ogg"
+    path.write_bytes(2 * bursts(tmp_path/"one.ogg", 48_000, "libopus").read_bytes())
+    assert np.allclose(heard_s(path), [1, 6, 9, 14], atol=0.05) and abs(probe(path).duration_s - 16) < 0.1
+    assert abs(heard_s(copy_clip([path], 12, 15, tmp_path/"clip").path)[0] - 2) < 0.3
+
+
+def test_an_ogg_file_may_pause(tmp_path, caplog):
+    path = bursts(tmp_path/"one.ogg", 48_000, "libopus", silent_s=30)
+    assert np.allclose(heard_s(path), [1, 36], atol=0.05) and not caplog.messages
 
 
 def test_detect_info_and_timelines_cover_both_segments(place, tmp_path):
@@ -260,10 +279,9 @@ def test_one_damaged_timestamp_moves_nothing(place):
 
 
 def test_a_copy_with_two_codings_plays(tmp_path):
-    segments = [bursts(tmp_path/f"{rate_hz}.ts", rate_hz, 256) for rate_hz in (16_000, 48_000)]
+    segments = [bursts(tmp_path/f"{rate_hz}.ts", rate_hz) for rate_hz in (16_000, 48_000)]
     path = tmp_path/"joined.ts"
     path.write_bytes(b"".join(segment.read_bytes() for segment in segments))
     clip = copy_clip([path], 5, 10, tmp_path/"clip")
-    loud = np.flatnonzero(np.abs(read_audio(clip.path, (0,), 16_000)[0]) > 0.2) / 16_000
-    found_s = loud[np.diff(loud, prepend=-1) > 1] + clip.start_s
+    found_s = heard_s(clip.path) + clip.start_s
     assert clip.path.suffix == ".ts" and len(found_s) == 2 and np.allclose(found_s, [6.06, 9.1], atol=0.1), found_s
