@@ -359,6 +359,18 @@ class Explanation:
     step_s: float
 
 # %% ../nbs/04_detect.ipynb #7c8aed0e
+def _read_window(
+    pair: Pair,          # the tracks of the recording
+    start_s: float,
+    end_s: float,
+    front_end: FrontEnd,
+) -> torch.Tensor:       # (2, n_mels, frames)
+    "Read the log-mels of a window, silent where no sound is found."
+    frames = front_end.frames(end_s - start_s)
+    silence = torch.full((2, front_end.n_mels, frames), math.log(front_end.log_floor))
+    return torch.cat([*read_log_mel(pair, front_end, start_s, end_s), silence], dim=-1)[..., :frames]
+
+# %% ../nbs/04_detect.ipynb #c92ec72a
 def explain(
     detector: Detector,
     pair: Pair,          # the tracks of the recording
@@ -369,7 +381,7 @@ def explain(
     front_end, windows = detector.front_end, detector.windows
     start_s = float(_best_window(scores, moment).start_s)
     end_s = start_s + front_end.seconds(windows.size - 1)  # centring adds a frame
-    mel = torch.cat(list(read_log_mel(pair, front_end, start_s, end_s)), dim=-1)
+    mel = _read_window(pair, start_s, end_s, front_end)
     no_voice, no_game = mel.clone(), mel.clone()
     no_voice[0] = math.log(front_end.log_floor)
     no_game[1] = math.log(front_end.log_floor)
