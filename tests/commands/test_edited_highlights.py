@@ -144,11 +144,11 @@ def test_everything_follows(folder):
     "Clips and the report, too: a card for each highlight of the table, also for one that the model did not choose."
     assert run("publish", folder, "--clips", "--report")[0] == 0
     clips = contents(folder/"clips")
-    edit(folder, lambda rows: [rows[0], {"start_s": 30, "end_s": 33}])
+    edit(folder, lambda rows: [rows[0], {"start_s": 33, "end_s": 36}])
     code, out, complaint = run("publish", folder, "--clips", "--report")
     assert code == 0 and "1 of 3 highlights, 1 added" in out, complaint
     now, page = contents(folder/"clips"), (folder/"report.html").read_text()
-    assert len(now) == 2 and len(set(now) & set(clips)) == 1 and any(name.startswith("00h00m30s") for name in now)
+    assert len(now) == 2 and len(set(now) & set(clips)) == 1 and any(name.startswith("00h00m33s") for name in now)
     assert page.count("<article") == 2 and "highlights.csv was edited: 1 of 3 highlights, 1 added" in page
 
 
