@@ -19,7 +19,7 @@ done
 { head -n 1 "$labels"; tail -n +2 "$labels" | grep -E "$held_out"; } > "$out/test.csv"
 
 for side in train test; do
-    highlight-sense prepare "$out/recordings/$side" --labels "$out/$side.csv" -o "$out/clips/$side"
+    highlight-sense prepare "$out/recordings/$side" --labels "$out/$side.csv" --unlabelled negative -o "$out/clips/$side"
 done
 highlight-sense train "$out/clips/train" -o "$out/run" --batch-size 32
 highlight-sense evaluate "$out/run/best.pt" "$out/clips/test" -o "$out/evaluation"
