@@ -98,13 +98,15 @@ def _upright(frame: av.VideoFrame, axes: _Axes) -> av.VideoFrame:
 
 # %% ../nbs/machinery/clip_picture.ipynb #eecd305e
 def as_displayed(media: MediaInfo) -> MediaInfo:
-    "Swap width and height of a picture that players turn by a quarter, as its first frame says."
+    "Give the size of a picture in square pixels, turned as its first frame says."
     if not media.video: return media
     with open_media(media.path) as container:
+        aspect = container.streams.video[0].sample_aspect_ratio or Fraction(1)
         try: frame = next(container.decode(video=0), None)
-        except av.FFmpegError: return media
-    if frame is None or _SWAP not in _turning_filters(_axes_of(frame)): return media
-    return replace(media, video=replace(media.video, width=media.video.height, height=media.video.width))
+        except av.FFmpegError: frame = None
+    size = media.video.width if aspect == 1 else max(2, 2 * round(media.video.width * aspect / 2)), media.video.height
+    if frame and _SWAP in _turning_filters(_axes_of(frame)): size = size[::-1]
+    return replace(media, video=replace(media.video, width=size[0], height=size[1]))
 
 # %% ../nbs/machinery/clip_picture.ipynb #fb40e6cf
 def _encoded_size(width: int, height: int, aspect: Fraction, max_height: int | None) -> tuple[int, int]:
