@@ -53,8 +53,6 @@ def edl_text(reel: Reel) -> str:
     "Write a reel as a CMX 3600 edit decision list."
     channels, tracks = _channels(reel), sum(len(footage.media.tracks) for footage in reel.footage)
     lines = [f"TITLE: {reel.title[:70].rstrip()}", f"FCM: {'' if reel.drop else 'NON-'}DROP FRAME"]
-    if tracks > _AUDIO_CHANNELS: lines.append(f"* AUDIO TRACKS {_AUDIO_CHANNELS + 1} TO {tracks} ARE NOT LISTED")
-    lines += [f"* AUDIO TRACK {number} IS MUTED AND NOT LISTED" for number in _muted(reel)]
     number = 0
     for cut in reel.cuts:
         for footage in reel.footage:
@@ -63,4 +61,6 @@ def edl_text(reel: Reel) -> str:
             lines += _event(reel, number, cut, footage, channels[footage.number])
         lines.append(f"* LOC: {timecode_of(reel.start + cut.record, reel.rate, reel.drop)} GREEN   {cut.name}")
         if cut.note: lines.append(f"* COMMENT: {cut.note}")
+    if tracks > _AUDIO_CHANNELS: lines.append(f"* AUDIO TRACKS {_AUDIO_CHANNELS + 1} TO {tracks} ARE NOT LISTED")
+    lines += [f"* AUDIO TRACK {number} IS MUTED AND NOT LISTED" for number in _muted(reel)]
     return "\n".join(lines) + "\n"
