@@ -81,8 +81,9 @@ def _preferred_formats(family: str, pictures: int, sounds: int) -> list[tuple[st
 
 # %% ../nbs/machinery/muxing.ipynb #2f7de3c0
 def _own_format(family: str, has_picture: bool) -> list[tuple[str, str]]:
-    "List the format, with file extension, that holds the old codecs of this family."
-    own = {"asf": ("asf", ".wmv" if has_picture else ".wma"), "mov": ("mov", ".mov"), "flv": ("flv", ".flv")}
+    "List the format, with file extension, that holds the peculiar codecs of this family."
+    own = {"asf": ("asf", ".wmv" if has_picture else ".wma"), "mov": ("mov", ".mov"), "flv": ("flv", ".flv"),
+           "mpegts": ("mpegts", ".ts")}
     return [own[family]] if family in own else []
 
 # %% ../nbs/machinery/muxing.ipynb #420d4245
@@ -112,7 +113,7 @@ def clip_format(
     if whole and family == "mpegts" and _is_recoded(stretches[0], taken[0]): return "mpegts", ".ts"
     old = [] if codecs <= codecs_of("matroska") else _own_format(family, bool(pictures))
     for kind, ending in _preferred_formats(family, len(pictures), len(sounds) + mixed) + old:
-        if whole and codecs <= codecs_of(kind): return kind, ending
+        if whole and (kind == "mpegts" or codecs <= codecs_of(kind)): return kind, ending  # it has no list of codecs
     return "matroska", ".mkv" if pictures else ".mka"
 
 # %% ../nbs/machinery/muxing.ipynb #93e98dd9

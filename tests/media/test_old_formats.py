@@ -10,9 +10,9 @@ from highlight_sense.numbered import FPS, NOISE_HZ, measure, noise, number_frame
 SECONDS = 6
 
 
-def record(path: Path, picture: str, size: tuple[int, int], sound: str) -> Path:
-    "Write the numbered recording, with a key frame every second, in these codecs."
-    with av.open(str(path), "w") as container:
+def record(path: Path, picture: str, size: tuple[int, int], sound: str, **options: str) -> Path:
+    "Write the numbered recording, with a key frame every second, in these codecs; the options are the muxer's."
+    with av.open(str(path), "w", options=options) as container:
         image = container.add_stream(picture, rate=FPS, options={"g": str(FPS)})
         (image.width, image.height), image.pix_fmt = size, "yuv420p"
         track = container.add_stream(sound, rate=NOISE_HZ, layout="mono")
@@ -47,3 +47,13 @@ def test_windows_media(tmp_path):
         starts_s = [float(stream.start_time * stream.time_base) for stream in container.streams]
     assert clip.path.suffix == ".wmv" and numbers == list(range(60, 120)) and clip.copied
     assert abs(starts_s[0] - starts_s[1]) < 0.05
+
+
+def test_television(tmp_path):
+    "AAC in LATM, as some television has it, comes in a transport stream, in sync."
+    path = record(tmp_path/"film.ts", "libx264", (160, 96), "aac", mpegts_flags="latm")
+    with av.open(str(path)) as container: assert container.streams.audio[0].codec_context.name == "aac_latm"
+    clip = copy_clip([path], 2.3, 3.6, tmp_path/"clip")
+    found = measure(clip.path)
+    assert clip.path.suffix == ".ts" and found.frames[0] <= 2.3 * FPS and found.frames[1] >= 3.5 * FPS
+    assert found.in_sync and abs(found.zero_s - measure(path).zero_s - clip.start_s) < 0.002
