@@ -154,8 +154,8 @@ def _prepare(
     labels: option(Path, "CSV file with the columns recording, start_s, end_s."),
     out: option(Path, "New clip folder.", "-o"),
     game_name: option(str | None, "Name of the game (default: the name of each recording's folder).") = None,
-    mic: option(str | None, "Audio track with the voice: a:0, or a title (default: a guess).") = None,
-    game: option(str | None, "Audio track with the game: a:1, or a title (default: a guess).") = None,
+    mic: option(str | None, "Audio track with the voice: a:0, or a title (default: by title or sound).") = None,
+    game: option(str | None, "Audio track with the game: a:1, or a title (default: by title or sound).") = None,
     separate: option(Literal["none"] | None, "One mixed track: none puts it on both channels.") = None,
     unlabelled: _UNLABELLED = "skip",
     workers: option(int, "Recordings prepared at the same time.") = 1,
@@ -233,8 +233,8 @@ def _evaluate(
     kernels: _KERNELS = "auto",
     engine: option(
         Literal["torch", "openvino"], "What scores recordings; openvino is faster on a CPU, and an extra.") = "torch",
-    mic: option(str | None, "Track of the recordings with the voice: a:0, or a title (default: a guess).") = None,
-    game: option(str | None, "Track of the recordings with the game: a:1, or a title (default: a guess).") = None,
+    mic: option(str | None, "Their track with the voice: a:0, or a title (default: by title or sound).") = None,
+    game: option(str | None, "Their track with the game: a:1, or a title (default: by title or sound).") = None,
     out: option(Path | None, "Folder for metrics.json and pictures; for recordings also the detections.", "-o") = None,
     json: _JSON = False,
 ) -> None:
@@ -328,8 +328,8 @@ def _detect(
     /,
     *,
     out: option(Path, "Folder; each recording gets one in it.", "-o"),
-    mic: option(str | None, "The voice: track a:0, a title, or a file of its own (default: a guess).") = None,
-    game: option(str | None, "The game: track a:1, a title, or a file of its own (default: a guess).") = None,
+    mic: option(str | None, "The voice: track a:0, a title, or a file of its own (default: by title or sound).") = None,
+    game: option(str | None, "The game: track a:1, a title, or a file of its own (default: by title or sound).") = None,
     separate: option(
         Literal["none", "demucs"] | None,
         "One mixed track: demucs separates it; none uses it as it is, which works less well.") = None,
@@ -396,8 +396,8 @@ def _describer(path: Path) -> Callable[[Path], dict[str, object]]:
         from highlight_sense.engine import describe_exported
         return describe_exported
     if path.suffix in _RECORDS or "::" in str(path): return _record_describer(path)
-    from highlight_sense.media import describe_recording
-    return describe_recording
+    from highlight_sense.tracks import describe_tracks
+    return describe_tracks
 
 # %% ../nbs/07_cli.ipynb #20ac5948
 def _record_describer(path: Path) -> Callable[[Path], dict[str, object]]:

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['LONGEST_RECORDING_S', 'RUN_UP_S', 'audio_frame', 'write_pieces', 'require_waveform', 'write_recording', 'open_media',
            'AudioTrack', 'VideoTrack', 'MediaInfo', 'start_of', 'title_of', 'demuxed', 'end_of', 'probe',
-           'describe_recording', 'MediaReader']
+           'describe_recording', 'seeks_at_once', 'MediaReader']
 
 # %% ../nbs/machinery/media.ipynb #7f9b5f1e
 import heapq
@@ -358,6 +358,13 @@ def _go_to(
         container.seek(target)
     except av.FFmpegError: return False
     return first is not None and first.pts * first.time_base <= clock_s
+
+# %% ../nbs/machinery/media.ipynb #f1421c0b
+def seeks_at_once(path: str | Path) -> bool:
+    "Tell whether a file can be read from any time on, without reading what lies before."
+    with open_media(path) as container:
+        known = not _SEEKABLE.isdisjoint(container.format.name.split(","))
+        return known and container.duration is not None and not may_jump(container)
 
 # %% ../nbs/machinery/media.ipynb #08f163a2
 def _surveyed(path: Path, container: av.container.InputContainer, packets: Iterable[av.Packet]) -> Iterator[av.Packet]:
