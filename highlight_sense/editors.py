@@ -153,10 +153,11 @@ class _WholePicture(PictureEncoder):
 def _track_of(
     container: av.container.OutputContainer, source: MediaSource, index: int, first: Sequence[PacketTime],
 ) -> _CopiedTrack | _WholeSound | _WholePicture:
-    "Copy a track if editing programs read its codec, else encode it."
+    "Copy a track if editing programs read its codec, and it is coded in one way; else encode it."
     stream = source.container.streams[index]
     codec = stream.codec_context.codec.canonical_name
-    if codec == "aac" or codec in _PICTURES & codecs_of("mp4"): return _CopiedTrack(container, source, stream, first)
+    copied = (codec == "aac" or codec in _PICTURES & codecs_of("mp4")) and index not in source.known_clock().recoded
+    if copied: return _CopiedTrack(container, source, stream, first)
     if stream.type == "audio": return _WholeSound(container, source, index)
     return _WholePicture(container, source, index, first)
 

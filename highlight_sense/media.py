@@ -274,6 +274,11 @@ def _keep(path: Path, version: tuple[str, int, int], clock: Clock, start_s: floa
     for line in odd_clock(clock, start_s): warn_once(f"{path}: {line}")
     return _CLOCKS.setdefault(version, clock)
 
+# %% ../nbs/machinery/media.ipynb #e6cc2d64
+def _timed(container: av.container.InputContainer) -> Iterator[av.Packet]:
+    "Yield the packets from the current position on, with the times that their own headers imply."
+    return respaced(demuxed(container)) if container.format.name == "mpegts" else demuxed(container)
+
 # %% ../nbs/machinery/media.ipynb #7f5d0564
 _SURVEYING = threading.Lock()  # several threads may need the same file
 
@@ -287,7 +292,7 @@ def _clock_of(path: str | Path) -> Clock:
             version, survey = _version_of(path), ClockSurvey(container.format.name)
             if version in _CLOCKS: return _CLOCKS[version]
             with suppress(av.FFmpegError):  # the reader of the sound reports damage
-                for packet in respaced(demuxed(container)): survey.see(packet)
+                for packet in _timed(container): survey.see(packet)
             survey.close()
             return _keep(path, version, survey.clock(), start_of(container))
 
@@ -394,20 +399,22 @@ class MediaReader:
         self.open()
 
     def __enter__(self) -> "MediaReader": return self
-
     def __exit__(self, *error: object) -> None: self.container.close()
 
     def packets(self) -> Iterator[av.Packet]:
         "Yield the packets from the current position on, then an empty one for each stream."
-        packets = demuxed(self.container)
-        if self.container.format.name == "mpegts": packets = respaced(packets)
+        packets = _timed(self.container)
         if self.clock is None: return _surveyed(self.path, self.container, packets)
         return packets if self.clock.even else on_line(packets, self.clock, self.byte)
 
+    def known_clock(self) -> Clock:
+        "Return the clock of the file, which is read through for it once if need be."
+        if self.clock is None: self.clock = _clock_of(self.path)
+        return self.clock
+
     def seek(self, time_s: float) -> bool:  # whether it worked; if not, the file has to be opened again
         "Seek to a packet at or before a time on the line."
-        if self.clock is None: self.clock = _clock_of(self.path)
-        if self.clock.even: return _go_to(self.container, time_s)
+        if self.known_clock().even: return _go_to(self.container, time_s)
         self.byte = self.clock.byte_before(time_s)
         self.container.seek(self.byte, unsupported_byte_offset=True)
         return True

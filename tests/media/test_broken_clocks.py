@@ -12,6 +12,7 @@ import pytest
 from running import run, small_model
 
 from highlight_sense.clips import copy_clip, exact_clip
+from highlight_sense.editors import remux
 from highlight_sense.media import audio_frame, probe
 from highlight_sense.numbered import FPS, NOISE_HZ, find_in, measure, noise, number_frame, read_number, write_numbered
 from highlight_sense.reel import Span
@@ -278,10 +279,12 @@ def test_one_damaged_timestamp_moves_nothing(place):
     assert abs(late_s(path, 9) - EARLY_S) < 1e-3
 
 
-def test_a_copy_with_two_codings_plays(tmp_path):
+def test_copies_of_two_codings_play(tmp_path):
     segments = [bursts(tmp_path/f"{rate_hz}.ts", rate_hz) for rate_hz in (16_000, 48_000)]
     path = tmp_path/"joined.ts"
     path.write_bytes(b"".join(segment.read_bytes() for segment in segments))
+    remux(path, tmp_path/"edit.m4a", 16.0, progress=False)
+    assert np.allclose(heard_s(tmp_path/"edit.m4a"), [1.06, 6.06, 9.1, 14.1], atol=0.1)
     clip = copy_clip([path], 5, 10, tmp_path/"clip")
     found_s = heard_s(clip.path) + clip.start_s
     assert clip.path.suffix == ".ts" and len(found_s) == 2 and np.allclose(found_s, [6.06, 9.1], atol=0.1), found_s
