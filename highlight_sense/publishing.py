@@ -20,6 +20,7 @@ from .log import warn
 from .media import MediaInfo, probe
 from .results import Manifest
 from .selection import select_highlights
+from .titles import kind_of_title
 from .tracks import Pair, Track
 
 # %% ../nbs/machinery/publishing.ipynb #7dfc0217
@@ -113,10 +114,11 @@ def describe_files(past: PastDetection) -> list[MediaInfo]:
 
 # %% ../nbs/machinery/publishing.ipynb #d77fd358
 def muted_tracks(past: PastDetection, files: Sequence[MediaInfo]) -> list[tuple[Path, int]]:
-    "List the audio tracks of some files that are neither voice nor game."
+    "List the audio tracks of some files that may sound again what voice and game are."
     scored = {(track.path, track.number) for track in (past.pair.voice, past.pair.game)}
-    tracks = [(file.path, track.number) for file in files for track in file.tracks]
-    return [track for track in tracks if track not in scored] if scored & {*tracks} else []
+    tracks = {(file.path, track.number): track.title for file in files for track in file.tracks}
+    if scored.isdisjoint(tracks): return []
+    return [track for track, title in tracks.items() if track not in scored and kind_of_title(title) != "other"]
 
 # %% ../nbs/machinery/publishing.ipynb #283b1fca
 def find_detections(out: str | Path) -> list[Path]:

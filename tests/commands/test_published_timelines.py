@@ -16,18 +16,19 @@ from highlight_sense.config import ModelConfig
 from highlight_sense.media import write_recording
 from highlight_sense.model import HighlightCRNN
 
-TITLES = ("Stream mix", "Mic/Aux", "Desktop Audio")  # as OBS records them
+TITLES = ("Stream mix", "Mic/Aux", "Desktop Audio", "Discord")  # as OBS records them
 SECONDS, RATE_HZ = 60, 8000
 OPTIONS = "--top", 3, "--max-length", 8, "--device", "cpu", "--mic", "a:1", "--game", "a:2"
 
 
 @pytest.fixture(scope="module")
 def detected(tmp_path_factory) -> Path:
-    "Three highlights of a recording with a mix, a microphone and a game."
+    "Three highlights of a recording with a mix, a microphone, a game and a chat."
     place, rng = tmp_path_factory.mktemp("mix"), np.random.default_rng(0)
     levels = np.repeat(rng.uniform(0.01, 0.3, (2, SECONDS)), RATE_HZ, axis=1)
     mic, game = levels * rng.normal(size=levels.shape)
-    write_recording(place/"stream.mka", dict(zip(TITLES, (mic + game, mic, game))), RATE_HZ)
+    chat = np.zeros_like(mic)
+    write_recording(place/"stream.mka", dict(zip(TITLES, (mic + game, mic, game, chat))), RATE_HZ)
     torch.manual_seed(0)
     network = HighlightCRNN.from_config(ModelConfig(cnn_channels=(4, 4, 8, 8), rnn_hidden=8, rnn_layers=1, att_dim=4))
     save_checkpoint(place/"model.pt", network, epochs=1, threshold=0.9)
@@ -46,19 +47,19 @@ def texts(detected) -> dict[str, str]:
 
 
 def test_everything_sounds_once(texts):
-    "The mix is there, but muted in all formats; voice and game sound."
+    "The mix is there, but muted in all formats; voice, game and chat sound."
     timeline = opentimelineio.adapters.read_from_string(texts[".otio"], "otio_json")
     lanes = list(timeline.audio_tracks())
-    assert [(lane.name, lane.enabled) for lane in lanes] == list(zip(TITLES, (False, True, True)))
-    assert [{clip.enabled for clip in lane} for lane in lanes] == [{False}, {True}, {True}]
+    assert [(lane.name, lane.enabled) for lane in lanes] == list(zip(TITLES, (False, True, True, True)))
+    assert [{clip.enabled for clip in lane} for lane in lanes] == [{False}, {True}, {True}, {True}]
     tracks = ET.fromstring(texts[".xml"]).findall(".//media/audio/track")
     assert [track.get("MZ.TrackName") for track in tracks] == list(TITLES)
-    for track, sounds in zip(tracks, ("FALSE", "TRUE", "TRUE")):
+    for track, sounds in zip(tracks, ("FALSE", "TRUE", "TRUE", "TRUE")):
         assert {one.text for one in track.iter("enabled")} == {sounds}
     for clip in ET.fromstring(texts[".fcpxml"]).iter("asset-clip"):
         sources = [(one.get("srcCh"), one.get("enabled", "1")) for one in clip.iter("audio-channel-source")]
-        assert sources == [("1", "0"), ("2", "1"), ("3", "1")]
-    assert re.findall(r"^\d+  AX +(\S+) +C .*\n(.+)$", texts[".edl"], re.MULTILINE) == [("A2", "AUD  3")] * 3
+        assert sources == [("1", "0"), ("2", "1"), ("3", "1"), ("4", "1")]
+    assert re.findall(r"^\d+  AX +(\S+) +C .*\n(.+)$", texts[".edl"], re.MULTILINE) == [("A2", "AUD  3    4")] * 3
     assert texts[".edl"].splitlines()[-1].startswith("* AUDIO TRACK 1 IS MUTED")
 
 
