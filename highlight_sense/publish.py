@@ -129,8 +129,9 @@ def _publish_timelines(
     files, muted, rewritten = timeline_files(past, manifest, remux and bool(names), progress)
     made_from = hash_of(["timelines", 3, past.identity, [str(media.path.resolve()) for media in files]])
     write = partial(write_timelines, files, _spans_of(past), manifest.path/"timelines", past.stem, muted)
-    if not all(manifest.has(name, made_from) for name in names): warn_of_unread(files)
+    new = not all(manifest.has(name, made_from) for name in names)
     make_once(manifest, names, made_from, write)
+    if new: warn_of_unread(files)
     if not names: rewritten = []
     remove_others(manifest, "timelines/", [*names, *rewritten])
     return names, rewritten

@@ -357,7 +357,8 @@ def complaint(call: list[str], place: Path) -> str | None:
     "Run a command and return what is wrong with how it ended, or None."
     try:
         code, printed, wrong = run(*call)
-        lines = [line for line in wrong.replace("\r", "\n").splitlines() if line.startswith("highlight-sense: ")]
+        logged = [line for line in wrong.replace("\r", "\n").splitlines() if line.startswith("highlight-sense: ")]
+        lines = [line for line in logged if not line.startswith("highlight-sense: warning: ")]
         if code == 0:
             require_finite(call, printed, place)
             return None
