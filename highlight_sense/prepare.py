@@ -226,6 +226,20 @@ def _sound_length(recording: Path, pair: Pair) -> float:  # seconds
     warn_once(f"{recording}: {found}; nothing is cut from the rest")
     return sound_s
 
+# %% ../nbs/00c_prepare.ipynb #166080f6
+def _with_sound(
+    highlights: Sequence[tuple[float, float]],
+    length_s: float,  # of the sound
+    recording: Path,  # for the message
+) -> list[tuple[float, float]]:
+    "List the highlights that start before the sound ends; a warning counts the others."
+    kept = [times_s for times_s in highlights if times_s[0] < length_s]
+    missing = len(highlights) - len(kept)
+    if missing:
+        found = f"found {missing} label{'s' * (missing > 1)} after the end of its sound at {clock(length_s)}"
+        warn_once(f"{recording}: {found}, expected none; left out")
+    return kept
+
 # %% ../nbs/00c_prepare.ipynb #6f456e4d
 def _plan_files(
     recording: Path,
@@ -236,7 +250,9 @@ def _plan_files(
     front_end: FrontEnd,
 ) -> dict[str, PlannedClip]:  # by the name of its file in the clip folder
     "Plan the clips of a recording, and name their files."
-    clips = plan_clips(recording.stem, highlights, _sound_length(recording, pair), config, front_end)
+    length_s = _sound_length(recording, pair)
+    highlights = _with_sound(highlights, length_s, recording)
+    clips = plan_clips(recording.stem, highlights, length_s, config, front_end)
     return {f"{clip.label}/{game}/{recording.stem}_part{number}.pt": clip for number, clip in enumerate(clips, 1)}
 
 # %% ../nbs/00c_prepare.ipynb #5f8c1cb9

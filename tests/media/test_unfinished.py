@@ -141,3 +141,12 @@ def test_clips_of_a_recording_that_has_grown_since(tmp_path):
     assert len(list((tmp_path/"found"/"live"/"clips").iterdir())) >= 1
     write_recording(path, {"Mic": np.tile(noise(48_000), 3)}, 48_000)  # finished: the header has changed too
     assert path.stat().st_size > half and " in 1:00, " in printed(*words, code=0)
+
+
+def test_what_is_there_is_prepared(torn, tmp_path):
+    "The second label lies where the sound is missing."
+    (tmp_path/"labels.csv").write_text("recording,start_s,end_s\ntorn,2,5\ntorn,16,18\n")
+    words = "--labels", tmp_path/"labels.csv", "-o", tmp_path/"clips", "--negative-s", 2, "--separate", "none"
+    output = printed("prepare", torn, *words, code=0)
+    assert re.search(r"found 1 label after the end of its sound at 0:1[12], expected none; left out", output)
+    assert len(list((tmp_path/"clips"/"Positive").rglob("*.pt"))) == 1
