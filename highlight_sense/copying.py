@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import av
 
+from .files import InputError
 from .mixing import add_mix, encode_mix, find_sounds, mark_default
 from .muxing import add_copy, clip_format, codecs_of, create_media, decoded_s
 from .packets import (
@@ -89,6 +90,19 @@ def _only_chosen(
         chosen.append({index: packets[index] for index in packets if index not in audio or (number, index) in copied})
     return chosen
 
+# %% ../nbs/machinery/copying.ipynb #8d3ff44d
+def _whole_packets(
+    chosen: Sequence[Mapping[int, Sequence[PacketTime]]],  # for each file, by stream index
+    stretches: Sequence[Stretch],
+    requested_s: tuple[float, float],                      # for the message
+) -> tuple[float, float]:                                  # begin and end, in seconds
+    "Find what these packets cover."
+    packets = [packet for taken in chosen for packets in taken.values() for packet in packets]
+    if packets: return max(0.0, min(packet.time_s for packet in packets)), max(packet.end_s for packet in packets)
+    names = ", ".join(str(stretch.source.path) for stretch in stretches)
+    found = "found nothing from {:.1f} to {:.1f} s".format(*requested_s)
+    raise InputError(f"{names}: {found}, expected picture or sound; choose other times")
+
 # %% ../nbs/machinery/copying.ipynb #753ef10f
 def plan_copy(
     stretches: Sequence[Stretch],  # of each file, around the interval
@@ -104,10 +118,7 @@ def plan_copy(
         end_s = max(packet.end_s for packet in shown)
     else: begin_s = max(0.0, start_s - _SETTLE_S)
     chosen = [picture | _overlapping(stretch, begin_s, end_s) for stretch, picture in zip(stretches, pictures)]
-    if not shown:  # whole packets of sound
-        packets = [packet for taken in chosen for packets in taken.values() for packet in packets]
-        begin_s = max(0.0, min(packet.time_s for packet in packets))
-        end_s = max(packet.end_s for packet in packets)
+    if not shown: begin_s, end_s = _whole_packets(chosen, stretches, (start_s, end_s))
     chosen = _only_chosen(chosen, stretches, sounds)
     taken = [{index: _planned(packets) for index, packets in sorted(taken.items())} for taken in chosen]
     return _CopyPlan(taken, begin_s, end_s, sounds)

@@ -13,6 +13,7 @@ from running import run, small_model
 
 from highlight_sense.clips import copy_clip, exact_clip
 from highlight_sense.editors import remux
+from highlight_sense.files import InputError
 from highlight_sense.media import audio_frame, probe
 from highlight_sense.numbered import FPS, NOISE_HZ, find_in, measure, noise, number_frame, read_number, write_numbered
 from highlight_sense.reel import Span
@@ -236,6 +237,12 @@ def test_a_hole_keeps_its_place(place, caplog):
     assert np.abs(read[int(6.5 * 8000):int(8.2 * 8000)]).max() == 0
     holes = [line for line in caplog.messages if "lossy.ts: found a hole of 2.4 s at 0:06" in line]
     assert len(holes) == 1 and "nothing is found in it" in holes[0], caplog.messages
+
+
+def test_a_clip_of_nothing_is_refused(tmp_path):
+    path = bursts(tmp_path/"hole.ts", 16_000, silent_s=9)
+    with pytest.raises(InputError, match=r"hole.ts: found nothing from 6.0 to 11.0 s"):
+        copy_clip([path], 6, 11, tmp_path/"clip")
 
 
 def test_a_track_that_steps_back_alone_stays_in_sync(place, caplog):
