@@ -16,7 +16,7 @@ from .torch_ops import TORCH_KERNELS, Kernels
 
 # %% ../../nbs/machinery/kernels/choice.ipynb #a7809d5a
 def kernels_for(values: torch.Tensor) -> Kernels:  # feature maps, or a GRU's recurrent weights
-    "Return the fastest kernels for values of this kind."
+    "Return the fastest kernels that support this tensor."
     if values.is_cuda:
         try: from highlight_sense.kernels.gpu import GPU_KERNELS
         except ImportError: return TORCH_KERNELS

@@ -1,7 +1,7 @@
 // The fused operations of highlight_sense.kernels on a CPU. GCC compiles this file when it is first needed;
 // nbs/machinery/kernels/cpu.ipynb builds it, calls it and tests it.
 //
-// -DLANES=4, 8 or 16: floats in a vector. Vectors run along the channels, whose number LANES must divide.
+// -DLANES=4, 8 or 16: floats in a vector. Vectors run along the channels, so LANES must divide their number.
 // -DBF16:             feature maps and recurrent weights are bfloat16; without it, float.
 //
 // All arithmetic is in float; only a stored `value` is rounded. Each row of each clip is summed separately, so the
@@ -65,8 +65,8 @@ typedef struct {            // one pass over feature maps; a pointer that the pa
     const value *pooled;    // [clips][bands / down][frames / 2][channels], output of norm_pool
     const value *grad;      // gradient of `pooled`
     const float *scale;     // [clips or 1][channels], the norm's factor
-    const float *offset;    // [clips or 1][channels], the norm's offset, or that of the line in the gradient
-    const float *slope;     // [clips or 1][channels], slope of the line in the gradient
+    const float *offset;    // [clips or 1][channels], the norm's offset; for the gradient, that of through_moments
+    const float *slope;     // [clips or 1][channels], for the gradient, the slope of through_moments
     const float *mask;      // [clips][frames], 0 in the padding; null: no padding
     value *out;             // same layout as `pooled`, or as `maps`
     double *sums;           // [clips][rows][2][channels]
@@ -75,7 +75,7 @@ typedef struct {            // one pass over feature maps; a pointer that the pa
     long down;              // bands in a pooling window, 1 or 2; a window always has 2 frames
 } MapsPass;
 
-// A long sum in float loses precision: this many values are summed in float, then their sum is added to a double.
+// A long sum in float loses precision, so only this many values are summed in float; their sum is added to a double.
 enum { AT_ONCE = 64 };
 
 INLINE void add_to(double *sum, floats x) { for (int i = 0; i < LANES; i++) sum[i] += x[i]; }
@@ -200,7 +200,7 @@ void sum_slopes(const MapsPass *pass)
         if (pass->down == 2) slope_row(*pass, row, 2); else slope_row(*pass, row, 1);
 }
 
-// The part of a real value's gradient that comes through mean and variance. It is linear in the value.
+// The part of a real value's gradient that comes through mean and variance: a line, linear in the value.
 INLINE floats through_moments(const MapsPass p, floats x, long factors, flags real)
 {
     return where(real, x * load_floats(p.slope + factors) + load_floats(p.offset + factors));

@@ -23,13 +23,13 @@ from ..files import write_atomically
 from .torch_ops import Kernels
 
 # %% ../../nbs/machinery/kernels/cpu.ipynb #7c96110f
-_DTYPES = {torch.float32: [], torch.bfloat16: ["-DBF16"]}  # with the compiler's options
+_DTYPES = {torch.float32: [], torch.bfloat16: ["-DBF16"]}  # with compiler options
 _FACTS = ("vendor_id", "cpu family", "model", "stepping", "flags", "CPU", "Features")  # lines of /proc/cpuinfo
 
 
 @cache
 def _cpu_facts() -> tuple[str, ...]:
-    "Read the model and instructions of this CPU from /proc/cpuinfo; return () if there is no such file."
+    "Read this CPU's model and instruction sets from /proc/cpuinfo; return () if there is no such file."
     try: lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError: return ()
     return tuple(sorted({line for line in lines if line.startswith(_FACTS)}))

@@ -44,7 +44,7 @@ class _GRUSteps(torch.autograd.Function):
 def _reversed_order(
     steps: torch.Tensor,   # (B,) how many steps of each clip are real
     longest: int,
-) -> torch.Tensor:         # (B, longest) which step comes when
+) -> torch.Tensor:         # (B, longest) the step to read at each position
     number = torch.arange(longest, device=steps.device)
     return torch.where(number < steps[:, None], steps[:, None] - 1 - number, number)
 
@@ -53,7 +53,7 @@ def _run_layer(
     rnn: torch.nn.GRU,
     layer: int,
     x: torch.Tensor,            # (T, B, features)
-    backwards: torch.Tensor,    # (T, B) of `_reversed_order`
+    backwards: torch.Tensor,    # (T, B) from `_reversed_order`
 ) -> torch.Tensor:              # (T, B, 2 H)
     clips = torch.arange(x.shape[1], device=x.device)
     directions = f"_l{layer}", f"_l{layer}_reverse"

@@ -23,7 +23,7 @@ def _tile(channels: int, frames: int) -> tuple[int, int]:  # frames and channels
 
 
 def _as_floats(values: torch.Tensor | None, default: torch.Tensor) -> torch.Tensor:
-    "Convert factors or a mask for a kernel; instead of `None`, pass `default`, which the kernel does not read."
+    "Convert factors or a mask for a kernel; for `None`, return `default`, which the kernel does not read."
     return default if values is None else values.float().contiguous()
 
 # %% ../../nbs/machinery/kernels/gpu.ipynb #69ff5be0

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 # %% ../../nbs/machinery/kernels/torch_ops.ipynb #ee26778d
 @dataclass(frozen=True)
 class Kernels:
-    "The six operations, in one implementation."
+    "One implementation of the six operations."
     name: str                                          # as a run's config.json records it
     fits: Callable[[torch.Tensor], bool]               # tells whether it supports these feature maps or GRU weights
     sum_maps: Callable[..., tuple[torch.Tensor, ...]]
