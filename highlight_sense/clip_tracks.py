@@ -6,11 +6,11 @@
 __all__ = ['DEFAULT_TRACKS', 'choose_sounds']
 
 # %% ../nbs/machinery/clip_tracks.ipynb #7ad15b8b
-import re
 from collections.abc import Sequence
 
 from .files import InputError
 from .media import MediaInfo
+from .titles import kind_of_title
 from .tracks import Pair, Track
 
 # %% ../nbs/machinery/clip_tracks.ipynb #028957e0
@@ -29,9 +29,8 @@ def _recorded(files: Sequence[MediaInfo], track: Track) -> Track | None:
 def _recorded_mix(files: Sequence[MediaInfo], pair: Pair) -> Track | None:
     "Find the track that the recorder mixed, if a title says so."
     apart = [_recorded(files, pair.voice), _recorded(files, pair.game)]
-    named = (track for track in _tracks_in(files)
-             if re.search(r"\b(mix|all|stream|master)\b", (track.title or "").casefold()))
-    return next((track for track in named if track not in apart), None)
+    mixes = (track for track in _tracks_in(files) if kind_of_title(track.title) == "mix")
+    return next((track for track in mixes if track not in apart), None)
 
 # %% ../nbs/machinery/clip_tracks.ipynb #79c8ce87
 def _mix(files: Sequence[MediaInfo], pair: Pair) -> list[Track]:
