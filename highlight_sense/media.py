@@ -309,7 +309,7 @@ _GUESSED = {"mp3", "aac", "loas", "ac3", "eac3", "dts", "truehd"}  # formats who
 
 def _duration_of(container: av.container.InputContainer, path: str | Path) -> float:  # seconds
     "Find the length of a file: from its header, or else from its packets."
-    known = container.duration is not None and container.format.name not in _GUESSED
+    known = (container.duration or 0) > 0 and container.format.name not in _GUESSED
     if known: duration_s = container.duration / av.time_base
     else: duration_s = max(0.0, end_of(demuxed(container)) - start_of(container))
     if duration_s <= LONGEST_RECORDING_S: return duration_s
@@ -369,7 +369,7 @@ def seeks_at_once(path: str | Path) -> bool:
     "Tell whether a file can be read from any time on, without reading what lies before."
     with open_media(path) as container:
         known = not _SEEKABLE.isdisjoint(container.format.name.split(","))
-        return known and container.duration is not None and not may_jump(container)
+        return known and (container.duration or 0) > 0 and not may_jump(container)
 
 # %% ../nbs/machinery/media.ipynb #08f163a2
 def _surveyed(path: Path, container: av.container.InputContainer, packets: Iterable[av.Packet]) -> Iterator[av.Packet]:
