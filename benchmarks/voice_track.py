@@ -118,9 +118,10 @@ def report(rows: pd.DataFrame) -> None:
     rows["wrong and sure"] = rows.sure & ~rows.right
     for column in ("source", "version"):
         print(rows.groupby(column, sort=False).agg(
-            {"p": ["size", "min", "median"], "right": "mean", "sure": "mean", "wrong and sure": "sum"}).round(3))
+            {"p": ["size", "min", "median"], "right": "mean", "sure": "mean", "wrong and sure": "sum"}
+        ).round(3).to_string())
     bins = pd.cut(rows.stated, [0.5, 0.75, 0.9, 0.97, 1.0], include_lowest=True)
-    print(rows.groupby(bins, observed=True).agg({"right": ["size", "mean"], "stated": "mean"}).round(3))
+    print(rows.groupby(bins, observed=True).agg({"right": ["size", "mean"], "stated": "mean"}).round(3).to_string())
 
 
 def main() -> None:

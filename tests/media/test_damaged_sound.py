@@ -32,6 +32,7 @@ def damage(source: Path, copy: Path, broken: dict[int, list[int]]) -> Path:
     rng, seen = np.random.default_rng(1), {}
     with av.open(str(source)) as old, av.open(str(copy), "w") as new:
         copies = [new.add_stream_from_template(stream) for stream in old.streams]
+        for stream, twin in zip(old.streams, copies): twin.metadata["title"] = stream.metadata["title"]
         for packet in old.demux():
             if not packet.size: continue
             index = packet.stream.index

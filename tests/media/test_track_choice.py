@@ -65,6 +65,20 @@ def test_the_voice_is_recognised_by_its_sound(order, sounds, tmp_path):
     assert re.search(rf"^voice +a:{pair.voice.number}$", described, re.M) and "sounds like speech" in described
 
 
+def test_a_stream_without_an_index(sounds, tmp_path):
+    "A transport stream is read from its start, and its tracks have no titles."
+    voice, game = sounds
+    source = recorded(tmp_path/"stream.mkv", {"Track1": game, "Track2": voice})
+    with av.open(str(source)) as old, av.open(str(tmp_path/"stream.ts"), "w") as new:
+        copies = [new.add_stream_from_template(stream) for stream in old.streams]
+        for packet in old.demux():
+            if packet.dts is None: continue
+            packet.stream = copies[packet.stream.index]
+            new.mux(packet)
+    pair = tracks.choose_pair(tmp_path/"stream.ts")
+    assert numbers(pair) == (1, 0) and "sounds like speech" in pair.why
+
+
 def test_a_mix_is_neither(sounds, tmp_path):
     "Without titles, the first of three tracks is a mix of the others; the voice is the last."
     voice, game = sounds
