@@ -10,6 +10,7 @@ __all__ = ['LONGEST_RECORDING_S', 'RUN_UP_S', 'audio_frame', 'write_pieces', 're
 # %% ../nbs/machinery/media.ipynb #7f9b5f1e
 import heapq
 import math
+import os
 import struct
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,7 +20,7 @@ from fractions import Fraction
 from itertools import chain
 from operator import itemgetter
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import av
 import numpy as np
@@ -259,20 +260,40 @@ def demuxed(container: av.container.InputContainer) -> Iterator[av.Packet]:
     except IndexError: pass
 
 # %% ../nbs/machinery/media.ipynb #e9e6ed58
+class _Surveyed(NamedTuple):
+    "The clock of a file, and what the file was like."
+    size: int
+    changed_ns: int
+    tail: bytes
+    clock: Clock
+
+
 _EVEN = Clock({}, (), (), (), {})
-_CLOCKS: dict[tuple[str, int, int], Clock] = {}  # by path, size and time of the last change
+_SURVEYED: dict[Path, _Surveyed] = {}
+
+# %% ../nbs/machinery/media.ipynb #451fee63
+def _tail_of(path: Path, size: int) -> bytes:
+    "Read the last bytes of a file as it was when it had this size."
+    with open(path, "rb") as file:
+        file.seek(max(0, size - 4096))
+        return file.read(min(size, 4096))
 
 
-def _version_of(path: Path) -> tuple[str, int, int]:
-    "Identify the file at a path as it is now."
-    facts = path.stat()
-    return str(path.absolute()), facts.st_size, facts.st_mtime_ns
-
-# %% ../nbs/machinery/media.ipynb #086dc1dc
-def _keep(path: Path, version: tuple[str, int, int], clock: Clock, start_s: float) -> Clock:
+def _keep(path: Path, facts: os.stat_result, clock: Clock, start_s: float) -> Clock:
     "Keep what is known about the clock of a file, and warn of anything odd."
     for line in odd_clock(clock, start_s): warn_once(f"{path}: {line}")
-    return _CLOCKS.setdefault(version, clock)
+    known = _Surveyed(facts.st_size, facts.st_mtime_ns, _tail_of(path, facts.st_size), clock)
+    _SURVEYED[path.absolute()] = known
+    return clock
+
+# %% ../nbs/machinery/media.ipynb #086dc1dc
+def _known_clock(path: Path, time_s: float = math.inf) -> Clock | None:
+    "Look up the clock of a file, up to a time on the line; None if it is not known."
+    known, facts = _SURVEYED.get(path.absolute()), path.stat()
+    if known is None: return None
+    if (known.size, known.changed_ns) == (facts.st_size, facts.st_mtime_ns): return known.clock
+    grown = facts.st_size > known.size and time_s < known.clock.end_s
+    return known.clock if grown and _tail_of(path, known.size) == known.tail else None
 
 # %% ../nbs/machinery/media.ipynb #e6cc2d64
 def _timed(container: av.container.InputContainer) -> Iterator[av.Packet]:
@@ -283,18 +304,18 @@ def _timed(container: av.container.InputContainer) -> Iterator[av.Packet]:
 _SURVEYING = threading.Lock()  # several threads may need the same file
 
 
-def _clock_of(path: str | Path) -> Clock:
-    "Find how the clock of a file runs. A file whose clock may jump is read through once."
+def _clock_of(path: str | Path, time_s: float = math.inf) -> Clock:
+    "Find how the clock of a file runs, up to a time on the line. A file whose clock may jump is read through once."
     path = Path(path)
     with open_media(path) as container:
         if not may_jump(container): return _EVEN
         with _SURVEYING:
-            version, survey = _version_of(path), ClockSurvey(container.format.name)
-            if version in _CLOCKS: return _CLOCKS[version]
+            if (known := _known_clock(path, time_s)): return known
+            facts, survey = path.stat(), ClockSurvey(container.format.name)
             with suppress(av.FFmpegError):  # the reader of the sound reports damage
                 for packet in _timed(container): survey.see(packet)
             survey.close()
-            return _keep(path, version, survey.clock(), start_of(container))
+            return _keep(path, facts, survey.clock(), start_of(container))
 
 # %% ../nbs/machinery/media.ipynb #0d10f98b
 def end_of(packets: Iterable[av.Packet]) -> float:  # seconds on the clock of the container
@@ -374,9 +395,9 @@ def seeks_at_once(path: str | Path) -> bool:
 # %% ../nbs/machinery/media.ipynb #08f163a2
 def _surveyed(path: Path, container: av.container.InputContainer, packets: Iterable[av.Packet]) -> Iterator[av.Packet]:
     "Survey the packets of a file on the way, and give them their times on the line."
-    version, survey = _version_of(path), ClockSurvey(container.format.name)
+    facts, survey = path.stat(), ClockSurvey(container.format.name)
     yield from surveyed(packets, survey)
-    _keep(path, version, survey.clock(), start_of(container))
+    _keep(path, facts, survey.clock(), start_of(container))
 
 # %% ../nbs/machinery/media.ipynb #b8c7dc04
 class MediaReader:
@@ -391,7 +412,7 @@ class MediaReader:
         self.container = open_media(self.path)
         self.start_s = start_of(self.container)  # 0:00 on the line
         self.byte = -1                           # where in the file reading starts, if not at its start
-        self.clock = _CLOCKS.get(_version_of(self.path)) if may_jump(self.container) else _EVEN
+        self.clock = _known_clock(self.path) if may_jump(self.container) else _EVEN
 
     def reopen(self) -> None:
         "Go back to the start of the file."
@@ -407,14 +428,14 @@ class MediaReader:
         if self.clock is None: return _surveyed(self.path, self.container, packets)
         return packets if self.clock.even else on_line(packets, self.clock, self.byte)
 
-    def known_clock(self) -> Clock:
-        "Return the clock of the file, which is read through for it once if need be."
-        if self.clock is None: self.clock = _clock_of(self.path)
+    def known_clock(self, time_s: float = math.inf) -> Clock:
+        "Return the clock of the file, at least up to a time; the file is read through for it once if need be."
+        if self.clock is None: self.clock = _clock_of(self.path, time_s)
         return self.clock
 
     def seek(self, time_s: float) -> bool:  # whether it worked; if not, the file has to be opened again
         "Seek to a packet at or before a time on the line."
-        if self.known_clock().even: return _go_to(self.container, time_s)
+        if self.known_clock(time_s).even: return _go_to(self.container, time_s)
         self.byte = self.clock.byte_before(time_s)
         self.container.seek(self.byte, unsupported_byte_offset=True)
         return True
