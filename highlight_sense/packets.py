@@ -255,6 +255,7 @@ def _read_one(
 ) -> Iterator[tuple[float, int, av.Packet]]:  # time in seconds, number of the file, packet
     "Read the chosen packets of one file."
     source, left = stretch.source, {index: set(times) for index, times in chosen.items()}
+    if not any(left.values()): return  # else it would read to the end of the file
     for packet in read_packets(source):
         if packet.pts not in left.get(packet.stream_index, ()): continue
         left[packet.stream_index].remove(packet.pts)

@@ -41,6 +41,7 @@ def write(
                 container.mux(image.encode(frame))
             for stream, samples in zip(tracks, sounds):
                 part = samples[None, second * RATE_HZ:][:, :RATE_HZ]
+                if not part.size: continue
                 if codec.startswith("pcm"): part = (part * 32767).astype(np.int16)
                 frame = av.AudioFrame.from_ndarray(part, format="s16" if codec.startswith("pcm") else "fltp",
                                                    layout="mono")

@@ -155,3 +155,12 @@ def test_without_an_encoder(detected, monkeypatch):
     code, _, complaint = run("publish", detected, "--clips", "--exact")
     assert code == 2 and "found a build of FFmpeg without the encoder libx264" in complaint
     assert publish(detected).titles == ["Mix", "Mic", "Game"]
+
+
+def test_a_track_that_has_ended(tmp_path):
+    "Where a file has no sound in a clip, the mix has the sound of the other."
+    short = write(tmp_path/"mic.mka", ("Mic",), (noise(0)[:RATE_HZ],), picture=False)
+    game = write(tmp_path/"game.mkv", ("Game",), (noise(1),))
+    clip = cut(tmp_path/"clip", short, game, voice=(0, 0), game=(1, 0))
+    assert clip.titles == ["Mix", "Mic", "Game"] and abs(clip.track_zero_s(0, noise(1)) - clip.zero_s()) < 0.0015
+    assert 0.95 < clip.sound(0)[1].std() / noise(1).std() < 1.05
