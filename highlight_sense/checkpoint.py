@@ -67,7 +67,7 @@ class CheckpointInfo:
 
 # %% ../nbs/machinery/checkpoint.ipynb #1c62bd07
 def _plain_numbers(metrics: dict) -> dict:
-    "Return Python's numbers for NumPy's, which scikit-learn computes."
+    "Convert NumPy's numbers, which scikit-learn returns, to Python's."
     return {name: value.item() if isinstance(value, np.generic) else value for name, value in metrics.items()}
 
 # %% ../nbs/machinery/checkpoint.ipynb #24e28769

@@ -84,7 +84,7 @@ _ONE_FILE = threading.Lock()
 
 @contextmanager
 def numpy_numbers() -> Iterator[None]:
-    "Let `torch.load` turn NumPy numbers into Python's for the length of a block."
+    "Let `torch.load` turn NumPy numbers into Python's while a block runs."
     scalars = [(_number, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
     with _ONE_FILE, torch.serialization.safe_globals([(_NumberKind, "numpy.dtype"), *scalars]): yield
 
@@ -96,7 +96,7 @@ def _contents(value: object) -> list:
 
 
 def _count_values(value: object, known: dict[int, int]) -> int:
-    "Return the number of values in a record, a shared one counted as often as it appears."
+    "Count the values in a record; a shared value counts each time it appears."
     if id(value) not in known: known[id(value)] = 1 + sum(_count_values(one, known) for one in _contents(value))
     return known[id(value)]
 

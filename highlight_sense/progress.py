@@ -15,7 +15,7 @@ from .text import clock
 
 # %% ../nbs/machinery/progress.ipynb #9346cff9
 class Bar(tqdm):
-    "A progress bar that shows itself only where it can move."
+    "A progress bar that appears only where it can move."
 
     def __init__(
         self,
@@ -28,7 +28,7 @@ class Bar(tqdm):
 
 # %% ../nbs/machinery/progress.ipynb #6ee93305
 def _sound_words(done_s: float, total_s: float | None, rate: float) -> str:
-    "Say how far a job is, how fast, and how long it will take."
+    "Describe how far a job has got, how fast it runs, and how long it still takes."
     place = clock(done_s) if total_s is None else f"{clock(min(done_s, total_s))} of {clock(total_s)}"
     if not rate: return place
     left = "" if total_s is None else f", {clock(max(0, total_s - done_s) / rate)} left"
@@ -48,14 +48,14 @@ class SoundBar(Bar):
         super().__init__(desc=title, total=total_s or None, bar_format=shape, leave=False, progress=progress)
 
     def watch(self, blocks: Iterable, sample_s: float) -> Iterator:
-        "Pass blocks of sound on, and move by the length of each."
+        "Yield the blocks of sound, and advance by the length of each."
         for block in blocks:
             yield block
             self.update(sample_s * block.shape[-1])
 
     @property
     def format_dict(self) -> dict:
-        "The values that `bar_format` may use, with those of sound."
+        "Return the values that `bar_format` may use, `sound` among them."
         known = super().format_dict
         rate = known["rate"] or known["n"] / max(known["elapsed"], 1e-9)
         return known | {"sound": _sound_words(known["n"], known["total"], rate)}

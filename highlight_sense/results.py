@@ -105,7 +105,7 @@ def foreign_file(
 
 # %% ../nbs/machinery/results.ipynb #d3ccacba
 class _Guard(_Listing):
-    "A manifest that says which files may be replaced."
+    "A manifest that decides which files may be replaced."
 
     def place(self, name: str) -> Path:
         "Return the path of a file; `InputError` if a link leads out of the folder."
@@ -124,7 +124,7 @@ class _Guard(_Listing):
         return name in self.files and self.files[name].made_from == made_from and self._is_as_written(name)
 
     def changed(self, name: str) -> bool:
-        "Whether a file of ours holds something that we did not write."
+        "Return whether a file of ours holds something that we did not write."
         entry = self.files.get(name)
         if entry is None or entry.sha256 is None: return False  # not ours, or not finished
         path = self.path/name
@@ -145,7 +145,7 @@ class _Guard(_Listing):
 
 # %% ../nbs/machinery/results.ipynb #4b2d2667
 class _Claims(_Guard):
-    "A manifest that takes files over without knowing their content."
+    "A manifest that claims files without knowing their content."
 
     def claim(self, names: Sequence[str], made_from: str) -> None:
         "Make files ours from now on, whatever they contain; `InputError` if one of them is not ours to take."
@@ -184,7 +184,7 @@ class Manifest(_Claims):
 
     @contextmanager
     def writing(self, name: str, made_from: str) -> Iterator[Path]:
-        "Give the path of a file to write; note it before the block as unfinished, after it with its hash."
+        "Give the path of a file to write; list it as unfinished before the block, and with its hash after it."
         self.require_ours(name, made_from=made_from)
         self.files[name] = _Entry(made_from, None)
         self.save()

@@ -51,7 +51,7 @@ def _require_reasonable(config: ModelConfig) -> None:
 # %% ../nbs/machinery/run.ipynb #5bc5583d
 @dataclass(frozen=True)
 class _InitFile:
-    "The checkpoint whose weights a run starts from."
+    "The checkpoint that a run starts from."
     path: str
     sha256: str
 
@@ -66,7 +66,7 @@ class _RunSpec:
     fingerprint: str | None = None  # of the clips; default: not computed yet
     threads: int | None = None      # threads that it uses; default: unknown
     kernels: str | None = None      # kernels that it uses; default: unknown
-    extended: list[int] = field(default_factory=list)  # epochs after which it had ended, and got more
+    extended: list[int] = field(default_factory=list)  # epochs after which it had ended and was extended
 
     def __post_init__(self) -> None:
         "Raise `ValueError` for settings that no run could have."
@@ -135,12 +135,12 @@ def _fingerprint_of(index: pd.DataFrame, data: str | Path) -> str:
 
 # %% ../nbs/machinery/run.ipynb #b55a6211
 def _computed_with(device: torch.device, precision: str, kernels: str) -> dict:
-    "Return what the rounding depends on, besides settings and versions."
+    "Return what the last digits depend on, besides settings and versions."
     return {"threads": torch.get_num_threads(), "kernels": kernels_in_use(device, precision, kernels)}
 
 # %% ../nbs/machinery/run.ipynb #c6810096
 def _numerics_warnings(earlier: _RunSpec, threads: int, kernels: str) -> list[str]:
-    "List what computes differently now."
+    "List the reasons why the last digits will differ."
     lines = []
     if earlier.threads is not None and earlier.threads != threads:
         lines.append(f"computed by {earlier.threads} threads before and by {threads} now, so the last digits will "
@@ -212,7 +212,7 @@ def _build_network(spec: _RunSpec, last: Path) -> HighlightCRNN:
 
 # %% ../nbs/machinery/run.ipynb #e306c59c
 def _describe_split(train_table: pd.DataFrame, val_table: pd.DataFrame, config: TrainConfig) -> str:
-    "Say how many clips train and validate, how many are cut, and whether they are too few."
+    "Say how many clips each side has, how many are cut, and whether they are too few."
     line = ", ".join(f"{len(table)} {name} clips ({table.label.sum()} positive, {table.group.nunique()} recordings)"
                      for name, table in (("training", train_table), ("validation", val_table)))
     longer = sum((table.frames > config.max_frames).sum() for table in (train_table, val_table))
@@ -236,7 +236,7 @@ def _split_warning(index: pd.DataFrame, sides: Sequence[pd.DataFrame], config: T
 
 # %% ../nbs/machinery/run.ipynb #16ad8615
 def _split_data(spec: _RunSpec, progress: bool) -> tuple[_RunSpec, str, pd.DataFrame, pd.DataFrame]:
-    "Return the spec with the fingerprint of its clips, which clips are left out, and the two sides of the split."
+    "Return the spec with the fingerprint of its clips, a list of unusable clips, and the two sides of the split."
     index, unusable = load_index(spec.data, progress=progress)
     left_out = list_unusable(unusable, len(index))
     if left_out and progress: print(left_out)
