@@ -184,7 +184,7 @@ class TrackReader(_FramePlacer):
         self.finish()
         if packet.pts is not None: self.next_s = float(packet.pts * packet.time_base) - self.start_s
         self.lost.begin(self.next_s)
-        self.next_s += float((packet.duration or 0) * packet.time_base)
+        if packet.duration: self.next_s += float(packet.duration * packet.time_base)
 
     def add(self, frame: av.AudioFrame) -> None:
         "Place a decoded frame."
