@@ -188,8 +188,7 @@ def remux(
         if timecode: container.metadata["timecode"] = timecode
         indices = [*first, *(stream.index for stream in source.streams("audio"))]
         tracks = {index: _track_of(container, source, index, first.get(index, ())) for index in indices}
-        source.container.close()
-        source.open()  # the first frames were decoded
+        source.reopen()  # the first frames were decoded
         with SoundBar(f"rewriting {path.name}", duration_s, progress) as bar:
             for packet in read_packets(source):
                 if packet.stream_index not in tracks: continue
