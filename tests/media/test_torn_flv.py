@@ -40,9 +40,11 @@ def test_the_length_is_that_of_the_packets(torn):
 
 
 def test_labels_are_accepted_up_to_the_end(torn, tmp_path):
-    "A label in the 30 s that were kept becomes a clip."
+    "A label in the 30 s that were kept becomes a clip, at its time."
     (tmp_path/"labels.csv").write_text("recording,start_s,end_s\nmonday,25,27\n")
-    printed("prepare", torn, "--labels", tmp_path/"labels.csv", "-o", tmp_path/"clips", "--ratio", 1, code=0)
+    words = "prepare", torn, "--labels", tmp_path/"labels.csv", "-o", tmp_path/"clips"
+    printed(*words, "--ratio", 1, "--separate", "none", code=0)
     clips = [torch.load(path, weights_only=True) for path in (tmp_path/"clips").rglob("*.pt")]
-    assert [clip["start_s"] for clip in clips if clip["label"] != "Negative"] == [pytest.approx(25, abs=2)]
-    assert len(clips) == 2
+    [clip] = (clip for clip in clips if clip["label"] == "Positive")
+    assert clip["start_s"] + np.array(clip["highlights_s"]) == pytest.approx(np.array([[25, 27]]), abs=0.01)
+    assert clip["end_s"] == pytest.approx(KEPT_S, abs=0.5)
