@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from .files import InputError
 from .media import MediaInfo
-from .titles import kind_of_title
+from .track_guess import mix_track
 from .tracks import Pair, Track
 
 # %% ../nbs/machinery/clip_tracks.ipynb #028957e0
@@ -27,10 +27,12 @@ def _recorded(files: Sequence[MediaInfo], track: Track) -> Track | None:
 
 # %% ../nbs/machinery/clip_tracks.ipynb #2b1d2466
 def _recorded_mix(files: Sequence[MediaInfo], pair: Pair) -> Track | None:
-    "Find the track that the recorder mixed, if a title says so."
-    apart = [_recorded(files, pair.voice), _recorded(files, pair.game)]
-    mixes = (track for track in _tracks_in(files) if kind_of_title(track.title) == "mix")
-    return next((track for track in mixes if track not in apart), None)
+    "Find the track that the recorder mixed."
+    for media in files:
+        apart = tuple(track.number for track in (pair.voice, pair.game) if track.path == media.path)
+        found = mix_track(media, apart) if len(media.tracks) > 2 else None
+        if found: return Track(media.path, found.number, found.title)
+    return None
 
 # %% ../nbs/machinery/clip_tracks.ipynb #79c8ce87
 def _mix(files: Sequence[MediaInfo], pair: Pair) -> list[Track]:

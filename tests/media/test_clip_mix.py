@@ -104,12 +104,13 @@ def test_loud_tracks_do_not_clip(tmp_path):
     assert quiet.sum() > 5 and abs(np.median(peaks[quiet] / before[quiet]) - 2) < 0.05
 
 
-def test_a_mix_that_was_recorded_is_used(tmp_path):
-    "A track that is titled as the mix comes first, as a copy, and is not mixed again."
+@pytest.mark.parametrize("titles", [["Full Mix", "Mic/Aux", "Desktop Audio"], ["Track1", "Track2", "Track3"]])
+def test_a_mix_that_was_recorded_is_used(titles, tmp_path):
+    "A track that is the mix, by its title or by its sound, comes first, as a copy, and is not mixed again."
     sounds = noise(0) + noise(1), noise(0), noise(1)
-    path = write(tmp_path/"obs.mkv", ("Full Mix", "Mic/Aux", "Desktop Audio"), sounds, picture=False)
+    path = write(tmp_path/"obs.mkv", titles, sounds, picture=False)
     clip = cut(tmp_path/"clip", path, voice=(0, 1), game=(0, 2))
-    assert clip.titles == ["Full Mix", "Mic/Aux", "Desktop Audio"] and clip.default == [True, False, False]
+    assert clip.titles == titles and clip.default == [True, False, False]
     assert [layout for _, _, layout in clip.coding] == ["mono"] * 3
 
 
