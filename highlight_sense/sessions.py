@@ -17,7 +17,7 @@ import pandas as pd
 from .files import write_atomically
 from .media import write_recording
 from .process import run_jobs
-from .scene import FPS, draw_frames
+from .scene import PICTURE_FPS, draw_frames
 from .synth import GAME_STYLES, SYNTH_RATE_HZ, draw_levels, game_track, voice_track
 
 # %% ../nbs/00b_sessions.ipynb #281feccd
@@ -112,7 +112,7 @@ def _draw(session: Session) -> Iterator[np.ndarray]:
     "Draw the frames of a session."
     spans = {kind: table[["start_s", "end_s"]].to_numpy() for kind, table in session.events.groupby("kind")}
     tracks = session.voice, session.game
-    return draw_frames(tracks, session.rate_hz, spans.get("fight", ()), spans.get("excited", ()), FPS)
+    return draw_frames(tracks, session.rate_hz, spans.get("fight", ()), spans.get("excited", ()), PICTURE_FPS)
 
 # %% ../nbs/00b_sessions.ipynb #417e0eff
 def _write_session(
@@ -123,7 +123,8 @@ def _write_session(
     path = folder/session.game_name/f"{session.name}.mkv"
     path.parent.mkdir(parents=True, exist_ok=True)
     frames = _draw(session) if picture else ()
-    write_recording(path, {"Voice": session.voice, "Game": session.game}, session.rate_hz, frames=frames, fps=FPS)
+    tracks = {"Voice": session.voice, "Game": session.game}
+    write_recording(path, tracks, session.rate_hz, frames=frames, fps=PICTURE_FPS)
     labels = pd.DataFrame(session.highlights or [(np.nan, np.nan)], columns=["start_s", "end_s"])
     labels.insert(0, "recording", path.name)
     return labels, session.events.assign(recording=path.name)

@@ -379,7 +379,8 @@ def test_a_folder_with_bad_ones(folder_of_many, checkpoint, place):
     assert code == 2 and "4 of 7 recordings failed" in complaint
     failed = [line for line in printed.splitlines() if line.startswith("failed: ")]
     assert re.search(r"cut\.mkv: found 21\.\d s, expected the 32\.0 s that its header promises", complaint)
-    reasons = {"torn": "repair it with untrunc", "locked": "encrypted", "short": "shorter --window", "mute": "no audio track"}
+    reasons = {
+        "torn": "repair it with untrunc", "locked": "encrypted", "short": "shorter --window", "mute": "no audio track"}
     for name, reason in reasons.items():
         line, = (line for line in failed if f"{name}.m" in line)
         assert reason in line, line

@@ -122,7 +122,8 @@ def turned(text: str) -> bytes:
     clock = lambda time_s: f"{int(float(time_s)) // 3600}:{int(float(time_s)) // 60 % 60:02}:{float(time_s) % 60:06.3f}"
     place = [name.title() for name in rows[0]].index("Start_S")
     lines = [",".join(name.title() for name in rows[0])]
-    return "\n".join(lines + [",".join([*row[:place], clock(row[place]), *row[place + 1:]]) for row in rows[1:]]).encode()
+    lines += [",".join([*row[:place], clock(row[place]), *row[place + 1:]]) for row in rows[1:]]
+    return "\n".join(lines).encode()
 
 
 @pytest.mark.parametrize("save", [as_excel, as_tabs, turned])

@@ -2,6 +2,7 @@
 import re
 import shutil
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -70,7 +71,7 @@ def test_names_tell_time_and_score(texts):
     lines = texts[".txt"].splitlines()
     titled = [line.split(" ", 1) for line in lines]
     seconds = [int(time.partition(":")[2]) for time, _ in titled]
-    assert seconds[0] == 0 and all(later - earlier >= 10 for earlier, later in zip(seconds, seconds[1:]))
+    assert seconds[0] == 0 and all(later - earlier >= 10 for earlier, later in pairwise(seconds))
     assert len(lines) >= 3 and "In between" not in texts[".txt"]
     numbers = re.findall(r"Highlight (\d), score 0\.\d\d", texts[".txt"])
     assert numbers == ["1", "2", "3"]
