@@ -37,6 +37,12 @@ def files_of(folder: Path) -> set[str]:
     return {place.rpartition("/")[2] for place in places}
 
 
+def times_of(folder: Path) -> list[str]:
+    "List the times of all clips in Final Cut's timeline."
+    clips = ElementTree.parse(folder/"timelines"/"two.fcpxml").iter("asset-clip")
+    return [clip.get(name) for clip in clips for name in ("offset", "start", "duration")]
+
+
 def pictures(path: Path) -> list[tuple[bytes, float]]:
     "Read the packets of the picture: the last bytes of each, and when it is shown."
     with av.open(str(path)) as container:
@@ -57,7 +63,9 @@ def test_a_warning_names_the_remedy(detected, tmp_path):
 
 def test_the_same_times(detected, matroska):
     "The MP4 has the packets of the picture and all tracks as AAC, each where it was, at an even frame rate."
-    assert publish(detected, "--remux") == "" and files_of(detected) == {"two.mp4"}
+    publish(detected)
+    times = times_of(detected)
+    assert publish(detected, "--remux") == "" and files_of(detected) == {"two.mp4"} and times_of(detected) == times
     made = detected/"timelines"/"two.mp4"
     before, after = pictures(matroska.parents[1]/"two.mkv"), pictures(made)
     assert [data for data, _ in after] == [data for data, _ in before] and len(after) == SECONDS * FPS
