@@ -99,15 +99,15 @@ def main(
         stop(f"stopped; every finished file is whole and stays where it is, and {_how_to_resume(call)}", 130)
 
 # %% ../nbs/07_cli.ipynb #6a8bbde2
-_CHECKPOINT = argument(Path, "CHECKPOINT", "Model file: from train or the Colab notebook, or the published weights.")
-_WORKERS = option(int, "Threads that load clips; 0 reads them between the batches.")
+_CHECKPOINT = argument(Path, "CHECKPOINT", "Model file from train or the Colab notebook, or the published weights.")
+_WORKERS = option(int, "Threads that load clips; 0: load between batches.")
 _DEVICE = option(str, "Where to compute: auto, cpu, cuda, cuda:1 or mps.")
 _KERNELS = option(Literal["auto", "plain"], "Fused kernels (auto), or PyTorch's own operations (plain).")
 _PRECISION = option(Literal["auto", "fp32", "bf16", "fp16"], "Number format; auto: the fastest one for the device.")
 _UNLABELLED = option(
     Literal["skip", "negative"],
     "Recordings without a row in the table: leave them out (skip), or count them as recordings without highlights "
-    "(negative). A row without times says the latter of one recording.")
+    "(negative). A row without times marks a single recording as one without highlights.")
 _JSON = flag("Print one JSON object.")
 _FORCE = flag("Replace files that highlight-sense did not write, or that were changed by hand.")
 
@@ -156,7 +156,7 @@ def _prepare(
     game_name: option(str | None, "Name of the game (default: the name of each recording's folder).") = None,
     mic: option(str | None, "Audio track with the voice: a:0, or a title (default: by title or sound).") = None,
     game: option(str | None, "Audio track with the game: a:1, or a title (default: by title or sound).") = None,
-    separate: option(Literal["none"] | None, "One mixed track: none puts it on both channels.") = None,
+    separate: option(Literal["none"] | None, "For a single mixed track: none uses it as voice and game.") = None,
     unlabelled: _UNLABELLED = "skip",
     workers: option(int, "Recordings prepared at the same time.") = 1,
     overwrite: flag("Replace the clips of an earlier call.") = False,
@@ -178,7 +178,7 @@ def _pack(
     out: option(Path, "New pack; its name ends in .pack.", "-o"),
     consume: flag(
         "Remove each clip file once the pack holds it, for a disk without space for both. A Kaggle data set that is "
-        "not here yet is downloaded clip by clip, and none is kept.") = False,
+        "not downloaded yet is fetched clip by clip, and none is kept.") = False,
     threads: option(int, "Threads that read clips.") = 4,
 ) -> None:
     "Put many clips into one pack: half the space, and fast to read. An interrupted pack is resumed."
@@ -197,10 +197,10 @@ def _train(
     init: option(Path | None, "Checkpoint to start from, in any format (default: random weights).") = None,
     resume: flag("Resume the run in this folder with its settings, or start it if there is none.") = False,
     from_run: option(Path | None, "Run folder whose training to repeat, with its clips and settings.") = None,
-    more_epochs: option(int | None, "Train the finished run in this folder for so many more epochs.") = None,
+    more_epochs: option(int | None, "Train the finished run in this folder for this many more epochs.") = None,
     config: TrainConfig = TrainConfig(),
 ) -> None:
-    "Train a model on a clip folder or a pack; writes best.pt, last.pt, figures and pictures to the run folder."
+    "Train a model on a clip folder or a pack; write best.pt, last.pt, figures and pictures to the run folder."
     from highlight_sense import run as runs
     state = runs.train(clips, out, config, init=init, resume=resume, from_run=from_run, more_epochs=more_epochs)
     best = state.best.metrics
@@ -232,10 +232,10 @@ def _evaluate(
     precision: _PRECISION = "auto",
     kernels: _KERNELS = "auto",
     engine: option(
-        Literal["torch", "openvino"], "What scores recordings; openvino is faster on a CPU, and an extra.") = "torch",
-    mic: option(str | None, "Their track with the voice: a:0, or a title (default: by title or sound).") = None,
-    game: option(str | None, "Their track with the game: a:1, or a title (default: by title or sound).") = None,
-    out: option(Path | None, "Folder for metrics.json and pictures; for recordings also the detections.", "-o") = None,
+        Literal["torch", "openvino"], "What scores recordings; openvino: faster on a CPU, an extra package.") = "torch",
+    mic: option(str | None, "Audio track with the voice: a:0, or a title (default: by title or sound).") = None,
+    game: option(str | None, "Audio track with the game: a:1, or a title (default: by title or sound).") = None,
+    out: option(Path | None, "Folder for metrics.json and pictures; for recordings, also for the detections.", "-o") = None,
     json: _JSON = False,
 ) -> None:
     "Measure a checkpoint on all clips of a folder, or on whole recordings with labels."
@@ -300,8 +300,8 @@ def _audit(
     /,
     *,
     training: option(
-        Path | None, "Clip folder that the model was trained on: does it share recordings with CLIPS, and how much "
-        "would a random split flatter the model?") = None,
+        Path | None, "Clip folder that the model was trained on, to check whether it shares recordings with CLIPS, and "
+        "how much a random split would flatter the model.") = None,
     most_clips: option(int, "Use at most this many clips, drawn at random.") = 1000,
     workers: _WORKERS = 2,
     device: _DEVICE = "auto",
@@ -310,7 +310,7 @@ def _audit(
     out: option(Path | None, "Folder for audit.json and audit.png.", "-o") = None,
     json: _JSON = False,
 ) -> None:
-    "Ask whether a model uses the moment or a shortcut, such as length or loudness. Exits with 3 if a finding is bad."
+    "Check whether a model uses the moment or a shortcut, such as length or loudness. Exits with 3 if a finding is bad."
     from json import dumps
 
     from highlight_sense import audit as auditing
@@ -327,12 +327,12 @@ def _detect(
         tuple[str, ...], "RECORDING", "Media files, folders, web addresses; omit if --mic and --game are files.") = (),
     /,
     *,
-    out: option(Path, "Folder; each recording gets one in it.", "-o"),
+    out: option(Path, "Output folder; each recording gets a folder of its own in it.", "-o"),
     mic: option(str | None, "The voice: track a:0, a title, or a file of its own (default: by title or sound).") = None,
     game: option(str | None, "The game: track a:1, a title, or a file of its own (default: by title or sound).") = None,
     separate: option(
         Literal["none", "demucs"] | None,
-        "One mixed track: demucs separates it; none uses it as it is, which works less well.") = None,
+        "For a single mixed track: demucs separates it; none uses it as it is, which works less well.") = None,
     force: _FORCE = False,
     config: DetectConfig = DetectConfig(),
 ) -> None:
@@ -366,18 +366,18 @@ def _publish(
     chapters: flag("Write chapters: for YouTube, WebVTT, ffmetadata.") = False,
     report: flag("Write report.html, a page to look through.") = False,
     exact: flag(
-        "Re-encode the clips so that they start and end on the frame: MP4, which phones and upload pages "
+        "Re-encode the clips so that they start and end on the exact frame, as MP4, which phones and upload pages "
         "play.") = False,
     tracks: option(
-        str, "Audio tracks of a clip, of which players play the first: mix (voice and game), voice, game, all (those "
-        "of the recording), or numbers, as in mix,a:2.") = "mix,all",
+        str, "Audio tracks of a clip; players play the first one: mix (voice and game), voice, game, all (those of "
+        "the recording), or numbers, as in mix,a:2.") = "mix,all",
     remux: flag(
-        "For a recording that Final Cut or Premiere does not read (MKV, Opus, ...), write an MP4 with the same times "
+        "For a recording that Final Cut or Premiere cannot read (MKV, Opus, ...), write an MP4 with the same times "
         "next to the timelines, which then refer to it.") = False,
     recordings: option(Path | None, "Folder to look in for recordings that were moved.") = None,
     force: _FORCE = False,
 ) -> None:
-    "Turn highlights into clips, timelines, chapters and a report; without a choice, all four."
+    "Turn highlights into clips, timelines, chapters and a report: those you choose, or all four."
     from highlight_sense import publish as publishing
     wanted = {"clips": clips, "timelines": timeline, "chapters": chapters, "report": report}
     kinds = [kind for kind, asked in wanted.items() if asked] or publishing.KINDS

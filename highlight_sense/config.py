@@ -98,9 +98,9 @@ class PrepareConfig:
     negative_s: float = 30.0     # length of every negative, in seconds
     match_lengths: bool = False  # cut each negative to the length of a positive of the same recording
     ratio: float = 1.2           # negatives per positive, if there is room for them
-    margin_s: float = 1.0        # least distance between a negative and a highlight, in seconds
-    run: int = 4                 # most negatives cut one after the other from the same stretch
-    quiet_s: float = 300.0       # without highlights, cut negatives as if there were one every so many seconds
+    margin_s: float = 1.0        # smallest distance between a negative and a highlight, in seconds
+    run: int = 4                 # cut at most this many negatives in a row
+    quiet_s: float = 300.0       # in recordings without highlights, cut as if there were one in this many seconds
     half: bool = False           # store half precision: half the disk space, log-mels rounded to 0.01
     seed: int = 42               # seed of every random choice
 
@@ -176,16 +176,16 @@ def _check_training(config: "TrainConfig") -> None:
 @dataclass(frozen=True)
 class TrainConfig:
     "How a model is trained."
-    recipe: Literal["default", "notebook"] = "default"  # this package's, or the Colab notebook's with its own network
+    recipe: Literal["default", "notebook"] = "default"  # this package's, or the Colab notebook's and its network
     epochs: int = 10                  # passes over the training clips
     batch_size: int | None = None     # clips per step (default: 16; notebook: 64)
     lr: float | None = None           # peak learning rate of AdamW (default: 0.001; notebook: 0.0001)
     weight_decay: float | None = None  # weight decay of AdamW (default: 0.01; notebook: 0.00001)
     mixup: float = 0.3                # alpha of mixup, which blends two clips; 0: off; notebook: off
-    warmup: float = 0.1               # share of the steps in which the learning rate rises; notebook: it is constant
+    warmup: float = 0.1               # share of the steps over which the learning rate rises; notebook: constant
     grad_clip: float = 1.0            # largest norm of the gradient
     pos_weight: float | None = None   # weight of positive clips in the loss (default: 1)
-    frozen_epochs: int = 0            # first epochs in which the convolutions keep their initial weights
+    frozen_epochs: int = 0            # number of epochs in which the convolutions first keep their initial weights
     max_duration_s: float = 60.0      # every clip is padded or cut to this many seconds
     val_split: float = 0.15           # share of the clips held out for validation
     split: Literal["group", "time", "notebook"] = "group"  # hold out whole streams, blocks of time, or clips at random
@@ -194,7 +194,7 @@ class TrainConfig:
     threshold: float | None = None    # probability above which a clip is picked (default: best F1; notebook: 0.5)
     least_precision: float | None = None  # choose the threshold that reaches this precision in validation
     seed: int = 42                    # seed of the split, the sampler, the augmentation and the weights
-    save_minutes: float = 10.0        # minutes between saves of last.pt in an epoch; it is also saved after each
+    save_minutes: float = 10.0        # minutes between saves of last.pt within an epoch; each epoch ends with one
     workers: int = 2                  # threads (notebook: processes) that load clips; 0: load between steps
     device: str = "auto"              # where to compute: auto, cpu, cuda, cuda:1 or mps
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"  # number format; auto: the fastest one for the device
@@ -217,21 +217,21 @@ class TrainConfig:
 @dataclass(frozen=True)
 class DetectConfig:
     "How a recording is scored, and how scores become highlights. Lengths and distances are in seconds."
-    window: float | None = None    # length of a scored window (default: 30, or the longest training clip if shorter)
-    stride: float | None = None    # from the start of one window to that of the next (default: a sixth of the window)
-    threshold: float | None = None  # lowest probability (default: the checkpoint's, unless top or per-hour is given)
-    top: int | None = None         # keep only the best, at most this many (default: all)
-    per_hour: float | None = None  # keep only the best, this many per hour of recording, rounded (default: all)
-    min_length: float = 3.0        # extend shorter highlights on both sides
-    max_length: float = 60.0       # cut longer highlights around their best moment
-    merge: float = 2.0             # merge highlights that are at most this far apart
-    before: float = 3.0            # context kept before a highlight
-    after: float = 2.0             # context kept after a highlight
+    window: float | None = None    # length of a scored window, s (default: 30, or the longest training clip if shorter)
+    stride: float | None = None    # from the start of one window to the next, s (default: a sixth of the window)
+    threshold: float | None = None  # lowest probability (default: the checkpoint's, unless --top or --per-hour)
+    top: int | None = None         # keep only this many, the best (default: all)
+    per_hour: float | None = None  # keep only this many per hour of recording, the best (default: all)
+    min_length: float = 3.0        # extend shorter highlights on both sides, s
+    max_length: float = 60.0       # cut longer highlights around their best moment, s
+    merge: float = 2.0             # merge highlights that are at most this far apart, s
+    before: float = 3.0            # context kept before a highlight, s
+    after: float = 2.0             # context kept after a highlight, s
     batch_size: int | None = None  # windows at a time (default: 4 per CPU core, 16 in half precision, 32 on a GPU)
     device: str = "auto"           # where to compute: auto, cpu, cuda, cuda:1 or mps
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"  # number format; auto: the fastest one for the device
     kernels: Literal["auto", "plain"] = "auto"  # fused kernels (auto), or PyTorch's own operations (plain)
-    engine: Literal["torch", "openvino"] = "torch"  # what scores the windows; openvino is faster on a CPU, and an extra
+    engine: Literal["torch", "openvino"] = "torch"  # what scores the windows; openvino: faster on a CPU, extra package
 
     def __post_init__(self) -> None:
         "Refuse numbers that no detection could use."

@@ -135,7 +135,7 @@ def split_by_group(
 def _time_blocks(
     index: pd.DataFrame,  # group, start_s, end_s
 ) -> np.ndarray:          # (N,)
-    "Number the blocks of time that clips lie in; each lasts a twentieth of its recording, or two of its longest clips."
+    "Number each clip's block of time; a block is a twentieth of the recording, and at least two of its longest clips."
     length_s = index.end_s - index.start_s
     first_s = index.groupby("group").start_s.transform("min")
     last_s = index.groupby("group").end_s.transform("max")
@@ -210,8 +210,8 @@ def split_clips(
         raise InputError(f"val_split: found {val_split}, expected a share between 0 and 1; 0.15 holds out 15 %")
     counts = f"{len(index)} clips ({index.label.sum()} positive) of {index.group.nunique()} recordings"
     if not _know_times(index) and (how == "time" or (how == "group" and index.group.nunique() < 2)):
-        raise InputError(f"found {counts} that do not say when they start, expected at least 2 recordings, kept whole; "
-                         "add recordings or use the notebook's split (--split notebook)")
+        raise InputError(f"found {counts} that do not say when they start, expected at least 2 recordings and "
+                         "--split group; add recordings or use the notebook's split (--split notebook)")
     try: train, val = _split(index, how, val_split, seed)
     except ValueError as error:
         expected = f"enough of both classes to hold out {val_split:.0%}"

@@ -288,7 +288,7 @@ def prepare(
     mic: str | None = None,                         # audio track with the voice, a:0 or a title (default: a guess)
     game: str | None = None,                        # audio track with the game (default: a guess)
     separate: str | None = None,                    # "none": use a single mixed track as both
-    unlabelled: Literal["skip", "negative"] = "skip",  # recordings without a row: leave out, or as without highlights
+    unlabelled: Literal["skip", "negative"] = "skip",  # recordings without a row: leave out, or expect no highlights
     front_end: FrontEnd = FrontEnd(),
     workers: int = 1,                               # recordings prepared at once, each in its own process
     overwrite: bool = False,                        # replace clips of an earlier call

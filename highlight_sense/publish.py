@@ -34,7 +34,7 @@ from .tracks import Track
 @dataclass(frozen=True)
 class _Cutting:
     "How clips are cut."
-    exact: bool                             # encode them, to start and end on the frame
+    exact: bool                             # encode them, to start and end on the exact frame
     sounds: tuple[tuple[Track, ...], ...]   # for each audio track: the tracks to mix, or the one to take
 
 
@@ -251,7 +251,7 @@ def publish(
     kinds: Iterable[str] = KINDS,            # clips, timelines, chapters, report
     exact: bool = False,                     # encode clips again, to cut them to the frame
     tracks: str = DEFAULT_TRACKS,            # audio tracks of a clip, in order: mix, voice, game, all, a:0
-    remux: bool = False,                     # write an MP4 for timelines, of what editing programs do not read
+    remux: bool = False,                     # write an MP4 for timelines where editing programs cannot read the file
     recordings: str | Path | None = None,    # where to look for a recording that was moved
     force: bool = False,                     # replace files that highlight-sense did not write
     progress: bool = True,                   # print what was written

@@ -41,7 +41,7 @@ from .tracks import Pair, duration_of_pair
 
 # %% ../nbs/04a_recordings.ipynb #eda86b0e
 class _Meter:
-    "Pass the log-mel of a recording on, and count its frames."
+    "Pass on the log-mel of a recording, and count its frames."
     def __init__(self, blocks: Iterable[torch.Tensor], bar: Bar, frame_s: float):
         self.blocks, self.bar, self.frame_s = blocks, bar, frame_s
         self.frames = 0
@@ -135,12 +135,12 @@ def _remarks_on(
     "List what the user should know about the highlights."
     remarks, config = [], settle_choice(asked, info.threshold)
     if config.top != asked.top:
-        choices = "--top, --per-hour or --threshold choose otherwise"
-        remarks.append(f"no threshold in this checkpoint: the best {config.top}; {choices}")
+        choices = "--top, --per-hour or --threshold chooses others"
+        remarks.append(f"no threshold in this checkpoint, so the best {config.top} are taken; {choices}")
     if info.calibration is None:
         remarks.append("no calibration in this checkpoint: its probabilities only rank moments")
     if edited:
-        kept = "highlights.csv was edited, so it is kept, and `publish` takes it"
+        kept = "highlights.csv was edited, so it is kept, and `publish` uses it"
         remarks.append(f"{kept}; remove it, or use --force, to publish what was found now (highlights.json)")
     elif outdated:
         remarks.append(f"{', '.join(outdated)}: from an earlier choice of highlights; publish again")
@@ -287,7 +287,7 @@ def evaluate_recordings(
     *,
     mic: str | None = None,            # track with the voice (default: a guess)
     game: str | None = None,           # track with the game (default: a guess)
-    unlabelled: Literal["skip", "negative"] = "skip",  # recordings without a row: leave out, or as without highlights
+    unlabelled: Literal["skip", "negative"] = "skip",  # recordings without a row: leave out, or expect no highlights
     progress: bool = True,
 ) -> dict:                             # see `event_metrics`
     "Measure a checkpoint on whole recordings with labels."

@@ -260,7 +260,7 @@ def _notices(state: TrainState, run: RunFolder) -> list[str]:
         lines.append(f"no threshold picks validation clips with a precision of {least:g}; "
                      f"the chosen one reaches {reached:.2f} on {metrics['clips']} clips")
     if run.resumed_epochs == run.config.epochs:
-        lines.append(f"{run.path}: this run had ended before; "
+        lines.append(f"{run.path}: this run had already ended; "
                      "--more-epochs 5 trains it for five more")
     return lines
 

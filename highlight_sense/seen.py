@@ -24,7 +24,7 @@ def _read_split(checkpoint: Path) -> pd.DataFrame | None:
     if not path.is_file(): return None
     try: return pd.read_csv(path, usecols=_COLUMNS, dtype={"group": str})
     except (OSError, ValueError) as error:
-        found = f"found no table of clips ({type(error).__name__}), expected that of a run"
+        found = f"found no table of clips ({type(error).__name__}), expected the table of a run"
         warn(f"{path}: {found}; whether {checkpoint.name} was trained on these clips is unknown")
         return None
 
