@@ -255,7 +255,7 @@ def _nearest_era(line: _Line, stream: _StreamClock, stamp: int) -> int:
 
 # %% ../nbs/machinery/clocks.ipynb #35c9b0ae
 def coding_of(packet: av.Packet) -> int:
-    "Return a number that changes where the coding of a transport stream does; 0 for a packet that does not tell."
+    "Return a number that changes where the coding of a transport stream does; 0 if the packet does not show it."
     if packet.size < 7: return 0
     data = memoryview(packet)
     if data[0] == 0xFF and data[1] & 0xF6 == 0xF0: return data[2] << 8 & 0xFD00 | data[3] & 0xC0
@@ -292,7 +292,7 @@ class ClockSurvey(_SurveyNotes):
         if jump and (not jump.waiting or line.now_s > jump.since_s + _FOLLOW_S): self.close()
 
     def _cross(self, index: int, stamp: int) -> None:
-        "Lead a stream to the era of its next packet."
+        "Move a stream to the era of its next packet."
         line, stream = self.line, self.line.streams[index]
         era = _next_era(line, stream, stamp)
         if era == len(line.shifts):

@@ -31,7 +31,7 @@ def _mp4_names(past: PastDetection, files: Sequence[MediaInfo]) -> list[str]:
 
 # %% ../nbs/machinery/rewriting.ipynb #42130217
 def _rewrite_once(manifest: Manifest, media: MediaInfo, name: str, wanted: bool, progress: bool) -> bool:
-    "Write the MP4 of a file, if it is wanted and not there; return whether it is there then."
+    "Write the MP4 of a file, if it is wanted and missing; return whether it exists now."
     made_from = hash_of(["remux", 1, fingerprint(media.path)])
     if manifest.has(name, made_from): return True
     if not wanted: return False
@@ -46,7 +46,7 @@ def _rewrite_once(manifest: Manifest, media: MediaInfo, name: str, wanted: bool,
 class _TimelineFiles(NamedTuple):
     "What timelines refer to."
     files: list[MediaInfo]
-    muted: list[tuple[Path, int]]  # file and number of each audio track that makes no sound
+    muted: list[tuple[Path, int]]  # file and number of each muted audio track
     rewritten: list[str]           # names of the MP4s
 
 
@@ -59,7 +59,7 @@ def _same_tracks(before: MediaInfo, after: MediaInfo) -> dict[tuple[Path, int], 
 def timeline_files(
     past: PastDetection,
     manifest: Manifest,
-    wanted: bool = False,    # whether to write an MP4 of what editing programs do not read
+    wanted: bool = False,    # whether to write an MP4 of what editing programs cannot read
     progress: bool = False,
 ) -> _TimelineFiles:
     "Choose the files that timelines refer to, and rewrite them if that is wanted."
@@ -77,7 +77,7 @@ def timeline_files(
 
 # %% ../nbs/machinery/rewriting.ipynb #60b3f9cc
 def warn_of_unread(files: Sequence[MediaInfo]) -> None:
-    "Warn about files that Final Cut or Premiere does not read."
+    "Warn about files that Final Cut or Premiere cannot read."
     for media in files:
         unread = unread_by_editors(media.path)
         if not unread: continue

@@ -72,7 +72,7 @@ def _likeness(one: RankedHighlight, other: _Row | RankedHighlight) -> float:
 
 # %% ../nbs/machinery/selection.ipynb #93e4753c
 def _match(rows: Sequence[_Row], known: Sequence[RankedHighlight]) -> dict[int, int]:
-    "Map the places of rows to the places of the highlights that they are, each used once."
+    "Map each row to the highlight that it belongs to, both by place; no highlight is used twice."
     pairs = [(-_likeness(one, row), place, number) for place, row in enumerate(rows)
              for number, one in enumerate(known) if _likeness(one, row) > 0]
     matched, used = {}, set()
@@ -93,7 +93,7 @@ def _clip_time(typed_s: float, found_s: float, clip_typed_s: float | None, clip_
 
 # %% ../nbs/machinery/selection.ipynb #c8e7fbb5
 def _with_times(one: RankedHighlight, start_s: float, end_s: float) -> RankedHighlight:
-    "Give a highlight other times for its clip, and move its own into them."
+    "Give a highlight's clip other times, and move the highlight's own times inside them."
     inside = [min(max(time_s, start_s), end_s) for time_s in (one.start_s, one.end_s, one.peak_s)]
     if inside[0] == inside[1]: inside[:2] = start_s, end_s
     return replace(one, clip_start_s=start_s, clip_end_s=end_s, **dict(zip(("start_s", "end_s", "peak_s"), inside)))
@@ -119,7 +119,7 @@ def _rate(scores: Scores, start_s: float, end_s: float) -> tuple[float, float]: 
 
 # %% ../nbs/machinery/selection.ipynb #f3ce60d1
 def _add(row: _Row, rank: int, scores: Scores, duration_s: float) -> RankedHighlight:
-    "Make a highlight of a row that was added."
+    "Make a highlight from a row that was added."
     peak_s, probability = _rate(scores, row.start_s, row.end_s)
     one = RankedHighlight(rank, row.start_s, row.end_s, peak_s, probability, row.start_s, row.end_s, None)
     return _change(one, row, duration_s)

@@ -80,7 +80,7 @@ class TableRow(NamedTuple):
 
 # %% ../nbs/machinery/tables.ipynb #eb2eb25f
 def _as_row(values: Sequence[str], names: Sequence[str], separator: str, where: str) -> TableRow:
-    "Give the values of a row the names of their columns; raise `InputError` for a value that has none."
+    "Give the values of a row the names of their columns; raise `InputError` for a value without a column."
     values = [value.strip() for value in values]
     named = [name for name in names if name]
     while values and not values[-1]: values.pop()
@@ -112,7 +112,7 @@ _CLOCK = re.compile(r"(\d+):([0-5]\d):([0-5]\d(?:\.\d*)?)")
 
 
 def _parse_time(text: str, separator: str) -> float:  # seconds
-    "Parse a time; `ValueError` for any other text, or one in doubt."
+    "Parse a time; `ValueError` for any other text, or an ambiguous one."
     if separator == "\t" and re.fullmatch(r"[-+]?\d{1,3},\d{3}", text): raise ValueError("a thousand or a decimal")
     if separator != ",": text = text.replace(",", ".")
     if clock := _CLOCK.fullmatch(text): return int(clock[1])*3600 + int(clock[2])*60 + float(clock[3])
