@@ -235,7 +235,7 @@ def _evaluate(
         Literal["torch", "openvino"], "What scores recordings; openvino: faster on a CPU, an extra package.") = "torch",
     mic: option(str | None, "Audio track with the voice: a:0, or a title (default: by title or sound).") = None,
     game: option(str | None, "Audio track with the game: a:1, or a title (default: by title or sound).") = None,
-    out: option(Path | None, "Folder for metrics.json and pictures; for recordings, also for the detections.", "-o") = None,
+    out: option(Path | None, "Folder for metrics.json and pictures; for recordings, also detections.", "-o") = None,
     json: _JSON = False,
 ) -> None:
     "Measure a checkpoint on all clips of a folder, or on whole recordings with labels."
