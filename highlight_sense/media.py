@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import chain
+from itertools import chain, islice
 from operator import itemgetter
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -138,18 +138,32 @@ def write_recording(
     write_pieces(path, list(tracks), pieces, rate_hz, codec, frames, fps)
 
 # %% ../nbs/machinery/media.ipynb #1392f88e
-def _lacks_index(path: Path) -> bool:
-    "Return whether a file is an MP4 or MOV without its index."
-    kinds, at, size = [], 0, path.stat().st_size
+def _boxes(path: Path) -> Iterator[tuple[bytes, int, int]]:  # kind, first byte, and length or 0 for the rest
+    "List the outer boxes of a file that may be an MP4 or MOV; the last one may be cut off."
+    at, size = 0, path.stat().st_size
     with open(path, "rb") as file:
-        while at + 8 <= size and len(kinds) < 1000:
+        while at + 8 <= size:
             file.seek(at)
             length, kind = struct.unpack(">I4s", file.read(8))
             if length == 1: length = int.from_bytes(file.read(8), "big")
-            kinds.append(kind)
-            if length < 8: break  # 0: this box takes the rest of the file
+            yield kind, at, length
+            if length < 8: return
             at += length
+
+
+def _lacks_index(path: Path) -> bool:
+    "Return whether a file is an MP4 or MOV without its index."
+    kinds = [kind for kind, *_ in islice(_boxes(path), 1000)]
     return kinds[:1] == [b"ftyp"] and b"moov" not in kinds
+
+# %% ../nbs/machinery/media.ipynb #c3d84e6b
+def _end_of_fragments(path: Path) -> int | None:  # bytes; None if it is something else that FFmpeg refuses
+    "Find the length of an MP4 without the last box, if that is the index of a fragment and cut off."
+    kinds, last = set(), (b"", 0, 0)
+    for last in _boxes(path): kinds.add(last[0])
+    kind, start, length = last
+    cut_off = kind == b"moof" and start + length > path.stat().st_size
+    return start if cut_off and b"moov" in kinds else None
 
 # %% ../nbs/machinery/media.ipynb #332c9ed4
 def _cannot_open(path: Path, error: av.FFmpegError | OSError) -> InputError:
@@ -163,9 +177,18 @@ def _cannot_open(path: Path, error: av.FFmpegError | OSError) -> InputError:
 
 # %% ../nbs/machinery/media.ipynb #f74cbdb7
 _OPTIONS = {
-    "protocol_whitelist": "file",
+    "protocol_whitelist": "file,subfile",
     "merge_pmt_versions": "1",  # joined segments of a transport stream may number their streams differently
 }
+
+
+def _opened(path: Path) -> av.container.InputContainer:
+    "Open a file, up to its last whole fragment if FFmpeg refuses the rest."
+    address = str(path.absolute())
+    try: return av.open(address, metadata_errors="replace", options=_OPTIONS)
+    except av.InvalidDataError:
+        if not (end := _end_of_fragments(path)): raise
+        return av.open(f"subfile,,start,0,end,{end},,:{address}", metadata_errors="replace", options=_OPTIONS)
 
 
 def open_media(
@@ -176,7 +199,7 @@ def open_media(
     if not path.exists(): raise InputError(f"{path}: found no such file, {expected}; check the path")
     if path.is_dir(): raise InputError(f"{path}: found a folder, {expected}; name a file inside it")
     if not path.is_file(): raise InputError(f"{path}: found a pipe or a device, {expected}; write it to a file first")
-    try: container = av.open(str(path.absolute()), metadata_errors="replace", options=_OPTIONS)
+    try: container = _opened(path)
     except (av.FFmpegError, OSError) as error: raise _cannot_open(path, error) from error
     what = {"tty": "text", "hls": "a playlist", "concat": "a playlist"}.get(container.format.name)  # "tty" is any text
     if what is None: return container
