@@ -151,7 +151,7 @@ LONGEST_CLIP_S = 3000.0  # the notebook's network pads everything to the longest
 
 # %% ../nbs/machinery/config.ipynb #360f72d5
 def _check_training(config: "TrainConfig") -> None:
-    "Raise `InputError` for settings that no training could use."
+    "Raise `InputError` for settings that no training run could use."
     given = {name for name, value in vars(config).items() if value is not None}
     above_zero = ("epochs", "grad_clip", "max_duration_s", *sorted(given & {"batch_size", "lr"}))
     not_negative = ("workers", "seed", "frozen_epochs", "mixup", "save_minutes", *sorted(given & {"weight_decay"}))
@@ -176,7 +176,7 @@ def _check_training(config: "TrainConfig") -> None:
 @dataclass(frozen=True)
 class TrainConfig:
     "How a model is trained."
-    recipe: Literal["default", "notebook"] = "default"  # this package's, or the Colab notebook's and its network
+    recipe: Literal["default", "notebook"] = "default"  # this package's, or the Colab notebook's with its own network
     epochs: int = 10                  # passes over the training clips
     batch_size: int | None = None     # clips per step (default: 16; notebook: 64)
     lr: float | None = None           # peak learning rate of AdamW (default: 0.001; notebook: 0.0001)

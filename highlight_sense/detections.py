@@ -86,7 +86,7 @@ def fingerprint(
 
 # %% ../nbs/machinery/detections.ipynb #20c97863
 def _size_of(known: str) -> int:
-    "Read the size of a file from its fingerprint; 0 if that is none."
+    "Read the size of a file from its fingerprint; 0 if it is not a fingerprint."
     size = known.partition("-")[0]
     return int(size) if size.isdecimal() and len(size) < 18 else 0
 

@@ -184,7 +184,7 @@ def _count_once(
 def read_labels(
     path: str | Path,                               # labels.csv: recording, start_s, end_s
     recordings: str | Path | Iterable[str | Path],  # files or folders, as for `find_recordings`
-    unlabelled: Literal["skip", "negative"] = "skip",  # recordings without a row: leave out, or as without highlights
+    unlabelled: Literal["skip", "negative"] = "skip",  # recordings without a row: leave out, or expect no highlights
 ) -> dict[Path, list[tuple[float, float]]]:         # highlights (start_s, end_s) in order of time; [] without any
     "Read the highlights of the recordings in a table."
     path, found = Path(path), find_recordings(recordings)

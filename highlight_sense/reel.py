@@ -97,7 +97,7 @@ class Footage:
     origin: int     # the same in frames of the reel
     length: int     # frames of the reel
     drop: bool      # whether its timecode is drop-frame
-    muted: frozenset[int] = frozenset()  # numbers of the audio tracks that make no sound
+    muted: frozenset[int] = frozenset()  # numbers of the muted audio tracks
 
     @property
     def shown(self) -> bool:
