@@ -15,10 +15,11 @@ from typing import NamedTuple
 import av
 
 from .files import InputError
+from .log import warn_once
 from .mixing import add_mix, encode_mix, find_sounds, mark_default
 from .muxing import add_copy, clip_format, codecs_of, create_media, decoded_s
 from .packets import (
-    NEAR_S, MediaSource, PacketTime, Stretch, from_key_to_key, read_chosen, read_packets)
+    NEAR_S, MediaSource, PacketTime, Stretch, from_key_to_key, lacks_format, read_chosen, read_packets)
 
 # %% ../nbs/machinery/copying.ipynb #b89b76aa
 def _decode_times(
@@ -149,7 +150,10 @@ def _add_sounds(
     for parts in sounds:
         streams = [stretches[number].source.container.streams[index] for number, index in parts]
         number, index = parts[0]
-        if len(parts) == 1:
+        if len(parts) == 1 and lacks_format(streams[0]):
+            found = f"{stretches[number].source.path}: found no channels in the header of stream {index} (audio)"
+            warn_once(f"{found}, expected some; copied clips leave it out, exact ones do not")
+        elif len(parts) == 1:
             lead_s = _lead_of(stretches[number], index, plan, number)
             added.copies[number, index] = add_copy(container, streams[0], stretches[number].source.path, lead_s)
         else:

@@ -16,10 +16,11 @@ from av.codec.context import Flags
 
 from .clip_picture import EXACT, PREVIEW, STANDS_S, PictureEncoder
 from .clip_sound import SoundEncoder, encode_mono, is_deep
+from .log import warn_once
 from .media import RUN_UP_S
 from .mixing import add_mix, encode_mix, find_sounds, mark_default
 from .muxing import create_media, decoded_s
-from .packets import PacketTime, Stretch, from_key_to_key, read_chosen
+from .packets import PacketTime, Stretch, from_key_to_key, lacks_format, read_chosen
 
 # %% ../nbs/machinery/encoding.ipynb #78673c69
 def pictures_shown(stretches: Sequence[Stretch], start_s: float, end_s: float) -> list[list[PacketTime]]:
@@ -65,6 +66,19 @@ def _picture_encoders(
             encoders[number, index] = PictureEncoder(container, EXACT, stretch, index, times, start_s, end_s)
     return encoders
 
+# %% ../nbs/machinery/encoding.ipynb #ef791f7c
+def _learn_format(stretch: Stretch, index: int) -> bool:
+    "Decode the start of a track that is announced without channels; return whether they are known now."
+    if not lacks_format(stretch.source.container.streams[index]): return True
+    times = [packet.pts for packet in stretch.packets[index]]
+    for _, packet in read_chosen([stretch], [{index: times}]):
+        try: packet.decode()
+        except av.FFmpegError: continue
+        if not lacks_format(packet.stream): return True
+    found = f"found no sound in stream {index} that can be decoded"
+    warn_once(f"{stretch.source.path}: {found}, expected some; the clip leaves it out")
+    return False
+
 # %% ../nbs/machinery/encoding.ipynb #84a3a9d1
 def _sound_encoders(
     container: av.container.OutputContainer, codec: str, stretches: Sequence[Stretch],
@@ -75,6 +89,7 @@ def _sound_encoders(
     for parts in sounds:
         if len(parts) == 1:
             (number, index), = parts
+            if not _learn_format(stretches[number], index): continue
             source = stretches[number].source
             encoders[number, index] = SoundEncoder(container, codec, source, index, start_s, end_s)
             continue

@@ -18,7 +18,7 @@ import av
 
 from .files import InputError, write_atomically
 from .media import title_of
-from .packets import Stretch
+from .packets import Stretch, lacks_format
 
 # %% ../nbs/machinery/muxing.ipynb #cc733c9d
 def _muxer_options(
@@ -105,7 +105,7 @@ def clip_format(
     for stretch, indices in zip(stretches, taken):
         streams += [stretch.source.container.streams[index] for index in indices]
     pictures = [stream for stream in streams if stream.type == "video"]
-    sounds = [stream for stream in streams if stream.type == "audio"]
+    sounds = [stream for stream in streams if stream.type == "audio" and not lacks_format(stream)]
     whole = len(stretches) == 1 and all(taken[0][stream.index] for stream in sounds)
     codecs = {stream.codec_context.codec.name for stream in pictures + sounds}
     if mixed: codecs.add("aac")

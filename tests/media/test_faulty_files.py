@@ -1,8 +1,10 @@
 "Clips of files with faults: what can be cut is cut, and a warning names the rest."
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 
 import av
+import numpy as np
 import pytest
 
 from highlight_sense.clips import CutClip, copy_clip, exact_clip
@@ -99,3 +101,37 @@ def test_a_file_that_was_trimmed_without_encoding(cut, whole, tmp_path):
     found = measure(clip.path)
     assert found.frames == (99, 179 if clip.copied else 158) and found.in_sync
     assert clip.start_s == 0 and abs(found.zero_s - 3.3) < 0.002
+
+
+@pytest.fixture(scope="module")
+def late(tmp_path_factory) -> Path:
+    "A transport stream whose second track begins at 14 s, long after a player has looked for its channels."
+    path = tmp_path_factory.mktemp("late")/"late.ts"
+    with av.open(str(path), "w") as container:
+        image = container.add_stream("libx264", rate=5, options={"preset": "ultrafast", "g": "5"})
+        image.width, image.height, image.pix_fmt = 64, 36, "yuv420p"
+        sounds = [container.add_stream("aac", rate=8000, layout="mono") for _ in range(2)]
+        for second in range(18):
+            for number in range(5 * second, 5 * second + 5):
+                frame = av.VideoFrame.from_ndarray(np.full((54, 64), number, np.uint8), format="yuv420p")
+                frame.pts, frame.time_base = number, Fraction(1, 5)
+                container.mux(image.encode(frame))
+            for stream in sounds if second >= 14 else sounds[:1]:
+                tone = 0.1 * np.sin(np.arange(8000))[None].astype(np.float32)
+                frame = av.AudioFrame.from_ndarray(tone, format="fltp", layout="mono")
+                frame.sample_rate, frame.pts, frame.time_base = 8000, 8000 * second, Fraction(1, 8000)
+                container.mux(stream.encode(frame))
+        for stream in (image, *sounds): container.mux(stream.encode(None))
+    with av.open(str(path)) as container: assert container.streams.audio[1].codec_context.layout.nb_channels == 0
+    return path
+
+
+def test_a_track_without_channels_in_its_header(late, tmp_path, caplog):
+    "An exact clip takes them from the sound; a copied clip leaves the track out, with a line."
+    for cut, channels in (exact_clip, [1, 1]), (copy_clip, [1]):
+        clip = cut([late], 15.1, 16.9, tmp_path/cut.__name__)
+        with av.open(str(clip.path)) as container:
+            assert [stream.codec_context.layout.nb_channels for stream in container.streams.audio] == channels
+            assert clip.path.suffix == ".mp4" and len(container.streams.video) == 1
+    line, = caplog.messages
+    assert line.startswith(f"{late}: found no channels in the header of stream 2 (audio), expected some; copied clips")
