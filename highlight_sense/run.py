@@ -90,6 +90,8 @@ def _new_spec(
     if config.frozen_epochs and init is None:
         raise InputError(f"found {config.frozen_epochs} frozen epochs without trained weights, "
                          "expected a checkpoint to start from; name one with --init")
+    if init is not None and not Path(init).exists():
+        raise InputError(f"{init}: found no such file, expected a checkpoint of a HighlightCRNN; check the path")
     file = None if init is None else _InitFile(str(Path(init).resolve()), hash_file(Path(init)))
     return _RunSpec(str(data), dataclasses.asdict(config.settled()), dataclasses.asdict(model_config), file)
 

@@ -338,6 +338,8 @@ def test_missing_inputs(healthy, tmp_path):
         ("detect", clips, stream, *out), ("detect", model, labels, *out), ("evaluate", model, labels),
         ("info", labels), ("audit", labels, clips), ("train", stream, *out))
     for words in (*missing, *of_another_kind): printed(*words)
+    for words in (("train", clips, *out, "--init", gone), ("detect", gone, stream, *out)):
+        assert f"{gone}: found no such file, expected a checkpoint" in printed(*words)  # birdnet-team/geomodel#13
 
 
 def test_vanishing_inputs(healthy, tmp_path, monkeypatch):
