@@ -114,7 +114,7 @@ def describe_files(past: PastDetection) -> list[MediaInfo]:
 
 # %% ../nbs/machinery/publishing.ipynb #d77fd358
 def muted_tracks(past: PastDetection, files: Sequence[MediaInfo]) -> list[tuple[Path, int]]:
-    "List the audio tracks of some files that may sound again what voice and game are."
+    "List the audio tracks that may repeat what voice and game already hold."
     scored = {(track.path, track.number) for track in (past.pair.voice, past.pair.game)}
     tracks = {(file.path, track.number): track.title for file in files for track in file.tracks}
     if scored.isdisjoint(tracks): return []

@@ -21,7 +21,7 @@ from .titles import kind_of_title
 
 # %% ../nbs/machinery/track_guess.ipynb #10ddc433
 def _titled(tracks: Sequence[AudioTrack], *kinds: str | None) -> list[AudioTrack]:
-    "Find the tracks whose titles tell one of these kinds; None stands for titles that tell nothing."
+    "Find the tracks whose titles say one of these kinds; None stands for titles that do not say."
     return [track for track in tracks if kind_of_title(track.title) in kinds]
 
 # %% ../nbs/machinery/track_guess.ipynb #4e838530
