@@ -389,5 +389,5 @@ def odd_clock(clock: Clock, start_s: float) -> list[str]:  # lines for warnings,
     holes = [f"of {to_s - from_s:.1f} s at {hms(from_s - start_s)}" for from_s, to_s in clock.holes]
     expected, lines = "expected one continuous recording", []
     if jumps: lines.append(f"{_listed('a clock that jumps', jumps)}, {expected}; times are counted without the jumps")
-    if holes: lines.append(f"{_listed('a hole', holes)}, {expected}; nothing is found in it")
+    if holes: lines.append(f"{_listed('a hole', holes)}, {expected}; it counts as silence")
     return lines
