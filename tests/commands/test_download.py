@@ -190,10 +190,13 @@ def test_defaults_name_the_published_file():
     assert all(word in download.WEIGHTS_NOTICE for word in ("accuracy", "threshold", "calibration"))
 
 
-def test_progress_goes_to_stderr(web, weights, tmp_path, capfd):
+@pytest.mark.parametrize("terminal", [True, False])
+def test_progress_goes_to_stderr(web, weights, tmp_path, capfd, monkeypatch, terminal):
+    "A terminal sees a bar; a pipe gets none."
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
     download.fetch_weights(tmp_path/"models", f"{web.url}/best_model.pt", blob=web.blob)
     out, err = capfd.readouterr()
-    assert out == "" and "weights" in err and "100%" in err
+    assert out == "" and ("weights" in err and "100%" in err if terminal else "%|" not in err)
 
 
 def test_broken_transfers_resume(web, weights, tmp_path):
@@ -392,11 +395,14 @@ def test_direct_link(web, media, tmp_path, capfd, path, kind):
 
 
 @needs_yt_dlp
-def test_recording_shows_progress(web, media, tmp_path, capfd):
+@pytest.mark.parametrize("terminal", [True, False])
+def test_recording_shows_progress(web, media, tmp_path, capfd, monkeypatch, terminal):
+    "A terminal sees a bar; a pipe gets none."
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
     web.files["/stream.mkv"] = ("video/x-matroska", media)
     download.download_recording(f"{web.url}/stream.mkv", tmp_path)
     out, err = capfd.readouterr()
-    assert out == "" and "recording" in err and "100%" in err
+    assert out == "" and ("recording" in err and "100%" in err if terminal else "%|" not in err)
 
 
 @needs_yt_dlp
