@@ -96,7 +96,7 @@ def _warn_of_long_copies(past: PastDetection, manifest: Manifest, names: Sequenc
     asked = [(name, one.clip_end_s - one.clip_start_s)
              for name, one in zip(_clips_there(past, manifest), past.highlights) if name in names]
     longer_s = [probe(manifest.path/name).duration_s - asked_s for name, asked_s in asked]
-    long_s = [more_s for more_s in longer_s if more_s > _MUCH_LONGER_S]
+    long_s = [more_s for more_s in longer_s if round(more_s, 1) > _MUCH_LONGER_S]
     if not long_s: return
     found = f"found key frames so rare that {len(long_s)} of {len(names)} copied clips are up to {max(long_s):.1f} s"
     warn(f"{past.record.recording.name}: {found} longer than asked, expected at most 3 s; cut them with --exact")
@@ -111,12 +111,12 @@ def _remove_old_clips(past: PastDetection, manifest: Manifest, names: Sequence[s
 # %% ../nbs/05c_publish.ipynb #7dd58789
 def _spans_of(past: PastDetection, numbered: bool = False) -> list[Span]:
     "Return the highlights as parts of the recording, in order of time, named by time and score."
-    spans, count = [], len(past.highlights)
+    spans, last_rank = [], max((one.rank for one in past.highlights), default=0)
     ordered = sorted(past.highlights, key=lambda one: one.clip_start_s)
     for number, one in enumerate(ordered, 1):
         name = f"Highlight {number}" if numbered else f"Highlight at {clock(one.clip_start_s)}"
         score = f"score {one.probability:.2f}"
-        spans.append(Span(one.clip_start_s, one.clip_end_s, f"{name}, {score}", f"rank {one.rank} of {count}"))
+        spans.append(Span(one.clip_start_s, one.clip_end_s, f"{name}, {score}", f"rank {one.rank} of {last_rank}"))
     return spans
 
 # %% ../nbs/05c_publish.ipynb #63307cfb

@@ -83,8 +83,8 @@ def _locate(
     if wanted is None: return None
     if media is not None and wanted.removeprefix("a:").isdecimal(): return _find_track(media, wanted)
     if Path(wanted).is_file():
-        tracks = probe(wanted, measured=False).tracks
-        if tracks: return Track(Path(wanted), 0, tracks[0].title)
+        tracks = without_unknown_codecs(probe(wanted, measured=False)).tracks
+        if tracks: return Track(Path(wanted), tracks[0].number, tracks[0].title)
         raise InputError(f"{wanted}: found no audio track, expected a recording with sound; choose another file")
     if media is not None: return _find_track(media, wanted)
     raise InputError(f"{wanted}: found no such file, expected a recording of the voice or the game; check the path")
@@ -103,7 +103,7 @@ def _complete(media: MediaInfo, known: Track, is_game: bool) -> Pair:
 def _guess_pair(media: MediaInfo, separate: str | None) -> Pair:
     "Guess a pair of which the user named neither track."
     if len(media.tracks) == 1:
-        only = Track(media.path, 0, media.tracks[0].title)
+        only = Track(media.path, media.tracks[0].number, media.tracks[0].title)
         return Pair(only, only, "the only track")
     if separate:
         found = f"found {len(media.tracks)} tracks, expected one mix to separate"

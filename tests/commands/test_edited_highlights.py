@@ -100,6 +100,8 @@ def test_a_trimmed_a_deleted_and_an_added_row(folder):
     assert_close(cuts(folder), [trimmed, before[2], (57, 59.5)])
     assert (folder/"highlights.csv").read_bytes() == content and found(folder) == before
     assert (folder/"chapters"/"stream.chapters.txt").read_text().count("Highlight") == 3
+    ranks = [line[-1] for line in (folder/"timelines"/"stream.edl").read_text().splitlines() if "COMMENT: rank" in line]
+    assert ranks == ["4"] * 3  # "rank 4 of 4", not of 3
 
 
 def test_times_of_the_clip(folder):

@@ -148,8 +148,9 @@ def test_clear_titles_need_one_look(sounds, tmp_path, monkeypatch):
     assert len(reads) == 1
 
 
-def test_a_track_in_an_unknown_codec_is_passed_over(sounds, tmp_path):
-    "A phone's second track, in Apple's spatial codec: the other one is a mix."
+@pytest.mark.parametrize("unknown", [0, 1])
+def test_a_track_in_an_unknown_codec_is_passed_over(unknown, sounds, tmp_path):
+    "A phone's track in Apple's spatial codec: the other one is a mix, and keeps its number."
     path = tmp_path/"phone.mp4"
     with av.open(str(path), "w") as container:
         streams = [container.add_stream("aac", rate=RATE_HZ, layout="mono") for _ in range(2)]
@@ -159,13 +160,15 @@ def test_a_track_in_an_unknown_codec_is_passed_over(sounds, tmp_path):
             container.mux(stream.encode(frame))
             container.mux(stream.encode(None))
     content = path.read_bytes()
-    at = content.rindex(b"mp4a")
+    at = (content.rindex if unknown else content.index)(b"mp4a", content.index(b"moov"))
     content = content[:at] + b"apac" + content[at + 4:]
     at = content.index(b"esds", at)
     path.write_bytes(content[:at] + b"dapa" + content[at + 4:])
-    assert [track.codec for track in probe(path).tracks] == ["aac", "unknown"]
+    assert [track.codec == "unknown" for track in probe(path).tracks] == [unknown == 0, unknown == 1]
     with pytest.raises(InputError, match="one track for both voice and game"): tracks.choose_pair(path)
-    assert tracks.choose_pair(path, separate="none").mixed
+    pair = tracks.choose_pair(path, separate="none")
+    assert pair.mixed and pair.voice.number == 1 - unknown
+    assert tracks.choose_pair(None, str(path), str(path), "none").voice.number == 1 - unknown
 
 
 @pytest.fixture(autouse=True)
