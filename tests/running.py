@@ -40,7 +40,7 @@ def printed(*words: object, code: int = 2) -> str:
     found, out, err = run(*words)
     assert found == code and "Traceback" not in err, (words, found, err[-2000:])
     if code == 2:
-        errors = re.findall("highlight-sense: (?!warning: |kernels: )", err)
+        errors = re.findall("highlight-sense: (?!warning: |the network runs on )", err)
         assert len(errors) == 1 and "expected" in err and err.endswith("\n"), err
     return out + err
 

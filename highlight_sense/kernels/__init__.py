@@ -6,26 +6,16 @@
 __all__ = ['is_accelerated', 'accelerate', 'CudaGraphed', 'kernels_in_use']
 
 # %% ../../nbs/machinery/kernels/accelerate.ipynb #b8e83762
-import logging
-from functools import cache
-
 import torch
 from torch import nn
 
-from .choice import kernels_in_use, wants_plain
+from .choice import announce, kernels_in_use, wants_plain  # noqa: F401 - for other modules
 from .fused_block import FusedBlock
 from .fused_gru import FusedGRU
 from .graphs import CudaGraphed  # noqa: F401 - for other modules
 from ..model import ConvBlock, HighlightCRNN, PaddedGRU
 
 _all_ = ["CudaGraphed", "kernels_in_use"]
-
-# %% ../../nbs/machinery/kernels/accelerate.ipynb #77b661f3
-_log = logging.getLogger(__name__)
-
-
-@cache
-def _announce(kernels: str) -> None: _log.info("kernels: %s", kernels)
 
 # %% ../../nbs/machinery/kernels/accelerate.ipynb #029dcb91
 _FUSED: dict[type, type] = {ConvBlock: FusedBlock, PaddedGRU: FusedGRU}
@@ -43,7 +33,8 @@ def accelerate(
 ) -> HighlightCRNN:          # the same object
     "Move a network to a device and make it fast there."
     model.to(device)
-    if not wants_plain(kernels):
-        for part in model.modules(): part.__class__ = _FUSED.get(type(part), type(part))
-    if _log.isEnabledFor(logging.INFO): _announce(kernels_in_use(device, kernels=kernels))
+    if wants_plain(kernels):
+        announce("plain")
+        return model
+    for part in model.modules(): part.__class__ = _FUSED.get(type(part), type(part))
     return model

@@ -81,7 +81,7 @@ def call(*arguments: object) -> tuple[int, str, str]:
 
 def complaint_of(errors: str) -> str:
     "The error stream without progress bars, and without the line about kernels, which a process logs once."
-    lines = [line for line in re.split(r"[\r\n]+", errors) if line.strip() and ": kernels: " not in line]
+    lines = [line for line in re.split(r"[\r\n]+", errors) if line.strip() and "the network runs on " not in line]
     return "\n".join(line for line in lines if not re.search(r"\[\d+:\d\d[,<]", line))
 
 
