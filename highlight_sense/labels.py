@@ -66,7 +66,9 @@ def find_recordings(
 def _split_path(text: str) -> tuple[str, ...]:
     "Split a path of any system into its parts, in one Unicode form."
     text = re.sub(r"^'(?=[=+\-@])", "", unicodedata.normalize("NFC", text))
-    return tuple(part for part in re.split(r"[/\\]", text) if part not in ("", "."))
+    parts = [part for part in re.split(r"[/\\]", text) if part not in ("", ".")]
+    first = max((number for number, part in enumerate(parts, 1) if part == ".."), default=0)
+    return tuple(parts[first:])
 
 # %% ../nbs/machinery/labels.ipynb #36584531
 def _recordings_called(parts: tuple[str, ...], recordings: Iterable[Path]) -> list[Path]:
@@ -87,7 +89,7 @@ def _find_recording(
 ) -> Path | None:                # None: it is not among them
     "Find the recording that a label refers to."
     parts = _split_path(name)
-    is_full = name.startswith(("/", "\\")) or parts[0].endswith(":")
+    is_full = name.startswith(("/", "\\", "~")) or parts[0].endswith(":")
     found = _recordings_called(parts, recordings)
     if not found and is_full and namesakes == 1: found = _recordings_called(parts[-1:], recordings)
     if len(found) < 2: return found[0] if found else None

@@ -60,7 +60,9 @@ SPREADSHEETS = {
     "hours": HEADER + "monday.mkv,0:00:05.25,00:00:06.500\n",
     "a path": HEADER + "streams/monday.mkv,5.25,6.5\n",
     "a path from here": HEADER + "./streams/monday,5.25,6.5\n",
+    "a path from the folder beside": HEADER + "../streams/monday.mkv,5.25,6.5\n",
     "a path of Windows": HEADER + "streams\\monday.mkv,5.25,6.5\n",
+    "a path from home": HEADER + "~/Videos/monday.mkv,5.25,6.5\n",
     "a full path of Windows": HEADER + "C:\\Users\\me\\Videos\\monday.mkv,5.25,6.5\n"}
 
 
