@@ -36,6 +36,7 @@ def _first_other(
     return next((track for track in others if track not in neither), others[0])
 
 # %% ../nbs/machinery/track_guess.ipynb #e341febe
+_OVERRULE = "--mic and --game overrule it"
 _Guess = tuple[AudioTrack, AudioTrack, str]  # voice, game, why
 
 
@@ -45,11 +46,11 @@ def _guess_by_titles(tracks: Sequence[AudioTrack]) -> _Guess | None:
     if len(voices) == 1 and games: return voices[0], games[0], "by their titles"
     if len(voices) == 1:
         voice = voices[0]
-        return voice, _first_other(tracks, voice), f"a guess: only a:{voice.number} has a telling title"
+        return voice, _first_other(tracks, voice), f"a guess: only a:{voice.number} has a telling title; {_OVERRULE}"
     untitled = _titled(tracks, None)
     if len(games) == 1 and not voices and (len(tracks) == 2 or len(untitled) == 1):
         game = games[0]
-        return _first_other(tracks, game), game, f"a guess: only a:{game.number} has a telling title"
+        return _first_other(tracks, game), game, f"a guess: only a:{game.number} has a telling title; {_OVERRULE}"
     return None
 
 # %% ../nbs/machinery/track_guess.ipynb #18b8bf87
@@ -84,7 +85,7 @@ def _guess_by_order(tracks: Sequence[AudioTrack], neither: Sequence[AudioTrack])
     own = [track for track in tracks if track not in neither]
     if len(own) < 2: own = list(tracks)
     first = 0 if len(own) == 2 or len(own) < len(tracks) else 1
-    return own[first], own[first + 1], "a guess by the usual order; --mic and --game overrule it"
+    return own[first], own[first + 1], f"a guess by the usual order; {_OVERRULE}"
 
 # %% ../nbs/machinery/track_guess.ipynb #7ccd3de5
 def _order_with_warning(media: MediaInfo, neither: Sequence[AudioTrack]) -> _Guess:
@@ -92,7 +93,7 @@ def _order_with_warning(media: MediaInfo, neither: Sequence[AudioTrack]) -> _Gue
     voice, game, why = _guess_by_order(media.tracks, neither)
     assumed = f"a:{voice.number} is assumed to be the voice and a:{game.number} the game"
     found = "found neither a telling title nor a track that clearly sounds like speech"
-    warn(f"{media.path}: {found}, expected one; {assumed}, --mic and --game overrule it")
+    warn(f"{media.path}: {found}, expected one; {assumed}, {_OVERRULE}")
     return voice, game, why
 
 # %% ../nbs/machinery/track_guess.ipynb #0bdb9a32
@@ -110,7 +111,7 @@ def guess_tracks(media: MediaInfo) -> _Guess:
     if voice is None or sounds.probability < _SURE_ENOUGH: return _order_with_warning(media, neither)
     partners = [track for track in games if track != voice]
     game = partners[0] if partners else _first_other(tracks, voice, neither)
-    why = f"a guess: a:{voice.number} sounds like speech, {sounds.probability:.0%} sure; --mic and --game overrule it"
+    why = f"a guess: a:{voice.number} sounds like speech, {sounds.probability:.0%} sure; {_OVERRULE}"
     return voice, game, why
 
 # %% ../nbs/machinery/track_guess.ipynb #6dd185a9

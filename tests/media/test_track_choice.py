@@ -48,6 +48,14 @@ def test_titles_in_other_languages(titles, tmp_path):
     assert numbers(pair) == (1, 0) and pair.why == "by their titles"
 
 
+@pytest.mark.parametrize("titles", [("Chat", "Game"), ("Sistema", "Microfono")])
+def test_a_guess_by_one_title_can_be_overruled(titles, tmp_path):
+    "Where only one title tells, the choice is called a guess, and the options that overrule it are named."
+    noise = np.random.default_rng(0).normal(scale=0.1, size=(2, RATE_HZ))
+    pair = tracks.choose_pair(recorded(tmp_path/"stream.mkv", dict(zip(titles, noise))))
+    assert pair.why.startswith("a guess: only a:1") and pair.why.endswith("--mic and --game overrule it")
+
+
 @pytest.mark.parametrize("order", ["voice first", "voice second"])
 def test_the_voice_is_recognised_by_its_sound(order, sounds, tmp_path):
     "In both orders, the same way each time, and with a probability."
