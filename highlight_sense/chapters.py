@@ -25,7 +25,9 @@ class _Chapter:
 
 
 _SHORTEST_S = 10
-_START, _BETWEEN, _END = "Start", "Stream continues", "Rest of the stream"
+_START = "Start"
+_BETWEEN = "Stream continues"
+_END = "Rest of the stream"
 
 
 def _has_room(start_s: float, end_s: float) -> bool:

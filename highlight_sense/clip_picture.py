@@ -75,7 +75,9 @@ def _axes_of(frame: av.VideoFrame) -> _Axes:
     return _Axes(*struct.unpack_from("=2i4x2i", bytes(matrix))) if matrix else _AS_STORED
 
 # %% ../nbs/machinery/clip_picture.ipynb #9d23f173
-_SWAP, _MIRROR_DOWN, _MIRROR_RIGHT = ("transpose", "cclock_flip"), ("vflip", None), ("hflip", None)
+_SWAP = ("transpose", "cclock_flip")
+_MIRROR_DOWN = ("vflip", None)
+_MIRROR_RIGHT = ("hflip", None)
 
 
 def _turning_filters(axes: _Axes) -> list[tuple[str, str | None]]:  # name, argument
@@ -187,7 +189,9 @@ class _ShownFrames:
         source = stretch.source
         self.first = source.ticks(_on_screen(stretch.packets[index], start_s), index)
         self.start, self.end = source.ticks(start_s, index), source.ticks(end_s, index)
-        self.clock, self.rate, self.slot = source.container.streams[index].time_base, rate, -1
+        self.clock = source.container.streams[index].time_base
+        self.rate = rate
+        self.slot = -1
 
     def time_of(self, pts: int | None) -> int | None:  # in ticks
         "Return when the clip shows the frame with this time in the recording; None if it does not show it."
@@ -241,7 +245,9 @@ class PictureEncoder:
     def _encode_held(self, until: int) -> Iterator[av.Packet]:
         "Encode the held frame, which is shown until `until`."
         frame = _upright(self.held, _axes_of(self.held)).reformat(self.copy.width, self.copy.height, "yuv420p")
-        frame.pts, frame.time_base, frame.duration = self.held.pts, self.shown.clock, until - self.held.pts
+        frame.pts = self.held.pts
+        frame.time_base = self.shown.clock
+        frame.duration = until - self.held.pts
         frame.pict_type = 0  # the encoder chooses its own key frames
         return self.timed.encode(frame)
 

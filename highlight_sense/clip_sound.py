@@ -25,7 +25,9 @@ def sound_frame(samples: np.ndarray, layout: str, start: int, rate_hz: int) -> a
     samples = np.ascontiguousarray(samples, np.float32)
     if len(samples) < 8: frame = av.AudioFrame.from_ndarray(samples, format="fltp", layout=layout)
     else: frame = av.AudioFrame.from_ndarray(samples.T.reshape(1, -1), format="flt", layout=layout)
-    frame.sample_rate, frame.pts, frame.time_base = rate_hz, start, Fraction(1, rate_hz)
+    frame.sample_rate = rate_hz
+    frame.pts = start
+    frame.time_base = Fraction(1, rate_hz)
     return frame
 
 # %% ../nbs/machinery/clip_sound.ipynb #10f9c174
@@ -170,7 +172,9 @@ class SoundEncoder:
         self, container: av.container.OutputContainer, codec: str, source: MediaSource, index: int,
         start_s: float, end_s: float,
     ):
-        self.source, self.index, self.start_s = source, index, start_s
+        self.source = source
+        self.index = index
+        self.start_s = start_s
         stream = source.container.streams[index]
         self.copy = _add_sound(container, codec, stream)
         coding = self.copy.codec_context

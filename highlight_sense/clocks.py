@@ -83,7 +83,9 @@ class _StreamClock:
     def move(self, shift: Fraction) -> None:
         "Change the shift of the current era."
         moved_s = float(shift) - self.shift_s
-        self.shift_s, self.last_s, self.end_s = float(shift), self.last_s + moved_s, self.end_s + moved_s
+        self.shift_s = float(shift)
+        self.last_s = self.last_s + moved_s
+        self.end_s = self.end_s + moved_s
 
     def changes_coding(self, coding: int) -> bool:
         "Register the coding of the next packet, 0 if unknown; return whether it differs from the one before."

@@ -265,7 +265,9 @@ def describe_detection(
     config: DetectConfig,
 ) -> DetectionRecord:
     "Make the record of a detection, without its highlights."
-    info, front_end, windows = detector.info, detector.front_end, detector.windows
+    info = detector.info
+    front_end = detector.front_end
+    windows = detector.windows
     prints = tuple(fingerprint(path) for path in files)
     recording = _Recording(name, tuple(str(path.resolve()) for path in files), prints, round(duration_s, 3))
     known = info.dialect, info.epochs, info.threshold, info.calibration, info.version

@@ -49,7 +49,9 @@ class _DecodeTimes:
     "Derives decode times: increasing, and not after the presentation times."
 
     def __init__(self, first: Sequence[int]):  # presentation times of the first packets
-        self.early, self.waiting, self.last = _places_early(first), [], None
+        self.early = _places_early(first)
+        self.waiting = []
+        self.last = None
         step = max(1, (max(first) - min(first)) // max(1, len(first) - 1)) if first else 1
         self.lead = [min(first, default=0) - step * place for place in range(1, self.early + 1)]
 
@@ -66,7 +68,9 @@ class _Grid:
     "Turns times into ticks of a new clock, on which most packets are the same number of ticks apart."
 
     def __init__(self, ticks_per_s: int, step: int, tolerance_s: float):
-        self.ticks_per_s, self.step, self.tolerance = ticks_per_s, step, 1.01 * tolerance_s * ticks_per_s
+        self.ticks_per_s = ticks_per_s
+        self.step = step
+        self.tolerance = 1.01 * tolerance_s * ticks_per_s
         self.origin: int | None = None  # of the grid, in ticks
 
     def place(self, time_s: float) -> int:

@@ -20,7 +20,9 @@ _MORE = {"3": "AUD  3", "4": "AUD       4", "34": "AUD  3    4"}
 
 def _event(reel: Reel, number: int, cut: ReelCut, footage: Footage, channels: Sequence[int]) -> list[str]:
     "Write an event: a cut of one file, with its picture if it provides one, and its audio on these channels."
-    source, record, frames = footage.origin + cut.source, reel.start + cut.record, footage.frames_of(cut)
+    source = footage.origin + cut.source
+    record = reel.start + cut.record
+    frames = footage.frames_of(cut)
     names = [timecode_of(frame, reel.rate, footage.drop) for frame in (source, source + frames)]
     names += [timecode_of(frame, reel.rate, reel.drop) for frame in (record, record + frames)]
     low = "".join(str(channel) for channel in channels if channel in (1, 2))
@@ -41,7 +43,9 @@ _AUDIO_CHANNELS = 4
 
 def _channels(reel: Reel) -> dict[int, list[int]]:
     "Assign the audio channels to the files, by their numbers."
-    assigned, tracks, muted = {}, 0, _muted(reel)
+    assigned = {}
+    tracks = 0
+    muted = _muted(reel)
     for footage in reel.footage:
         wanted = range(tracks + 1, tracks + 1 + len(footage.media.tracks))
         assigned[footage.number] = [each for each in wanted if each <= _AUDIO_CHANNELS and each not in muted]

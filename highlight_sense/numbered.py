@@ -17,7 +17,9 @@ import numpy as np
 from .media import open_media, start_of
 
 # %% ../nbs/machinery/numbered.ipynb #73819efb
-FPS, NOISE_HZ, _LENGTH_S = 30, 48_000, 12
+FPS = 30
+NOISE_HZ = 48_000
+_LENGTH_S = 12
 
 # %% ../nbs/machinery/numbered.ipynb #801a417d
 def number_frame(number: int, width: int = 320, height: int = 180) -> av.VideoFrame:
@@ -55,7 +57,9 @@ def _encode_frames(container: av.container.OutputContainer) -> Iterator[list[av.
     "Encode the numbered frames into a stream of `container`; yield the packets of each second."
     options = {"g": str(2 * FPS), "bf": "2", "sc_threshold": "0", "crf": "23"}
     stream = container.add_stream("libx264", rate=FPS, options=options)
-    stream.width, stream.height, stream.pix_fmt = 320, 180, "yuv420p"
+    stream.width = 320
+    stream.height = 180
+    stream.pix_fmt = "yuv420p"
     for second in range(_LENGTH_S):
         packets = []
         for number in range(second * FPS, (second + 1) * FPS):
@@ -74,7 +78,9 @@ def _encode_noise(
     stream.metadata["title"] = title
     for second, samples in enumerate(noise(track).reshape(_LENGTH_S, 1, NOISE_HZ)):
         frame = av.AudioFrame.from_ndarray(samples, format="fltp", layout="mono")
-        frame.sample_rate, frame.pts, frame.time_base = NOISE_HZ, second * NOISE_HZ, Fraction(1, NOISE_HZ)
+        frame.sample_rate = NOISE_HZ
+        frame.pts = second * NOISE_HZ
+        frame.time_base = Fraction(1, NOISE_HZ)
         yield stream.encode(frame)
     yield stream.encode(None)
 

@@ -43,7 +43,9 @@ from .tracks import Pair, duration_of_pair
 class _Meter:
     "Pass on the log-mel of a recording, and count its frames."
     def __init__(self, blocks: Iterable[torch.Tensor], bar: Bar, frame_s: float):
-        self.blocks, self.bar, self.frame_s = blocks, bar, frame_s
+        self.blocks = blocks
+        self.bar = bar
+        self.frame_s = frame_s
         self.frames = 0
 
     def __iter__(self) -> Iterator[torch.Tensor]:
@@ -60,7 +62,9 @@ def score_recording(
     progress: bool = True,          # show a bar
 ) -> Scores:
     "Read and score a recording."
-    front_end, windows, path = detector.front_end, detector.windows, pair.game.path
+    front_end = detector.front_end
+    windows = detector.windows
+    path = pair.game.path
     blocks = read_log_mel(pair, front_end, device=detector.device)
     with SoundBar(printable(path.name), duration_of_pair(pair), progress) as bar:
         meter = _Meter(blocks, bar, front_end.seconds(1))

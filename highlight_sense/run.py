@@ -256,7 +256,9 @@ def _split_data(spec: _RunSpec, progress: bool) -> tuple[_RunSpec, str, pd.DataF
 # %% ../nbs/machinery/run.ipynb #405bf14d
 def _notices(state: TrainState, run: RunFolder) -> list[str]:
     "List what the user should know about a finished training."
-    lines, least, metrics = [], run.config.least_precision, state.best.metrics
+    lines = []
+    least = run.config.least_precision
+    metrics = state.best.metrics
     reached = metrics["precision"] or 0.0
     if least is not None and reached < least:
         lines.append(f"no threshold picks validation clips with a precision of {least:g}; "

@@ -127,8 +127,12 @@ def _add(row: _Row, rank: int, scores: Scores, duration_s: float) -> RankedHighl
 # %% ../nbs/machinery/selection.ipynb #0f426fcf
 def _apply(rows: Sequence[_Row], found: Sequence, others: Sequence, scores: Scores) -> tuple[list, list, list]:
     "Return found highlights that were kept, added ones, and those of the others that are left."
-    known, count, duration_s = [*found, *others], len(found), scores.duration_s
-    matched, kept, added = _match(rows, known), [], []
+    known = [*found, *others]
+    count = len(found)
+    duration_s = scores.duration_s
+    matched = _match(rows, known)
+    kept = []
+    added = []
     for place, row in enumerate(rows):
         number = matched.get(place)
         if number is None: added.append(_add(row, 1, scores, duration_s))

@@ -62,7 +62,9 @@ def plan_session(
     rng: np.random.Generator,
 ) -> tuple[list[Event], list[tuple[float, float]]]:  # events, highlights (start_s, end_s)
     "Plan a session."
-    events, highlights, time_s = [], [], 0.0
+    events = []
+    highlights = []
+    time_s = 0.0
     shares = np.array([share for share, *_ in _SCENES])
     while (end_s := time_s + rng.uniform(9.5, 13.5)) < duration_s:
         _, game, voice = _SCENES[rng.choice(len(_SCENES), p=shares/shares.sum())]

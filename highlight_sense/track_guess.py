@@ -61,7 +61,7 @@ class _Sounds(NamedTuple):
     mixes: list[AudioTrack]   # of others
     silent: list[AudioTrack]
 
-
+# %% ../nbs/machinery/track_guess.ipynb #86873796
 def _compare_sounds(
     path: Path,
     tracks: Sequence[AudioTrack],
@@ -104,7 +104,9 @@ def guess_tracks(media: MediaInfo) -> _Guess:
     "Guess the voice and the game: by titles, else by sound, else by order; needs at least two tracks."
     tracks = media.tracks
     if by_titles := _guess_by_titles(tracks): return by_titles
-    voices, games, untitled = _titled(tracks, "voice"), _titled(tracks, "game"), _titled(tracks, None)
+    voices = _titled(tracks, "voice")
+    games = _titled(tracks, "game")
+    untitled = _titled(tracks, None)
     candidates = next(some for some in (voices, untitled, tracks) if len(some) > 1)
     sounds = _compare_sounds(media.path, tracks, candidates)
     voice, neither = sounds.voice, [*sounds.mixes, *sounds.silent]
