@@ -145,6 +145,15 @@ _MIXED = ("record voice and game as two tracks (OBS: Settings, Output, Recording
           "or use it as it is, with worse results, with --separate none")
 
 
+def _fault_of_one_track(pair: Pair, mic: str | None, game: str | None) -> str:  # found, expected, to do
+    "Tell why one track does not do for both the voice and the game."
+    if None in (mic, game) or len(probe(pair.voice.path, measured=False).tracks) < 2:
+        return f"found one track for both voice and game, expected two; {_MIXED}"
+    found = f"found --mic {mic} and --game {game}, which name the same track"
+    way = f"name another, or add --separate demucs (or none) if a:{pair.voice.number} is a mix of both"
+    return f"{found}, expected two; {way}"
+
+# %% ../nbs/machinery/tracks.ipynb #79ed2541
 def choose_pair(
     recording: str | Path | None,  # None if voice and game are separate files
     mic: str | None = None,        # a:0, a title, or a file; default: by title or sound
@@ -163,8 +172,7 @@ def choose_pair(
     elif voice_track: pair = _complete(media, voice_track, is_game=False)
     elif game_track: pair = _complete(media, game_track, is_game=True)
     else: pair = _guess_pair(media, separate)
-    if pair.mixed and separate is None:
-        raise InputError(f"{pair.voice.path}: found one track for both voice and game, expected two; {_MIXED}")
+    if pair.mixed and separate is None: raise InputError(f"{pair.voice.path}: {_fault_of_one_track(pair, mic, game)}")
     _warn_of_sound(pair)
     return pair
 

@@ -117,6 +117,19 @@ def test_tracks_that_are_not_what_they_seem(fault, sounds, tmp_path, caplog):
     assert expected.get(fault, "the same sound in a:0 and a:1") in line and "--" in line
 
 
+@pytest.mark.parametrize(("named", "expected"), [
+    ({"mic": "a:1", "game": "two"}, "found --mic a:1 and --game two, which name the same track, expected two"),
+    ({"mic": "a:0", "game": "a:0"}, "found --mic a:0 and --game a:0, which name the same track, expected two")])
+def test_one_track_named_twice(named, expected, sounds, tmp_path):
+    "The line says so, instead of how to record two tracks; with `--separate` it may be meant."
+    path = recorded(tmp_path/"stream.mkv", dict(zip(("one", "two"), sounds)))
+    with pytest.raises(InputError) as refused: tracks.choose_pair(path, **named)
+    assert expected in str(refused.value) and "record voice and game" not in str(refused.value)
+    assert tracks.choose_pair(path, **named, separate="none").mixed
+    path = recorded(tmp_path/"mix.mkv", {"one": sounds[0]})
+    with pytest.raises(InputError, match="record voice and game as two tracks"): tracks.choose_pair(path, "a:0", "a:0")
+
+
 def test_info_warns(sounds, tmp_path):
     "As `detect`, `prepare` and `evaluate` do."
     path = recorded(tmp_path/"stream.mkv", {"Mic": sounds[0], "Game": sounds[0]})
