@@ -8,6 +8,7 @@ __all__ = ['NOTEBOOK_FLAGS', 'CheckpointInfo', 'save_checkpoint', 'load_checkpoi
 # %% ../nbs/machinery/checkpoint.ipynb #7dc6ff27
 import dataclasses
 import math
+import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -153,6 +154,8 @@ _WRAPPERS = re.compile(r"(module\.|_orig_mod\.|model\.)*")
 
 def _load_weights(path: str | Path) -> dict:
     "Read a checkpoint, and put its weights under `model`, named without wrappers."
+    best = os.path.join(path, "best.pt")
+    if os.path.isfile(best): raise InputError(f"{path}: found a run folder, expected a checkpoint; name {best}")
     record = load_record(path, _EXPECTED, _ADVICE)
     if _is_weights(record) and record: record = {"model": record}
     weights = next((record[key] for key in _KEYS if key in record), None) if isinstance(record, dict) else None
