@@ -208,14 +208,18 @@ def split_clips(
     "Split an index so that both sides hold both classes; `InputError` if that is impossible."
     if not 0 < val_split < 1:
         raise InputError(f"val_split: found {val_split}, expected a share between 0 and 1; 0.15 holds out 15 %")
-    counts = f"{len(index)} clips ({index.label.sum()} positive) of {index.group.nunique()} recordings"
+    positives = index.label.sum()
+    if min(positives, len(index) - positives) < 2:
+        raise InputError(f"found {positives} positive and {len(index) - positives} negative clips, expected at least 2 "
+                         "of each, to train on one and validate with another; add clips, or label more highlights")
+    counts = f"{len(index)} clips ({positives} positive) of {index.group.nunique()} recordings"
     if not _know_times(index) and (how == "time" or (how == "group" and index.group.nunique() < 2)):
         raise InputError(f"found {counts} that do not say when they start, expected at least 2 recordings and "
                          "--split group; add recordings or use the notebook's split (--split notebook)")
     try: train, val = _split(index, how, val_split, seed)
     except ValueError as error:
-        expected = f"enough of both classes to hold out {val_split:.0%}"
-        raise InputError(f"found {counts}, expected {expected}; add clips ({error})") from error
+        expected = f"at least 2 on each side when {val_split:.0%} are held out"
+        raise InputError(f"found {counts}, expected {expected}; add clips or change --val-split") from error
     for side, table in (("training", train), ("validation", val)):
         classes = table.label.nunique()
         if classes < 2:

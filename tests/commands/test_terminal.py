@@ -1,10 +1,11 @@
 "What a person sees in a terminal, and what a log file gets."
 import contextlib
 import io
+import shutil
 from pathlib import Path
 
 import pytest
-from running import run, small_model, write_stream
+from running import printed, run, small_model, write_clips, write_stream
 
 from highlight_sense.cli import main
 
@@ -56,3 +57,21 @@ def test_a_usage_error_is_short(words: str, found: str):
     assert len(err.splitlines()) <= 3 and len(err) < 240, err
     other = "train" if words.startswith("prepare") else "publish"
     assert f"{other} --help" not in err
+
+
+def test_a_run_folder_is_not_a_model(detecting, tmp_path: Path):
+    "Given a run folder as the model, `detect` names the model in it."
+    (tmp_path/"run").mkdir()
+    shutil.copy(detecting[1], tmp_path/"run"/"best.pt")
+    words = printed("detect", tmp_path/"run", *detecting[2:], "-o", tmp_path/"out")
+    assert words.endswith(f"run: found a run folder, expected a checkpoint; name {tmp_path/'run'/'best.pt'}\n")
+
+
+@pytest.mark.parametrize("split", ["group", "time", "notebook"])
+def test_two_clips_are_too_few(tmp_path: Path, split: str):
+    "`train` counts the clips of each class and says how many it needs, in words of its own."
+    clips = write_clips(tmp_path/"clips", 1, 3)
+    words = printed("train", clips, "-o", tmp_path/"run", "--split", split, "--device", "cpu")
+    assert words == (
+        "highlight-sense: found 1 positive and 3 negative clips, expected at least 2 of each, to train on one and "
+        "validate with another; add clips, or label more highlights\n")
