@@ -108,7 +108,7 @@ def read_table(
 
 # %% ../nbs/machinery/tables.ipynb #88c8d6db
 _SECONDS = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?", re.IGNORECASE)
-_CLOCK = re.compile(r"(\d+):([0-5]\d):([0-5]\d(?:\.\d*)?)")
+_CLOCK = re.compile(r"(\d+):([0-5]?\d):([0-5]?\d(?:\.\d*)?)")
 
 
 def _parse_time(text: str, separator: str) -> float:  # seconds
@@ -120,6 +120,14 @@ def _parse_time(text: str, separator: str) -> float:  # seconds
     return float(text)
 
 # %% ../nbs/machinery/tables.ipynb #215e7b49
+def _correct_time(text: str) -> str:
+    "Tell what to do about a time that cannot be parsed: to write minutes and seconds with hours, or to correct it."
+    clock = re.fullmatch(r"(\d{1,4}):([0-5]?\d)(\.\d*)?", text.replace(",", "."))
+    if not clock: return "correct the line"
+    minutes = int(clock[1])
+    return f"did you mean {minutes // 60}:{minutes % 60:02}:{int(clock[2]):02}{clock[3] or ''}?"
+
+# %% ../nbs/machinery/tables.ipynb #bc241c34
 def read_time(row: TableRow, column: str) -> float:  # seconds
     "Read the time in a column of a row."
     text = row.cells[column]
@@ -127,4 +135,4 @@ def read_time(row: TableRow, column: str) -> float:  # seconds
     except ValueError: time_s = math.nan
     if math.isfinite(time_s): return time_s
     expected = "expected seconds with a point (80.5) or hours:minutes:seconds (0:01:20.5)"
-    raise InputError(f"{row.where}: found {column} {text!r}, {expected}; correct the line")
+    raise InputError(f"{row.where}: found {column} {text!r}, {expected}; {_correct_time(text)}")

@@ -187,6 +187,8 @@ def test_detect_keeps_the_table(place, tmp_path):
     ("start_s,end_s\n50,75\n", "line 2: found a highlight from 50 s to 75 s"),
     ("start_s,end_s\n-5,20\n", "line 2: found a highlight from -5 s to 20 s"),
     ("start_s,end_s\nsoon,20\n", "line 2: found start_s 'soon'"),
+    ("start_s,end_s\n3:53,4:01\n", "line 2: found start_s '3:53', expected seconds with a point (80.5) or hours"),
+    ("start_s,end_s\n3:53,4:01\n", "; did you mean 0:03:53?\n"),
     ("start_s,end_s\n,20\n", "line 2: found start_s ''"),
     ("start_s,end_s,clip_start_s\n10,20,25\n", "line 2: found a clip from 25 s to 20 s"),
     ("start_s,stop\n10,20\n", "line 1: found the columns start_s, stop"),
