@@ -338,8 +338,8 @@ def _detect(
 ) -> None:
     "Find the highlights of recordings: scores.csv, highlights.json and highlights.csv for each."
     from highlight_sense.recordings import detect as detect_all
-    detect_all(checkpoint, recordings, out, config, mic=mic, game=game, separate=separate, force=force)
-    print(f"next: highlight-sense publish {out}")
+    found = detect_all(checkpoint, recordings, out, config, mic=mic, game=game, separate=separate, force=force)
+    if any(one.highlights for one in found): print(f"next: highlight-sense publish {out}")
 
 # %% ../nbs/07_cli.ipynb #09d5deb7
 @_verb
@@ -373,7 +373,8 @@ def _publish(
         "the recording), or numbers, as in mix,a:2.") = "mix,all",
     remux: flag(
         "For a recording that Final Cut or Premiere cannot read (MKV, Opus, ...), write an MP4 with the same times "
-        "next to the timelines, which then refer to it.") = False,
+        "next to the timelines, which then refer to it. Pictures and sound that they cannot read are re-encoded, the "
+        "others copied.") = False,
     recordings: option(Path | None, "Folder to look in for recordings that were moved.") = None,
     force: _FORCE = False,
 ) -> None:

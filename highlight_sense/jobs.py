@@ -161,4 +161,5 @@ def do_each(
         if progress: print(describe(done[-1]))
     if not failed: return done
     total = len(done) + len(failed)
-    raise InputError(f"{len(failed)} of {total} recordings failed, the others {others}; the first: {failed[0]}")
+    rest = f", the others {others}" if done else ""
+    raise InputError(f"{len(failed)} of {total} recordings failed{rest}; the first: {failed[0]}")

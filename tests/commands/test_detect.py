@@ -403,6 +403,17 @@ def test_all_that_failed_is_printed(brief, place, tmp_path):
     assert code == 2 and "2 of 3 recordings failed" in complaint and (tmp_path/"out"/"brief"/"highlights.json").exists()
     failed = [line for line in printed.splitlines() if line.startswith("failed: ")]
     assert len(failed) == 2 and "nope1" in failed[0] and "nope2" in failed[1]
+    both = call(*command[:4], *brief[0][3:], tmp_path/"none")[2]
+    assert f"2 of 2 recordings failed; the first: {tmp_path/'nope1.mkv'}: found" in both
+
+
+def test_the_next_command_is_named(checkpoint, brief, place, tmp_path):
+    "It is `publish`, unless there is nothing to publish."
+    options = "--window", 8, "--device", "cpu", "-o", tmp_path
+    for threshold, found in (0, True), (0.9999, False):
+        code, printed, _ = call("detect", checkpoint, place/"brief.mkv", *options, "--threshold", threshold)
+        assert code == 0 and ("brief.mkv: 0 highlights" not in printed) == found
+        assert (f"next: highlight-sense publish {tmp_path}" in printed) == found
 
 
 def test_another_recording_of_that_name(brief, place, tmp_path):

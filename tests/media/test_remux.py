@@ -61,6 +61,12 @@ def test_a_warning_names_the_remedy(detected, tmp_path):
     assert publish(film) == ""
 
 
+def test_the_help_says_what_is_encoded():
+    "The MP4 holds copies of what editing programs read, and the rest in other codecs."
+    code, text, _ = run("publish", "--help")
+    assert code == 0 and "sound that they cannot read are re-encoded, the others copied" in " ".join(text.replace("│", " ").split())
+
+
 def test_the_same_times(detected, matroska):
     "The MP4 has the packets of the picture and all tracks as AAC, each where it was, at an even frame rate."
     publish(detected)
