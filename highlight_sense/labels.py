@@ -19,6 +19,7 @@ from .files import InputError
 from .log import warn
 from .media import probe
 from .tables import TableRow, read_table, read_time
+from .text import table_cell
 
 # %% ../nbs/machinery/labels.ipynb #c48415b0
 _MEDIA_SUFFIXES = frozenset(
@@ -65,20 +66,23 @@ def find_recordings(
 @lru_cache(maxsize=10_000)
 def _split_path(text: str) -> tuple[str, ...]:
     "Split a path of any system into its parts, in one Unicode form."
-    text = re.sub(r"^'(?=[=+\-@])", "", unicodedata.normalize("NFC", text))
+    text = re.sub(r"^'(?=[=+\-@#])", "", unicodedata.normalize("NFC", text))
     parts = [part for part in re.split(r"[/\\]", text) if part not in ("", ".")]
     first = max((number for number, part in enumerate(parts, 1) if part == ".."), default=0)
     return tuple(parts[first:])
 
 # %% ../nbs/machinery/labels.ipynb #36584531
 def _recordings_called(parts: tuple[str, ...], recordings: Iterable[Path]) -> list[Path]:
-    "Find the recordings whose paths end in these parts; the last may lack its extension."
-    whole, short = [], []
-    for path in recordings:
-        *folders, name = _split_path(str(path.absolute()))
-        if parts == (*folders, name)[-len(parts):]: whole.append(path)
-        if parts == (*folders, Path(name).stem)[-len(parts):]: short.append(path)
-    return whole or short
+    "Find the recordings whose paths end in these parts, else in other capitals; the last may lack its extension."
+    for fold in (str, str.casefold):
+        wanted = tuple(map(fold, parts))
+        whole, short = [], []
+        for path in recordings:
+            *folders, name = map(fold, _split_path(str(path.absolute())))
+            if wanted == (*folders, name)[-len(parts):]: whole.append(path)
+            if wanted == (*folders, Path(name).stem)[-len(parts):]: short.append(path)
+        if whole or short: return whole or short
+    return []
 
 # %% ../nbs/machinery/labels.ipynb #62a6d963
 def _find_recording(
@@ -134,8 +138,9 @@ def _shorten(names: Iterable[str]) -> str:
 def _match_recordings(labels: Sequence[_Label], recordings: Sequence[Path], table: Path) -> dict[str, Path]:
     "Find the recordings of all labels, by their names in the table; those that are not given are missing."
     firsts = {label.name: label.where for label in reversed(labels)}
-    namesakes = Counter(_split_path(name)[-1] for name in firsts)
-    found = {name: _find_recording(name, recordings, namesakes[_split_path(name)[-1]], where)
+    folded = {name: _split_path(name.casefold()) for name in firsts}
+    namesakes = Counter(parts[-1] for parts in set(folded.values()))
+    found = {name: _find_recording(name, recordings, namesakes[folded[name][-1]], where)
              for name, where in firsts.items()}
     places = {name: path for name, path in found.items() if path}
     unused = [label for label in labels if label.name not in places]
@@ -155,7 +160,7 @@ def _without_rows(recordings: Sequence[Path], unlabelled: str, table: Path) -> l
     if unlabelled not in ("skip", "negative"):
         raise InputError(f"unlabelled: found {unlabelled!r}, expected skip or negative; choose one of these")
     if not recordings: return []
-    row = f"a row without times ({recordings[0].name},,)"
+    row = f"a row without times ({table_cell(recordings[0].name)},,)"
     ways = {"skip": f"left out; if nothing in them is worth clipping, write {row}, or use --unlabelled negative",
             "negative": "counted as without highlights"}
     found = f"found no row for {len(recordings)} of the recordings ({_shorten(path.name for path in recordings)})"

@@ -10,7 +10,7 @@ import csv
 import io
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -61,6 +61,11 @@ def _require_columns(names: Sequence[str], columns: Sequence[str], where: str) -
     way = f"put {','.join(columns)} on a line above it"
     raise InputError(f"{where}: found {found} where the names of the columns should be, {expected}; {way}")
 
+# %% ../nbs/machinery/tables.ipynb #860c5e86
+def _without_comments(lines: Iterable[str]) -> list[str]:
+    "Empty the lines that begin with #."
+    return ["\n" if line.lstrip().startswith("#") else line for line in lines]
+
 # %% ../nbs/machinery/tables.ipynb #0e9fb97f
 def _find_header(lines: Sequence[str], columns: Sequence[str]) -> tuple[int, str, list[str]]:
     "Find the place of the header among the lines of a table, the separator, and the names of the columns."
@@ -96,7 +101,7 @@ def read_table(
     what: str = "a table of labels",  # for messages
 ) -> list[TableRow]:                 # those that hold anything, in order
     "Read a table with a header, as a person or a spreadsheet saved it."
-    lines = list(io.StringIO(_read_text(Path(path), f"expected {what}")))
+    lines = _without_comments(io.StringIO(_read_text(Path(path), f"expected {what}")))
     try:
         first, separator, names = _find_header(lines, columns)
         _require_columns(names, columns, f"{path}: line {first + 1}")

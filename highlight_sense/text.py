@@ -37,5 +37,5 @@ def shown_url(text: str) -> str:
 
 # %% ../nbs/machinery/text.ipynb #33d92a1b
 def table_cell(text: str) -> str:
-    "Make sure that no spreadsheet reads a text as a formula."
-    return "'" + text if text.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) else text
+    "Make sure that a text in a table is read neither as a formula nor as a comment."
+    return "'" + text if text.startswith(("=", "+", "-", "@", "#", "\t", "\r", "\n")) else text

@@ -143,6 +143,15 @@ def test_as_a_spreadsheet_saves_it(save, folder):
     assert_close(cuts(folder), [times for times in before if times != (best["clip_start_s"], best["clip_end_s"])])
 
 
+def test_a_row_behind_a_hash(folder):
+    "It is a comment: its highlight is not published."
+    before = found(folder)
+    lines = (folder/"highlights.csv").read_text().splitlines()
+    best = json.loads((folder/"highlights.json").read_text())["highlights"][0]
+    (folder/"highlights.csv").write_text("\n".join(["# mine", lines[0], "#" + lines[1], *lines[2:], ""]))
+    assert_close(cuts(folder), [times for times in before if times != (best["clip_start_s"], best["clip_end_s"])])
+
+
 def test_everything_follows(folder):
     "Clips and the report, too: a card for each highlight of the table, also for one that the model did not choose."
     assert run("publish", folder, "--clips", "--report")[0] == 0

@@ -10,6 +10,8 @@ import pytest
 import torch
 from running import printed, run, small_model
 
+from highlight_sense.files import InputError
+from highlight_sense.labels import read_labels
 from highlight_sense.media import write_recording
 
 HEADER = "recording,start_s,end_s\n"
@@ -59,6 +61,10 @@ SPREADSHEETS = {
     "line ends of a Mac": HEADER.replace("\n", "\r") + "monday.mkv,5.25,6.5\r",
     "hours": HEADER + "monday.mkv,0:00:05.25,00:00:06.500\n",
     "one-digit seconds": HEADER + "monday.mkv,0:0:5.25,0:00:6.5\n",
+    "comments": "# mine, \"all\n" + HEADER + "#monday.mkv,1,2\nmonday.mkv,5.25,6.5\n # tuesday,1,2\n",
+    "capitals of another system": HEADER + "Monday.MKV,5.25,6.5\n",
+    "capitals without an extension": HEADER + "MONDAY,5.25,6.5\n",
+    "capitals in a full path": HEADER + "c:\\videos\\MONDAY.MKV,5.25,6.5\nC:\\Videos\\Monday.mkv,5.25,6.5\n",
     "a path": HEADER + "streams/monday.mkv,5.25,6.5\n",
     "a path from here": HEADER + "./streams/monday,5.25,6.5\n",
     "a path from the folder beside": HEADER + "../streams/monday.mkv,5.25,6.5\n",
@@ -117,6 +123,20 @@ def test_a_path_of_another_recording(recordings, tmp_path):
     code, _, errors = run(*prepare(recordings, tmp_path, table))
     assert code == 0 and labelled(tmp_path/"clips") == MONDAY
     assert "found 2 rows of other recordings" in errors
+
+
+def test_names_that_differ_in_case(tmp_path):
+    "Where there is a choice, case decides, or the line is refused; a name that begins with # follows an apostrophe."
+    names = "monday.mkv", "MONDAY.mkv", "#1.mkv"
+    noise = np.random.default_rng(0).normal(0, 0.1, 8 * 8000).astype(np.float32)
+    for number, name in enumerate(names):  # a disk on which case makes no difference would keep one of two
+        (tmp_path/str(number)).mkdir()
+        write_recording(tmp_path/str(number)/name, {"Mic": noise, "Game": noise}, 8000)
+    paths, table = [tmp_path/str(number)/name for number, name in enumerate(names)], tmp_path/"labels.csv"
+    table.write_text(HEADER + "MONDAY.mkv,3,4\nmonday,1,2\n'#1.mkv,5,6\n\"#1.mkv\",6,7\n")
+    assert read_labels(table, paths) == dict(zip(paths, ([(1, 2)], [(3, 4)], [(5, 6), (6, 7)])))
+    table.write_text(HEADER + "Monday,3,4\n")
+    with pytest.raises(InputError, match="line 2: found the recording 'Monday' 2 times"): read_labels(table, paths)
 
 
 def test_whole_minutes(recordings, tmp_path):
