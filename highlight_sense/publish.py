@@ -6,8 +6,9 @@
 __all__ = ['KINDS', 'publish']
 
 # %% ../nbs/05c_publish.ipynb #b20bd1ce
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from datetime import date
 from functools import partial
 from pathlib import Path
@@ -108,6 +109,39 @@ def _remove_old_clips(past: PastDetection, manifest: Manifest, names: Sequence[s
     there = [name for name in _clips_there(past, manifest) if name and name.rpartition(".")[0] not in stems]
     remove_others(manifest, "clips/", [*names, *there])
 
+# %% ../nbs/05c_publish.ipynb #215e79f1
+def _count_changes(past: PastDetection, manifest: Manifest, cutting: _Cutting) -> Counter[str]:
+    "Count the existing clips that were cut in another way, by what changes now."
+    opposite = replace(cutting, exact=not cutting.exact)
+    change = "exact instead of copied" if cutting.exact else "copied instead of exact"
+    changes = Counter()
+    for name, one in zip(_clips_there(past, manifest), past.highlights):
+        made_from = manifest.files[name].made_from if name else None
+        if made_from in (None, _clip_key(past, one, cutting)): continue
+        changes[change if made_from == _clip_key(past, one, opposite) else "with other tracks"] += 1
+    return changes
+
+# %% ../nbs/05c_publish.ipynb #03f86460
+def _update_clips(past: PastDetection, manifest: Manifest, cutting: _Cutting) -> dict[str, object]:
+    "Cut what is missing, remove what is old, and return clips, changes and failures for `_Products`."
+    before = _count_changes(past, manifest, cutting)
+    names, failed = _publish_clips(past, manifest, cutting)
+    _remove_old_clips(past, manifest, names)
+    if not cutting.exact: _warn_of_long_copies(past, manifest, names)
+    changes = before - _count_changes(past, manifest, cutting)
+    return {"clips": tuple(names), "changes": changes, "failed": tuple(failed)}
+
+# %% ../nbs/05c_publish.ipynb #89b926df
+_SUFFIXES = {"timelines": ("otio", "edl", "xml", "fcpxml"),
+             "chapters": ("chapters.txt", "chapters.vtt", "chapters.ffmeta")}
+
+
+def _names_of(past: PastDetection, kind: str) -> list[str]:
+    "Name the files of a kind of product, other than clips."
+    if kind == "report": return ["report.html"]
+    suffixes = _SUFFIXES.get(kind, ()) if past.highlights else ()
+    return [f"{kind}/{past.stem}.{suffix}" for suffix in suffixes]
+
 # %% ../nbs/05c_publish.ipynb #7dd58789
 def _spans_of(past: PastDetection, numbered: bool = False) -> list[Span]:
     "Return the highlights as parts of the recording, in order of time, named by time and score."
@@ -124,8 +158,7 @@ def _publish_timelines(
     past: PastDetection, manifest: Manifest, remux: bool = False, progress: bool = False,
 ) -> tuple[list[str], list[str]]:  # names of timelines, and of rewritten files
     "Write one set of timelines with all files of the recording."
-    suffixes = ("otio", "edl", "xml", "fcpxml") if past.highlights else ()
-    names = [f"timelines/{past.stem}.{suffix}" for suffix in suffixes]
+    names = _names_of(past, "timelines")
     files, muted, rewritten = timeline_files(past, manifest, remux and bool(names), progress)
     made_from = hash_of(["timelines", 3, past.identity, [str(media.path.resolve()) for media in files]])
     write = partial(write_timelines, files, _spans_of(past), manifest.path/"timelines", past.stem, muted)
@@ -139,8 +172,7 @@ def _publish_timelines(
 # %% ../nbs/05c_publish.ipynb #1cfa7c51
 def _publish_chapters(past: PastDetection, manifest: Manifest) -> list[str]:
     "Write the chapters, and return their names."
-    suffixes = ("txt", "vtt", "ffmeta") if past.highlights else ()
-    names = [f"chapters/{past.stem}.chapters.{suffix}" for suffix in suffixes]
+    names = _names_of(past, "chapters")
     made_from = hash_of(["chapters", 2, past.identity])
     duration_s, spans = past.record.recording.duration_s, _spans_of(past, numbered=True)
     write = partial(write_chapters, spans, duration_s, manifest.path/"chapters", past.stem)
@@ -173,6 +205,7 @@ class _Products:
     "The files written for a recording, as names in its folder."
     folder: Path
     clips: tuple[str, ...] = ()
+    changes: Mapping[str, int] = field(default_factory=dict)  # how many clips replace some that were cut in another way
     timelines: tuple[str, ...] = ()
     rewritten: tuple[str, ...] = ()  # for editing programs
     chapters: tuple[str, ...] = ()
@@ -186,6 +219,8 @@ class _Products:
         words = {"clip": self.clips, "timeline file": self.timelines, "rewritten recording": self.rewritten,
                  "chapter file": self.chapters}
         parts = [_count(names, word) for word, names in words.items()]
+        changes = ", ".join(f"{count} now {change}" for change, count in self.changes.items())
+        if changes: parts[0] = f"{parts[0]} ({changes})"
         if self.failed: parts.insert(1, f"{len(self.failed)} failed")
         if self.found_nothing: parts = ["no highlight was kept" if self.edits else "no highlight was found"]
         line = printable(f"{self.folder}: ") + ", ".join(part for part in (*parts, self.report) if part)
@@ -215,12 +250,9 @@ def _publish_one(
         manifest = Manifest(folder, force)
         remove_unfinished(folder)
         if "clips" in kinds and "report.html" in manifest.files: kinds = (*kinds, "report")
-        written, failed = {}, []
-        if "clips" in kinds:
-            names, failed = _publish_clips(past, manifest, _choose_cutting(past, exact, tracks))
-            _remove_old_clips(past, manifest, names)
-            if not exact: _warn_of_long_copies(past, manifest, names)
-            written["clips"] = tuple(names)
+        manifest.require_ours(*(name for kind in kinds for name in _names_of(past, kind)))
+        written = {}
+        if "clips" in kinds: written = _update_clips(past, manifest, _choose_cutting(past, exact, tracks))
         if "timelines" in kinds:
             written["timelines"], written["rewritten"] = map(tuple, _publish_timelines(past, manifest, remux, progress))
         if "chapters" in kinds: written["chapters"] = tuple(_publish_chapters(past, manifest))
@@ -228,9 +260,8 @@ def _publish_one(
         if written.get("chapters"):
             written["notice"] = youtube_notice(_spans_of(past, numbered=True), past.record.recording.duration_s)
         for kind in kinds: manifest.show("report.html" if kind == "report" else kind, choice_key(past.highlights))
-        _require_a_clip(folder, written.get("clips", ()), failed)
-        nothing = not past.highlights
-        return _Products(folder, failed=tuple(failed), found_nothing=nothing, edits=past.edits, **written)
+        _require_a_clip(folder, written.get("clips", ()), written.get("failed", ()))
+        return _Products(folder, found_nothing=not past.highlights, edits=past.edits, **written)
 
 # %% ../nbs/05c_publish.ipynb #c92d76a9
 def _require_kind(kind: str, kinds: Sequence[str], asked: Mapping[str, bool]) -> None:

@@ -166,7 +166,8 @@ def test_exact_clips(detected):
     "Exact clips replace the copies, and the report shows them instead."
     assert call("publish", detected, "--clips", "--report")[0] == 0
     before = {path.name: path.stat().st_size for path in (detected/"clips").iterdir()}
-    assert call("publish", detected, "--clips", "--exact")[0] == 0
+    code, printed, complaint = call("publish", detected, "--clips", "--exact")
+    assert code == 0 and "3 clips in clips/ (3 now exact instead of copied), report" in printed, complaint
     assert {path.stem for path in (detected/"clips").iterdir()} == {Path(name).stem for name in before}
     assert names_in(detected) == {"report.html", *(f"clips/{path.name}" for path in (detected/"clips").iterdir())}
     page = (detected/"report.html").read_text()
@@ -176,6 +177,10 @@ def test_exact_clips(detected):
         picture_s, sounds_s = seconds_of(path)
         wanted_s = one["clip_end_s"] - one["clip_start_s"]
         assert abs(picture_s - wanted_s) < 2 / FPS and all(abs(sound_s - picture_s) < 0.06 for sound_s in sounds_s)
+    assert "3 clips in clips/ (3 now copied instead of exact), report" in call("publish", detected, "--clips")[1]
+    assert "3 clips in clips/, report" in call("publish", detected, "--clips")[1]
+    mixed = call("publish", detected, "--clips", "--tracks", "mix")[1]
+    assert "3 clips in clips/ (3 now with other tracks), report" in mixed
 
 
 @pytest.mark.parametrize(("choice", "folders"), [
@@ -208,6 +213,17 @@ def test_foreign_files_stay(detected, place):
     attic.rmdir()
     code, _, complaint = call("publish", place/"nowhere")
     assert code == 2 and "highlight-sense detect" in complaint
+
+
+@pytest.mark.parametrize("name", ["chapters/my stream.chapters.txt", "timelines/my stream.edl", "report.html"])
+def test_an_edited_file_stops_everything(name, detected):
+    "Before a clip is cut or replaced."
+    assert call("publish", detected, "--timeline", "--chapters", "--report")[0] == 0
+    with (detected/name).open("a") as edited: edited.write("mine")
+    before = {path: path.stat().st_mtime_ns for path in detected.rglob("*") if path.is_file()}
+    code, _, complaint = call("publish", detected)
+    assert code == 2 and f"{detected/name}: found a file that was changed" in complaint and "--force" in complaint
+    assert {path: path.stat().st_mtime_ns for path in detected.rglob("*") if path.is_file()} == before
 
 
 # --- the report in a browser

@@ -64,7 +64,8 @@ def test_a_warning_names_the_remedy(detected, tmp_path):
 def test_the_help_says_what_is_encoded():
     "The MP4 holds copies of what editing programs read, and the rest in other codecs."
     code, text, _ = run("publish", "--help")
-    assert code == 0 and "sound that they cannot read are re-encoded, the others copied" in " ".join(text.replace("│", " ").split())
+    words = " ".join(text.replace("│", " ").split())
+    assert code == 0 and "sound that they cannot read are re-encoded, the others copied" in words
 
 
 def test_the_same_times(detected, matroska):
