@@ -94,7 +94,8 @@ NOTEBOOK_LENGTHS = (  # first and last frame count of a range, and its share of 
 @dataclass(frozen=True)
 class PrepareConfig:
     "How recordings are cut into clips. The defaults give clips like those of the published data set."
-    lengths: tuple[tuple[int, int, float], ...] = NOTEBOOK_LENGTHS  # of positives: first frame count, last one, share
+    # of positives: first frame count, last one, share (default: six ranges, as in the published data set)
+    lengths: tuple[tuple[int, int, float], ...] = NOTEBOOK_LENGTHS
     negative_s: float = 30.0     # length of every negative, in seconds
     match_lengths: bool = False  # cut each negative to the length of a positive of the same recording
     ratio: float = 1.2           # negatives per positive, if there is room for them

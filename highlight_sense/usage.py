@@ -26,7 +26,8 @@ from .text import printable, shown_url
 # %% ../nbs/machinery/usage.ipynb #5693b360
 def option(kind: object, help: str, *aliases: str) -> object:
     "Return the annotation of an option that takes a value."
-    return Annotated[kind, Parameter(help=help, alias=aliases or None)]
+    choices = [choice for part in (kind, *get_args(kind)) if get_origin(part) is Literal for choice in get_args(part)]
+    return Annotated[kind, Parameter(help=help, alias=aliases or None, show_choices=len(choices) != 1)]
 
 # %% ../nbs/machinery/usage.ipynb #26b5b651
 def flag(help: str) -> object:
@@ -58,7 +59,8 @@ def _field_options(config: type) -> list[inspect.Parameter]:
     comments, options = _comments(inspect.getsource(config)), []
     for field in dataclasses.fields(config):
         help = comments[field.name]
-        shown = Parameter(help=help[:1].upper() + help[1:] + ".", negative="", consume_multiple=True)
+        shown = Parameter(help=help[:1].upper() + help[1:] + ".", negative="", consume_multiple=True,
+                          show_default=False if isinstance(field.default, tuple) else None)
         kind = Annotated[field.type, shown]
         options.append(inspect.Parameter(field.name, _KEYWORD_ONLY, default=field.default, annotation=kind))
     return options
