@@ -240,7 +240,7 @@ def _epoch_line(row: dict, kept: bool) -> str:
     line = (f"epoch {row['epoch']}: train loss {row['train_loss']:.4f}, val loss {row['val_loss']:.4f}, "
             f"AP {row['ap']:.4f}, F1 {row['f1']:.4f}")
     if row["skipped"]: line += f", {row['skipped']} non-finite batches skipped"
-    return line + " (kept)" if kept else line
+    return line if kept else line + " (surely worse, not kept)"
 
 # %% ../nbs/03_train.ipynb #6eeaaf0c
 def keep_best(state: TrainState, measured: Evaluation) -> None:
