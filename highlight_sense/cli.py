@@ -216,6 +216,23 @@ def _compare_files(path: Path, other: Path) -> str:
     if digests[0] == digests[1]: return f"{path} and {other} are the same file, SHA-256 {digests[0]}"
     return f"{path} and {other} differ: SHA-256 {' and '.join(digests)}"
 
+# %% ../nbs/07_cli.ipynb #2c8d32fb
+def _recordings_in(place: Path) -> str:
+    "Describe a recording, or a folder of recordings without clips; empty for anything else."
+    from highlight_sense.clip_files import list_clips
+    from highlight_sense.labels import is_media
+    if not place.is_dir(): return "a recording" if is_media(place) else ""
+    some = any(map(is_media, place.rglob("*")))
+    return "a folder of recordings" if some and not list_clips(place) else ""
+
+# %% ../nbs/07_cli.ipynb #08d03717
+def _require_model(checkpoint: Path, usage: str) -> None:
+    "Raise `InputError` if recordings are given in place of the model."
+    found = _recordings_in(checkpoint)
+    if not found or (checkpoint/"best.pt").is_file(): return
+    way = f"the model comes first: highlight-sense {usage}"
+    raise InputError(f"{checkpoint}: found {found}, expected a checkpoint; {way}")
+
 # %% ../nbs/07_cli.ipynb #9db7499b
 @_verb
 def _evaluate(
@@ -240,6 +257,7 @@ def _evaluate(
 ) -> None:
     "Measure a checkpoint on all clips of a folder, or on whole recordings with labels."
     from json import dumps
+    _require_model(checkpoint, "evaluate MODEL DATA")
     config = DetectConfig(threshold=threshold, batch_size=batch_size, device=device, precision=precision,
                           kernels=kernels, engine=engine)
     if labels is None: metrics = _evaluate_clips(checkpoint, data, config, workers, out, progress=not json)
@@ -262,6 +280,8 @@ def _evaluate_clips(
     from highlight_sense.evaluate import evaluate_checkpoint
     if len(data) != 1:
         raise InputError(f"found {len(data)} folders, expected one clip folder; give --labels to evaluate recordings")
+    found = _recordings_in(data[0])
+    if found: raise InputError(f"{data[0]}: found {found}, expected clips; add --labels to evaluate recordings")
     if config.engine != "torch":
         way = "leave it out, or give --labels to evaluate recordings"
         raise InputError(f"engine: found {config.engine} for clips, expected torch; {way}")
@@ -338,6 +358,7 @@ def _detect(
 ) -> None:
     "Find the highlights of recordings: scores.csv, highlights.json and highlights.csv for each."
     from highlight_sense.recordings import detect as detect_all
+    _require_model(checkpoint, "detect MODEL RECORDING -o OUT")
     found = detect_all(checkpoint, recordings, out, config, mic=mic, game=game, separate=separate, force=force)
     if any(one.highlights for one in found): print(f"next: highlight-sense publish {out}")
 

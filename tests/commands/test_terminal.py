@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from running import printed, run, small_model, write_clips, write_stream
+from running import TRAINING, printed, run, small_model, write_clips, write_stream
 
 from highlight_sense.cli import main
 
@@ -75,3 +75,46 @@ def test_two_clips_are_too_few(tmp_path: Path, split: str):
     assert words == (
         "highlight-sense: found 1 positive and 3 negative clips, expected at least 2 of each, to train on one and "
         "validate with another; add clips, or label more highlights\n")
+
+
+@pytest.mark.parametrize("usage", ["detect MODEL RECORDING -o OUT", "evaluate MODEL DATA"])
+def test_the_model_comes_first(detecting, tmp_path: Path, usage: str):
+    "A recording instead of the model, or a folder of them, is called one, and the order of the arguments is shown."
+    _, model, stream, *_ = detecting
+    (tmp_path/"evenings").mkdir()
+    shutil.copy(stream, tmp_path/"evenings")
+    for place, kind in ((stream, "recording"), (tmp_path/"evenings", "folder of recordings")):
+        words = printed(usage.split()[0], place, model, "-o", tmp_path/"out")
+        expected = f"found a {kind}, expected a checkpoint; the model comes first: highlight-sense {usage}"
+        assert words == f"highlight-sense: {place}: {expected}\n"
+
+
+def test_recordings_are_evaluated_with_labels(detecting, tmp_path: Path):
+    "`evaluate` asks for labels if it gets recordings; a clip folder may have recordings next to its clips."
+    _, model, stream, *_ = detecting
+    clips = write_clips(tmp_path/"clips", 4, 4)
+    for place in (tmp_path/"evenings", clips):
+        place.mkdir(exist_ok=True)
+        shutil.copy(stream, place)
+    for place, kind in ((stream, "recording"), (tmp_path/"evenings", "folder of recordings")):
+        expected = f"found a {kind}, expected clips; add --labels to evaluate recordings"
+        assert printed("evaluate", model, place) == f"highlight-sense: {place}: {expected}\n"
+    code, out, _ = run("evaluate", model, clips, "--workers", 0, "--device", "cpu")
+    assert code == 0 and "of 4 highlights are recognised" in out
+
+
+def test_epochs_that_are_not_kept_are_marked(tmp_path: Path, monkeypatch):
+    "An epoch has a remark only if it is surely worse than the one that is kept."
+    verdicts = iter([False, True])
+    monkeypatch.setattr("highlight_sense.train.surely_lower", lambda *measured: next(verdicts))
+    clips = write_clips(tmp_path/"clips", 8, 8)
+    code, out, err = run("train", clips, "-o", tmp_path/"run", *TRAINING, "--epochs", 3, "--workers", 0)
+    remarks = [line.endswith(" (surely worse, not kept)") for line in out.splitlines() if line.startswith("epoch ")]
+    assert code == 0 and remarks == [False, False, True] and "(kept)" not in out, err
+
+
+def test_the_help_of_prepare_has_no_odd_values():
+    "A single choice is not listed as `none`, and a table is described instead of printed."
+    words = " ".join(printed("prepare", "--help", code=0).replace("│", " ").split())
+    assert "[choices: none]" not in words and "[choices: skip, negative]" in words
+    assert "((215," not in words and "(default: six ranges, as in the published data set)" in words
