@@ -56,8 +56,8 @@ def _guess_by_titles(tracks: Sequence[AudioTrack]) -> _Guess | None:
 # %% ../nbs/machinery/track_guess.ipynb #18b8bf87
 class _Sounds(NamedTuple):
     "What excerpts show about tracks."
-    voice: AudioTrack | None  # the candidate that sounds most like speech; None without a choice
-    probability: float        # of that
+    ranked: list[AudioTrack]  # the candidates, the most like speech first; [] without a choice
+    probability: float        # that the first of them is the voice
     mixes: list[AudioTrack]   # of others
     silent: list[AudioTrack]
 
@@ -67,17 +67,25 @@ def _compare_sounds(
     tracks: Sequence[AudioTrack],
     candidates: Sequence[AudioTrack],  # some of them
 ) -> _Sounds:
-    "Find the candidate that sounds most like speech, and the tracks that are a mix of others or silent."
+    "Rank the candidates by how much they sound like speech, and find the tracks that are a mix of others or silent."
     excerpts = list(read_excerpts([(path, track.number) for track in tracks]))
-    if not excerpts: return _Sounds(None, 0.0, [], [])
+    if not excerpts: return _Sounds([], 0.0, [], [])
     products = mean_products(excerpts)
     mixes, silent = mixed_tracks(products), silent_tracks(products)
     own = [k for k, track in enumerate(tracks) if track in candidates and k not in (*mixes, *silent)]
     kinds = [tracks[k] for k in mixes], [tracks[k] for k in silent]
-    if len(own) < 2: return _Sounds(None, 0.0, *kinds)
+    if len(own) < 2: return _Sounds([], 0.0, *kinds)
     probabilities = voice_probabilities(np.stack(excerpts)[:, own])
-    best = int(probabilities.argmax())
-    return _Sounds(tracks[own[best]], float(probabilities[best]), *kinds)
+    ranked = [tracks[own[k]] for k in np.argsort(-probabilities, kind="stable")]
+    return _Sounds(ranked, float(probabilities.max()), *kinds)
+
+# %% ../nbs/machinery/track_guess.ipynb #2d02324c
+def _game_by_sound(tracks: Sequence[AudioTrack], sounds: _Sounds) -> AudioTrack:
+    "Choose the game: the least like speech of the tracks compared with the voice, or else the first other."
+    voice, *others = sounds.ranked
+    neither = _titled(tracks, "voice", "mix", "other")
+    likely = [track for track in others if track not in neither]
+    return likely[-1] if likely else _first_other(tracks, voice, [*sounds.mixes, *sounds.silent, *neither])
 
 # %% ../nbs/machinery/track_guess.ipynb #25404332
 def _guess_by_order(tracks: Sequence[AudioTrack], neither: Sequence[AudioTrack]) -> _Guess:
@@ -109,12 +117,13 @@ def guess_tracks(media: MediaInfo) -> _Guess:
     untitled = _titled(tracks, None)
     candidates = next(some for some in (voices, untitled, tracks) if len(some) > 1)
     sounds = _compare_sounds(media.path, tracks, candidates)
-    voice, neither = sounds.voice, [*sounds.mixes, *sounds.silent]
-    if voice is None or sounds.probability < _SURE_ENOUGH: return _order_with_warning(media, neither)
+    if sounds.probability < _SURE_ENOUGH: return _order_with_warning(media, [*sounds.mixes, *sounds.silent])
+    voice = sounds.ranked[0]
     partners = [track for track in games if track != voice]
-    game = partners[0] if partners else _first_other(tracks, voice, neither)
-    why = f"a guess: a:{voice.number} sounds like speech, {sounds.probability:.0%} sure; {_OVERRULE}"
-    return voice, game, why
+    game = partners[0] if partners else _game_by_sound(tracks, sounds)
+    why = f"a guess: a:{voice.number} sounds like speech, {sounds.probability:.0%} sure"
+    if len(sounds.ranked) > 2 and game == sounds.ranked[-1]: why += f", and a:{game.number} least like it"
+    return voice, game, f"{why}; {_OVERRULE}"
 
 # %% ../nbs/machinery/track_guess.ipynb #6dd185a9
 def without_unknown_codecs(media: MediaInfo) -> MediaInfo:

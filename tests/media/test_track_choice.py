@@ -94,6 +94,29 @@ def test_a_mix_is_neither(sounds, tmp_path):
     assert numbers(tracks.choose_pair(path)) == (2, 1)
 
 
+@pytest.mark.parametrize("order", ["voice, friend, game", "game, friend, voice", "friend, voice, game"])
+def test_the_voice_of_a_friend_is_not_the_game(order, sounds, tmp_path):
+    "Of three tracks without titles, the game is the one least like speech; the percentage is that of the voice."
+    levels = Levels(voice=-32.0, mic_noise=-45.0, gunfire=-22.0, music=-28.0, ambience=-40.0)
+    speech = [("calm", 2, 3), ("calm", 7, 8), ("calm", 10, 11)]
+    friend = voice_track(speech, SECONDS * RATE_HZ, levels, np.random.default_rng(10))
+    tracks_of = {"voice": sounds[0], "friend": friend, "game": sounds[1]}
+    names = order.split(", ")
+    path = recorded(tmp_path/"stream.mkv", {f"Track{k + 1}": tracks_of[name] for k, name in enumerate(names)})
+    pair = tracks.choose_pair(path)
+    voice, game = names.index("voice"), names.index("game")
+    assert numbers(pair) == (voice, game)
+    assert re.match(rf"a guess: a:{voice} sounds like speech, \d\d% sure, and a:{game} least like it; ", pair.why)
+
+
+def test_another_microphone_is_not_the_game(sounds, tmp_path):
+    "Of two tracks titled as voices, one is the voice, and the game is a track without a title."
+    voice, game = sounds
+    noise = np.random.default_rng(0).normal(scale=0.1, size=voice.size)
+    path = recorded(tmp_path/"stream.mkv", {"Mic": voice, "Mic 2": noise, "Track3": game})
+    assert numbers(tracks.choose_pair(path)) == (0, 2)
+
+
 def test_unsure_is_the_usual_order(tmp_path, caplog):
     "Two noises: a guess by order, with a line on how to overrule it."
     noise = np.random.default_rng(0).normal(scale=0.1, size=(2, SECONDS * RATE_HZ))
