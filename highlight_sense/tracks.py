@@ -150,7 +150,7 @@ def _fault_of_one_track(pair: Pair, mic: str | None, game: str | None) -> str:  
     if None in (mic, game) or len(probe(pair.voice.path, measured=False).tracks) < 2:
         return f"found one track for both voice and game, expected two; {_MIXED}"
     found = f"found --mic {mic} and --game {game}, which name the same track"
-    way = f"name another, or add --separate demucs (or none) if a:{pair.voice.number} is a mix of both"
+    way = f"name another, or if a:{pair.voice.number} is a mix of both, add --separate demucs or --separate none"
     return f"{found}, expected two; {way}"
 
 # %% ../nbs/machinery/tracks.ipynb #79ed2541
