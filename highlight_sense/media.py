@@ -150,7 +150,7 @@ def _boxes(path: Path) -> Iterator[tuple[bytes, int, int]]:  # kind, first byte,
             if length < 8: return
             at += length
 
-
+# %% ../nbs/machinery/media.ipynb #8794664f
 def _lacks_index(path: Path) -> bool:
     "Return whether a file is an MP4 or MOV without its index."
     kinds = [kind for kind, *_ in islice(_boxes(path), 1000)]
@@ -190,7 +190,7 @@ def _opened(path: Path) -> av.container.InputContainer:
         if not (end := _end_of_fragments(path)): raise
         return av.open(f"subfile,,start,0,end,{end},,:{address}", metadata_errors="replace", options=_OPTIONS)
 
-
+# %% ../nbs/machinery/media.ipynb #02d9a891
 def open_media(
     path: str | Path,
 ) -> av.container.InputContainer:  # for use in a `with` statement
