@@ -15,6 +15,7 @@ import numpy as np
 
 from .damage import silence_non_finite, warn_of_lost_sound
 from .log import warn_once
+from .media import stored_rate
 from .muxing import copy_labels
 from .packets import MediaSource, flush_packet
 from .timeline import Timeline, TrackReader
@@ -144,9 +145,7 @@ def _add_sound(container: av.container.OutputContainer, codec: str, stream: av.A
     "Add a stream for the encoded sound of `stream`."
     coding = stream.codec_context
     layout = _layout_in(codec, coding.layout)
-    rates = av.Codec(codec, "w").audio_rates
-    rate_hz = coding.sample_rate if not rates or coding.sample_rate in rates else 48_000
-    copy = container.add_stream(codec, rate=rate_hz, layout=layout)
+    copy = container.add_stream(codec, rate=stored_rate(codec, coding.sample_rate), layout=layout)
     if codec == "aac": copy.codec_context.bit_rate = 96_000 * copy.codec_context.layout.nb_channels
     if codec == "flac": copy.codec_context.format = "s32" if is_deep(stream) else "s16"
     copy.disposition = stream.disposition
@@ -178,7 +177,7 @@ class SoundEncoder:
         stream = source.container.streams[index]
         self.copy = _add_sound(container, codec, stream)
         coding = self.copy.codec_context
-        name = f"{source.path}: audio track {list(source.container.streams.audio).index(stream)}"
+        name = source.track_name(index)
         first_s, seconds = source.start_s + start_s, end_s - start_s
         wide = _is_too_wide(name, stream.codec_context.layout.nb_channels, coding.layout.nb_channels)
         self.sound = ClipSound(name, coding.sample_rate, coding.layout.name, first_s, seconds, wide)

@@ -61,7 +61,7 @@ class FrontEnd:
         _check_range("n_mels", self.n_mels, 1, min(self.n_fft, 512))
 
     def frames(self, seconds: float) -> int:
-        "Return frames of a waveform that lasts `seconds`: one per hop, and one for the centred start."
+        "Return the number of frames of a waveform that lasts `seconds`: one per hop, and one for the centred start."
         return 1 + round(seconds * self.sample_rate) // self.hop_length
 
     def seconds(self, frames: int | float) -> float:

@@ -48,10 +48,9 @@ def cut_windows(
     windows: Windows,
 ) -> Iterator[tuple[int, torch.Tensor]]:  # first frame, log-mel (2, n_mels, size)
     "Cut a streamed log-mel into windows; if it is shorter than a window, there are none."
-    # the log-mel in memory, its first frame, the next window
-    kept = None
-    at = 0
-    number = 0
+    kept = None  # the log-mel in memory
+    at = 0       # its first frame
+    number = 0   # of the next window
     for block in blocks:
         kept = block if kept is None else torch.cat([kept, block], dim=-1)
         start = windows.start(number)

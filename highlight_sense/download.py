@@ -17,10 +17,10 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import requests
-from .progress import Bar
 
 from . import transfer
 from .files import InputError, require_folder
+from .progress import Bar
 from .text import shown_url
 
 # %% ../nbs/machinery/download.ipynb #ad715862
@@ -185,13 +185,13 @@ def _download_options(
     key: str,      # its name there
 ) -> dict:
     "Return yt-dlp's options."
-    tries = len(transfer._PAUSES_S) - 1
-    pauses = {"http": transfer._pause_after, "fragment": transfer._pause_after}
+    tries = len(transfer.PAUSES_S) - 1
+    pauses = {"http": transfer.pause_after, "fragment": transfer.pause_after}
     return {
         "format": _FORMAT, "noplaylist": True, "match_filter": partial(_refuse_endless, shown_url(url)),
         "paths": {"home": str(folder)}, "outtmpl": f"{key}.%(ext)s",
         "continuedl": True, "retries": tries, "fragment_retries": tries, "skip_unavailable_fragments": False,
-        "retry_sleep_functions": pauses, "socket_timeout": transfer._TIMEOUT_S,
+        "retry_sleep_functions": pauses, "socket_timeout": transfer.TIMEOUT_S,
         "external_downloader": {"default": "native"}, "fixup": "never",
         "ffmpeg_location": "",  # not even an installed one
         "cachedir": False, "noprogress": True, "color": "no_color",

@@ -17,7 +17,7 @@ from av.codec.context import Flags
 from .clip_picture import EXACT, PREVIEW, STANDS_S, PictureEncoder
 from .clip_sound import SoundEncoder, encode_mono, is_deep
 from .log import warn_once
-from .media import RUN_UP_S
+from .media import RUN_UP_S, stored_rate
 from .mixing import add_mix, encode_mix, find_sounds, mark_default
 from .muxing import create_media, decoded_s
 from .packets import PacketTime, Stretch, from_key_to_key, lacks_format, read_chosen
@@ -167,8 +167,7 @@ def _preview_sound(
     container: av.container.OutputContainer, samples: np.ndarray, rate_hz: int,
 ) -> Iterator[av.Packet]:
     "Add a stream for the sound of a preview; yield its packets."
-    rates = av.Codec("aac", "w").audio_rates
-    copy = container.add_stream("aac", rate=rate_hz if rate_hz in rates else 48_000, layout="mono")
+    copy = container.add_stream("aac", rate=stored_rate("aac", rate_hz), layout="mono")
     copy.codec_context.bit_rate = 64_000
     copy.codec_context.flags |= Flags.bitexact
     return encode_mono(copy, samples, rate_hz)

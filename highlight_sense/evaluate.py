@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from .batches import ClipLoader, EvaluationPlans
 from .checkpoint import CheckpointInfo, load_checkpoint
 from .clip_files import highlights_of, read_clip
-from .clip_table import list_unusable
+from .clip_table import list_unusable, write_unusable
 from .config import FrontEnd, require_front_end
 from .data import load_index
 from .dataset_aug import pad_or_truncate
@@ -169,6 +169,6 @@ def evaluate_checkpoint(
         _open_evaluation(folder).claim(_FILES, "evaluate")
         with write_atomically(folder/"metrics.json") as unfinished:
             unfinished.write_text(json.dumps(measured.metrics, indent=2) + "\n")
-        if left_out: (folder/"unusable.txt").write_text(left_out + "\n")
+        write_unusable(left_out, folder)
         save_evaluation(measured, model, index.path, info.max_frames, folder)
     return measured

@@ -113,11 +113,15 @@ def _is_sum(products: np.ndarray, track: int, parts: Sequence[int]) -> bool:
     return remains < _UNEXPLAINED * power and (weights**2 * np.diag(within)).min() > _PART * power
 
 # %% ../nbs/machinery/excerpts.ipynb #7dcc3af6
+_MOST_COMPARED = 10  # tracks; each further one doubles the work, and OBS records six
+
+
 def mixed_tracks(products: np.ndarray) -> list[int]:
     "List the tracks that are a mix of others."
     silent, tracks = silent_tracks(products), []
     for k in range(len(products)):
         if k not in silent and not any(have_same_sound(products, k, other) for other in tracks): tracks.append(k)
+    if len(tracks) > _MOST_COMPARED: return []
     parts = [part for size in range(2, len(tracks)) for part in combinations(tracks, size)]
     return [k for k in tracks if any(k not in part and _is_sum(products, k, part) for part in parts)]
 

@@ -19,7 +19,7 @@ from .files import InputError
 from .log import warn
 from .media import probe
 from .tables import TableRow, read_table, read_time
-from .text import table_cell
+from .text import first_three, table_cell
 
 # %% ../nbs/machinery/labels.ipynb #c48415b0
 _MEDIA_SUFFIXES = frozenset(
@@ -129,12 +129,6 @@ def _warn_of_whole_minutes(rows: Iterable[TableRow], path: Path) -> None:
     warn(f"{path}: {found}; if they were minutes and seconds, correct them, they are read as hours and minutes")
 
 # %% ../nbs/machinery/labels.ipynb #e36d8ae7
-def _shorten(names: Iterable[str]) -> str:
-    "List the first three names."
-    names = list(names)
-    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
-
-# %% ../nbs/machinery/labels.ipynb #5fb2bfed
 def _match_recordings(labels: Sequence[_Label], recordings: Sequence[Path], table: Path) -> dict[str, Path]:
     "Find the recordings of all labels, by their names in the table; those that are not given are missing."
     firsts = {label.name: label.where for label in reversed(labels)}
@@ -145,11 +139,11 @@ def _match_recordings(labels: Sequence[_Label], recordings: Sequence[Path], tabl
     places = {name: path for name, path in found.items() if path}
     unused = [label for label in labels if label.name not in places]
     if not unused: return places
-    expected = f"expected one of the {len(recordings)} given ({_shorten(path.name for path in recordings)})"
+    expected = f"expected one of the {len(recordings)} given ({first_three(path.name for path in recordings)})"
     if not places:
         found = f"found the recording {unused[0].name!r}"
         raise InputError(f"{unused[0].where}: {found}, {expected}; correct the name or add the recording")
-    names = _shorten(dict.fromkeys(label.name for label in unused))
+    names = first_three(dict.fromkeys(label.name for label in unused))
     rows = "row" if len(unused) == 1 else "rows"
     warn(f"{table}: found {len(unused)} {rows} of other recordings ({names}), {expected}; not used")
     return places
@@ -163,7 +157,7 @@ def _without_rows(recordings: Sequence[Path], unlabelled: str, table: Path) -> l
     row = f"a row without times ({table_cell(recordings[0].name)},,)"
     ways = {"skip": f"left out; if nothing in them is worth clipping, write {row}, or use --unlabelled negative",
             "negative": "counted as without highlights"}
-    found = f"found no row for {len(recordings)} of the recordings ({_shorten(path.name for path in recordings)})"
+    found = f"found no row for {len(recordings)} of the recordings ({first_three(path.name for path in recordings)})"
     warn(f"{table}: {found}, expected one for each; {ways[unlabelled]}")
     return list(recordings) if unlabelled == "negative" else []
 

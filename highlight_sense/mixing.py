@@ -14,7 +14,7 @@ import numpy as np
 
 from .clip_sound import ClipSound, is_deep, sound_frame
 from .files import InputError
-from .media import RUN_UP_S
+from .media import RUN_UP_S, stored_rate
 from .muxing import set_title
 from .packets import MediaSource, Stretch, flush_packet, read_chosen
 from .tracks import Track
@@ -54,9 +54,8 @@ def _read_stereo(
     "Decode an interval of a track in stereo, a second at a time."
     with MediaSource(stretch.source.path) as source:
         stream = source.container.streams[index]
-        name = f"{source.path}: audio track {list(source.container.streams.audio).index(stream)}"
         layout = "mono" if stream.codec_context.layout.nb_channels == 1 else "stereo"
-        sound = ClipSound(name, rate_hz, layout, source.start_s + start_s, end_s - start_s)
+        sound = ClipSound(source.track_name(index), rate_hz, layout, source.start_s + start_s, end_s - start_s)
         wanted = [packet.pts for packet in stretch.packets[index]
                   if packet.end_s > start_s - RUN_UP_S and packet.time_s < end_s]
         for _, packet in read_chosen([stretch._replace(source=source)], [{index: wanted}]):
@@ -104,8 +103,8 @@ def add_mix(
     streams: Sequence[av.AudioStream],  # that are mixed
 ) -> av.AudioStream:
     "Add a stream for the mix of others."
-    rate_hz, rates = max(stream.codec_context.sample_rate for stream in streams), av.Codec(codec, "w").audio_rates
-    copy = container.add_stream(codec, rate=rate_hz if not rates or rate_hz in rates else 48_000, layout="stereo")
+    rate_hz = max(stream.codec_context.sample_rate for stream in streams)
+    copy = container.add_stream(codec, rate=stored_rate(codec, rate_hz), layout="stereo")
     if codec == "aac": copy.codec_context.bit_rate = 192_000
     if codec == "flac": copy.codec_context.format = "s32" if any(map(is_deep, streams)) else "s16"
     set_title(copy, "Mix")

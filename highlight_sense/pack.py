@@ -21,10 +21,10 @@ from typing import Annotated
 import msgspec
 import numpy as np
 import torch
-from .progress import Bar
 
 from .config import FrontEnd
 from .files import InputError, hash_file
+from .progress import Bar
 from .records import read_as
 
 # %% ../nbs/machinery/pack.ipynb #3e695bc1

@@ -59,6 +59,11 @@ class MediaSource(MediaReader):
         return [stream for stream in self.container.streams if stream.type in kinds and not stream.disposition & still
                 and not _is_unknown(stream)]
 
+    def track_name(self, index: int) -> str:
+        "Name the audio track with this stream index, with its file, for messages."
+        numbers = [stream.index for stream in self.container.streams.audio]
+        return f"{self.path}: audio track {numbers.index(index)}"
+
     def note_damage(self, time_s: float) -> None:
         "Note that data at a time are damaged."
         self.damaged_s = min(self.damaged_s, time_s)

@@ -20,7 +20,6 @@ from typing import BinaryIO
 
 import msgspec
 import numpy as np
-from .progress import Bar
 
 from .archives import open_archive
 from .clip_files import by_label, name_inside
@@ -30,6 +29,7 @@ from .files import (
     InputError, hash_file, named, only_writer, remove_unfinished, require_folder, write_atomically)
 from .pack import PACK_VERSION, Pack, PackRow, is_pack, next_row, open_pack
 from .pack_source import ClipSource, PackedClip, download_mark, open_source, read_for_pack
+from .progress import Bar
 from .text import printable
 
 # %% ../nbs/machinery/packing.ipynb #8f528c12

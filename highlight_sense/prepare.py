@@ -16,7 +16,6 @@ from typing import Literal, NamedTuple
 import numpy as np
 import pandas as pd
 import torch
-from .progress import Bar
 
 from .audio import log_mel
 from .clip_folders import clip_folder, clip_source, require_clip_names
@@ -26,6 +25,7 @@ from .labels import read_labels
 from .log import warn_once
 from .media import probe
 from .process import one_thread, run_jobs
+from .progress import Bar
 from .records import write_record
 from .sound import end_of_sound
 from .text import clock, printable
@@ -259,6 +259,7 @@ def _plan_files(
 def _prepare_recording(
     recording: Path,
     highlights: Sequence[tuple[float, float]],
+    files: dict[str, PlannedClip],  # from `_plan_files`
     out: Path,
     game: str,
     pair: Pair,
@@ -266,7 +267,6 @@ def _prepare_recording(
     front_end: FrontEnd,
 ) -> dict:  # a row of the summary
     "Write the clips of one recording, unless all of them exist."
-    files = _plan_files(recording, highlights, game, pair, config, front_end)
     clips, paths = list(files.values()), [out/name for name in files]
     if not all(path.exists() for path in paths):
         for k, mel in _cut_clips(recording, clips, pair, front_end):
@@ -305,11 +305,12 @@ def prepare(
     if progress: print("".join(f"{printable(str(pair))}\n" for pair in pairs.values() if "guess" in pair.why), end="")
     games = {path: game_name or path.resolve().parent.name or "game" for path in highlights}
     settings = {path: (games[path], pairs[path], config, front_end) for path in highlights}
+    planned = {path: _plan_files(path, times, *settings[path]) for path, times in highlights.items()}
     wanted = {}
     for path, times in highlights.items():
         source = clip_source([path.name, path.stat().st_size, times, *map(str, settings[path])])
-        wanted |= dict.fromkeys(_plan_files(path, times, *settings[path]), source)
+        wanted |= dict.fromkeys(planned[path], source)
     with clip_folder(out, wanted, overwrite) as place, one_thread():
-        jobs = [(path, times, place, *settings[path]) for path, times in highlights.items()]
+        jobs = [(path, times, planned[path], place, *settings[path]) for path, times in highlights.items()]
         rows = run_jobs(_prepare_recording, jobs, workers)
         return pd.DataFrame(list(Bar(rows, total=len(jobs), unit="recording", progress=progress)))

@@ -17,7 +17,6 @@ from typing import Literal
 
 import numpy as np
 import torch
-from .progress import Bar, SoundBar
 
 from .audio import read_log_mel
 from .checkpoint import CheckpointInfo
@@ -34,6 +33,7 @@ from .jobs import Job, choose_tracks, do_each, plan_jobs, require_one_recording
 from .labels import read_labels
 from .metrics import event_metrics, plot_events, save_figure
 from .process import one_thread, prefetch, usable_cores
+from .progress import Bar, SoundBar
 from .results import Manifest, hash_of
 from .seen import warn_of_seen_recordings
 from .text import clock, printable

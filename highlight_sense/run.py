@@ -22,7 +22,7 @@ import torch
 import highlight_sense
 from .checkpoint import NOTEBOOK_FLAGS, load_checkpoint
 from .clip_files import name_inside, read_clip
-from .clip_table import list_unusable
+from .clip_table import list_unusable, write_unusable
 from .config import FrontEnd, ModelConfig, TrainConfig, require_front_end
 from .data import load_index, split_clips
 from .device import pick_device, pick_precision
@@ -315,7 +315,7 @@ def train(
         computed = _computed_with(device, pick_precision(device, run.config.precision), run.config.kernels)
         if progress: print(*[f"{line}\n" for line in _numerics_warnings(spec, **computed)], sep="", end="")
         manifest.claim(_PRODUCTS, "train")
-        if left_out: (out/"unusable.txt").write_text(left_out + "\n")
+        write_unusable(left_out, out)
         if more_epochs or not (out/"last.pt").exists(): _write_spec(out, dataclasses.replace(spec, **computed), *tables)
         state = fit(model, *make_loaders(*tables, run.config, device), run.config, run, progress)
         save_figure(plot_history(state.history, state.best_epoch), out/"history.png")

@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from .log import warn
-from .text import table_cell
+from .text import first_three, table_cell
 
 # %% ../nbs/machinery/seen.ipynb #bf63844b
 _COLUMNS = ["group", "label", "frames", "crc32"]
@@ -31,8 +31,8 @@ def _read_split(checkpoint: Path) -> pd.DataFrame | None:
 # %% ../nbs/machinery/seen.ipynb #bd9ae79a
 def _known_names(names: Iterable[str], split: pd.DataFrame) -> str:
     "List the recordings that a split contains, at most three; an empty string if there are none."
-    known = [name for name in dict.fromkeys(names) if table_cell(name) in set(split.group)]
-    return ", ".join(known[:3]) + (", …" if len(known) > 3 else "")
+    groups = set(split.group)
+    return first_three(name for name in dict.fromkeys(names) if table_cell(name) in groups)
 
 # %% ../nbs/machinery/seen.ipynb #27356bac
 def warn_of_seen_clips(

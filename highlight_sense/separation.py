@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from .progress import SoundBar
 
 from .files import InputError
 from .media import write_pieces
+from .progress import SoundBar
 from .sound import read_blocks
 from .tracks import Pair, Track
 

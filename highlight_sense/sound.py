@@ -193,7 +193,7 @@ def read_audio(
 def _last_end(media: MediaReader, indices: Collection[int]) -> float:
     "Find the time at which the last packet of some streams ends, or minus infinity."
     end_s = -math.inf
-    with suppress(av.FFmpegError):  # whoever decodes the sound reports the damage
+    with suppress(av.FFmpegError):  # the decoder of the sound reports the damage
         for packet in media.packets():
             if packet.stream_index in indices: end_s = max(end_s, end_of([packet]))
     return end_s - media.start_s

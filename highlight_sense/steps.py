@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
-from .progress import Bar
 
 from .files import InputError
+from .progress import Bar
 
 # %% ../nbs/machinery/steps.ipynb #cde9fe3b
 @dataclass

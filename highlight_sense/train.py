@@ -18,7 +18,6 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 from torch.utils.data import DataLoader
-from .progress import Bar
 
 from .batches import ClipLoader, EvaluationPlans, TrainingPlans
 from .checkpoint import save_checkpoint
@@ -31,6 +30,7 @@ from .kernels import CudaGraphed, accelerate, is_accelerated
 from .metrics import best_threshold, clip_metrics, fit_calibration, surely_lower, to_probabilities
 from .model import HighlightCRNN
 from .process import give_back_memory
+from .progress import Bar
 from .steps import Tally, new_tally, rest_of_epoch, step_if_finite
 
 # %% ../nbs/03_train.ipynb #7179d1e5

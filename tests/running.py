@@ -17,6 +17,7 @@ import torch
 
 from highlight_sense.checkpoint import save_checkpoint
 from highlight_sense.cli import main
+from highlight_sense.config import ModelConfig
 from highlight_sense.media import write_recording
 from highlight_sense.model import HighlightCRNN
 
@@ -55,6 +56,21 @@ def small_model(path: Path) -> Path:
     return path
 
 
+def rating_model(path: Path) -> Path:
+    "Write a checkpoint with random weights and one layer, for windows of any length."
+    torch.manual_seed(0)
+    shape = ModelConfig(cnn_channels=(4, 4, 8, 8), rnn_hidden=8, rnn_layers=1, att_dim=4)
+    save_checkpoint(path, HighlightCRNN.from_config(shape), epochs=1, threshold=0.9)
+    return path
+
+
+def uneven_noise(seconds: int, rate_hz: int) -> np.ndarray:  # (2, samples)
+    "Make noise for two tracks, with another level in every second, so that some moments score higher than others."
+    rng = np.random.default_rng(0)
+    levels = np.repeat(rng.uniform(0.01, 0.3, (2, seconds)), rate_hz, axis=1)
+    return levels * rng.normal(size=levels.shape)
+
+
 def write_clips(place: Path, positives: int, negatives: int, frames: int = 60) -> Path:
     "Write clips of noise; each stream has both classes."
     rng = np.random.default_rng(0)
@@ -86,6 +102,7 @@ LAUNCHER = '''
 import json, os, shutil, signal, sys, time, traceback
 from pathlib import Path
 from highlight_sense.cli import main
+from highlight_sense.config import ModelConfig
 
 def start(job, prepare=lambda: None, errors=os.devnull):
     "Start a command, given by its words, or a function in a process of its own; return its id."

@@ -89,7 +89,7 @@ class Answer(BaseHTTPRequestHandler):
 @pytest.fixture
 def web(monkeypatch):
     for name in ("NO_PROXY", "no_proxy"): monkeypatch.setenv(name, "127.0.0.1")
-    monkeypatch.setattr(transfer, "_PAUSES_S", (0, 0, 0))
+    monkeypatch.setattr(transfer, "PAUSES_S", (0, 0, 0))
     server = SmallWeb()
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
     yield server
@@ -269,7 +269,7 @@ def test_file_that_is_gone(web, weights, tmp_path, status):
 
 
 def test_silent_server(web, weights, tmp_path, monkeypatch):
-    monkeypatch.setattr(transfer, "_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(transfer, "TIMEOUT_S", 0.3)
     web.cuts, web.hang = [2 * BLOCK], threading.Event()
     try: assert fetch(web, tmp_path/"models").read_bytes() == weights and web.ranges() == [2 * BLOCK]
     finally: web.hang.set()

@@ -9,13 +9,9 @@ from pathlib import Path
 import numpy as np
 import opentimelineio
 import pytest
-import torch
-from running import printed, run
+from running import printed, rating_model, run, uneven_noise
 
-from highlight_sense.checkpoint import save_checkpoint
-from highlight_sense.config import ModelConfig
 from highlight_sense.media import write_recording
-from highlight_sense.model import HighlightCRNN
 
 SECONDS, RATE_HZ = 60, 8000
 
@@ -31,13 +27,10 @@ def detect(place: Path, out: Path, *options: object) -> str:
 @pytest.fixture(scope="module")
 def place(tmp_path_factory) -> Path:
     "A recording, a model, and three highlights in `out/stream`."
-    place, rng = tmp_path_factory.mktemp("edited"), np.random.default_rng(0)
-    levels = np.repeat(rng.uniform(0.01, 0.3, (2, SECONDS)), RATE_HZ, axis=1)
-    mic, game = levels * rng.normal(size=levels.shape)
+    place = tmp_path_factory.mktemp("edited")
+    mic, game = uneven_noise(SECONDS, RATE_HZ)
     write_recording(place/"stream.mka", {"Mic": mic, "Game": game}, RATE_HZ)
-    torch.manual_seed(0)
-    network = HighlightCRNN.from_config(ModelConfig(cnn_channels=(4, 4, 8, 8), rnn_hidden=8, rnn_layers=1, att_dim=4))
-    save_checkpoint(place/"model.pt", network, epochs=1, threshold=0.9)
+    rating_model(place/"model.pt")
     assert "3 highlights" in detect(place, place/"out")
     return place
 

@@ -5,17 +5,12 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
-import numpy as np
 import pytest
-import torch
-from running import RATE_HZ, run
+from running import RATE_HZ, rating_model, run, uneven_noise
 
-from highlight_sense.checkpoint import save_checkpoint
 from highlight_sense.clips import clip_stem
-from highlight_sense.config import ModelConfig
 from highlight_sense.detections import fingerprint
 from highlight_sense.media import write_recording
-from highlight_sense.model import HighlightCRNN
 
 SECONDS = 60
 
@@ -24,13 +19,8 @@ SECONDS = 60
 def place(tmp_path_factory) -> Path:
     "A folder with a recording and its detection, in `out/stream`."
     place = tmp_path_factory.mktemp("failed")
-    rng = np.random.default_rng(0)
-    levels = np.repeat(rng.uniform(0.01, 0.3, (2, SECONDS)), RATE_HZ, axis=1)
-    mic, game = levels * rng.normal(size=levels.shape)
-    stream, model = place/"stream.mka", place/"model.pt"
-    torch.manual_seed(0)
-    network = HighlightCRNN.from_config(ModelConfig(cnn_channels=(4, 4, 8, 8), rnn_hidden=8, rnn_layers=1, att_dim=4))
-    save_checkpoint(model, network, epochs=1, threshold=0.9)
+    mic, game = uneven_noise(SECONDS, RATE_HZ)
+    stream, model = place/"stream.mka", rating_model(place/"model.pt")
     write_recording(stream, {"Mic": mic, "Game": game}, RATE_HZ)
     code, printed, complaint = run(
         "detect", model, stream, "-o", place/"out", "--top", 2, "--max-length", 6, "--device", "cpu")

@@ -118,7 +118,7 @@ def kaggle(monkeypatch, tmp_path):
     for name in ("HOME", "USERPROFILE"): monkeypatch.setenv(name, str(tmp_path/"home"))
     for name in ("NO_PROXY", "no_proxy"): monkeypatch.setenv(name, "127.0.0.1")
     (tmp_path/"home").mkdir()
-    monkeypatch.setattr(transfer, "_PAUSES_S", (0, 0, 0))
+    monkeypatch.setattr(transfer, "PAUSES_S", (0, 0, 0))
     server = SmallKaggle()
     monkeypatch.setenv("KAGGLE_API_ENVIRONMENT", "LOCALHOST")
     monkeypatch.setitem(kaggle_env._env_to_endpoint, kaggle_env.KaggleEnv.LOCAL, server.url)
@@ -168,7 +168,7 @@ def test_broken_connection_resumes_in_the_next_call(kaggle, tmp_path, monkeypatc
     kaggle.cuts = [2 * MIB + 1000]
     if not checksum: kaggle.checksum = None
     with monkeypatch.context() as impatient:
-        impatient.setattr(transfer, "_PAUSES_S", (0,))
+        impatient.setattr(transfer, "PAUSES_S", (0,))
         message = refusal(HANDLE, tmp_path)
     assert "ChunkedEncodingError" in message and "continues where it stopped" in message
     archive, = tmp_path.rglob("*.archive")
@@ -267,7 +267,7 @@ def test_kaggle_json_that_is_a_folder(kaggle, tmp_path):
 
 def test_kaggle_is_busy(kaggle, tmp_path):
     kaggle.status = 503
-    assert "Kaggle answered 503" in refusal(HANDLE, tmp_path) and len(kaggle.seen) == len(transfer._PAUSES_S)
+    assert "Kaggle answered 503" in refusal(HANDLE, tmp_path) and len(kaggle.seen) == len(transfer.PAUSES_S)
 
 
 def test_answer_of_another_server(kaggle, tmp_path):

@@ -9,13 +9,9 @@ from xml.etree import ElementTree as ET
 import numpy as np
 import opentimelineio
 import pytest
-import torch
-from running import run
+from running import rating_model, run, uneven_noise
 
-from highlight_sense.checkpoint import save_checkpoint
-from highlight_sense.config import ModelConfig
 from highlight_sense.media import write_recording
-from highlight_sense.model import HighlightCRNN
 
 TITLES = ("Stream mix", "Mic/Aux", "Desktop Audio", "Discord")  # as OBS records them
 SECONDS, RATE_HZ = 60, 8000
@@ -25,14 +21,11 @@ OPTIONS = "--top", 3, "--max-length", 8, "--device", "cpu", "--mic", "a:1", "--g
 @pytest.fixture(scope="module")
 def detected(tmp_path_factory) -> Path:
     "Three highlights of a recording with a mix, a microphone, a game and a chat."
-    place, rng = tmp_path_factory.mktemp("mix"), np.random.default_rng(0)
-    levels = np.repeat(rng.uniform(0.01, 0.3, (2, SECONDS)), RATE_HZ, axis=1)
-    mic, game = levels * rng.normal(size=levels.shape)
+    place = tmp_path_factory.mktemp("mix")
+    mic, game = uneven_noise(SECONDS, RATE_HZ)
     chat = np.zeros_like(mic)
     write_recording(place/"stream.mka", dict(zip(TITLES, (mic + game, mic, game, chat))), RATE_HZ)
-    torch.manual_seed(0)
-    network = HighlightCRNN.from_config(ModelConfig(cnn_channels=(4, 4, 8, 8), rnn_hidden=8, rnn_layers=1, att_dim=4))
-    save_checkpoint(place/"model.pt", network, epochs=1, threshold=0.9)
+    rating_model(place/"model.pt")
     code, printed, complaint = run("detect", place/"model.pt", place/"stream.mka", "-o", place/"out", *OPTIONS)
     assert code == 0 and "3 highlights" in printed, complaint
     return place/"out"/"stream"
