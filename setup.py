@@ -20,7 +20,7 @@ setup(
     license=settings["license"].upper(),
     keywords=settings["keywords"].split(),
     packages=find_packages(include=["highlight_sense*"]),
-    package_data={"highlight_sense": ["templates/*"], "highlight_sense.kernels": ["*.c"]},
+    package_data={"highlight_sense": ["templates/*", "starter.*"], "highlight_sense.kernels": ["*.c"]},
     python_requires=f">={settings['min_python']}",
     install_requires=settings["requirements"].split(),
     extras_require={name: settings[f"{name}_requirements"].split()

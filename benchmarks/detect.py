@@ -76,7 +76,7 @@ print(next(line for line in open("/proc/self/status") if line.startswith("VmHWM"
 def measure(checkpoint: Path, recording: Path, out: Path, options: list[str]) -> tuple[float, float, float]:
     "Detect once in a process of its own, and return wall seconds, CPU seconds and peak memory in GiB."
     start_s = time.perf_counter()
-    command = [sys.executable, "-c", DETECT, "detect", checkpoint, recording, "-o", out, "--top", "10", *options]
+    command = [sys.executable, "-c", DETECT, "detect", "-m", checkpoint, recording, "-o", out, "--top", "10", *options]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     printed = process.stdout.read()
     _, status, usage = os.wait4(process.pid, 0)

@@ -36,6 +36,7 @@ def _require_calibration(calibration: dict | None, temperature: float, offset: f
 _Epochs = Annotated[int, Meta(ge=0, le=2**31)]
 _Frames = Annotated[int, Meta(le=FrontEnd().frames(LONGEST_CLIP_S))]
 _Share = Annotated[float, Meta(ge=0, le=1)]
+_Line = Annotated[str, Meta(max_length=200)]
 _Numbers = dict[str, int | float | None]
 
 
@@ -51,6 +52,7 @@ class CheckpointInfo:
     calibration: _Numbers | None = None                   # temperature and offset, and how they were measured
     metrics: _Numbers = field(default_factory=dict)       # on the validation clips
     version: str | None = None                            # of the package that wrote the file
+    about: _Line | None = None                            # what kind of model this is, such as the starter
 
     def __post_init__(self) -> None:
         "Raise `ValueError` for values that no network could have."
@@ -82,6 +84,7 @@ def save_checkpoint(
     metrics: dict | None = None,                 # on the validation clips
     training: dict | None = None,                # state that resuming needs, tensors and plain values
     calibration: dict | None = None,             # temperature and offset, and how they were measured
+    about: str | None = None,                    # what kind of model this is, in one line
 ) -> None:
     "Write weights and everything that is known about them, atomically."
     record = {
@@ -90,6 +93,7 @@ def save_checkpoint(
         "max_frames": max_frames, "threshold": threshold, "calibration": calibration,
         "metrics": _plain_numbers(metrics or {}), "version": highlight_sense.__version__}
     if training is not None: record["training"] = training
+    if about is not None: record["about"] = about
     write_record(record, path)
 
 # %% ../nbs/machinery/checkpoint.ipynb #3ccf6e3d
@@ -127,6 +131,7 @@ def _info_of(record: dict, weights: dict[str, torch.Tensor]) -> CheckpointInfo:
         epochs = record.get("epochs")
         return CheckpointInfo(_config_of(weights), dialect, epochs if type(epochs) is int else None)
     facts = {name: record[name] for name in ("epochs", "max_frames", "threshold", "calibration", "metrics", "version")}
+    facts["about"] = record.get("about")
     config = as_type(ModelConfig, {**NOTEBOOK_FLAGS, **record["config"]})
     return as_type(CheckpointInfo, facts | {"config": config, "front_end": as_type(FrontEnd, record["front_end"])})
 
@@ -204,5 +209,7 @@ def describe_checkpoint(path: Path) -> dict[str, object]:
         if name == "threshold": continue
         figures[name.replace("_", " ") if "loss" in name else f"validation {name}"] = value
     front_end = "unknown" if info.front_end is None else in_words(info.front_end)
-    return {"kind": "checkpoint", "parameters": sum(weights.numel() for weights in model.parameters()), **facts,
-            "model": in_words(info.config), "front end": front_end, **figures}
+    about = {} if info.about is None else {"about": info.about}
+    parameters = sum(weights.numel() for weights in model.parameters())
+    return {"kind": "checkpoint", **about, "parameters": parameters, **facts, "model": in_words(info.config),
+            "front end": front_end, **figures}

@@ -11,7 +11,7 @@ import io
 import os
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -339,15 +339,26 @@ def _audit(
     print(dumps(result.record()) if json else "\n".join(map(printable, str(result).splitlines())))
     if not result.passed: sys.exit(3)
 
+# %% ../nbs/07_cli.ipynb #2a9540b4
+def _refuse_models(recordings: Sequence[str]) -> None:
+    "Raise `InputError` if a model or a run folder is given as a recording."
+    for place in recordings:
+        best = os.path.join(place, "best.pt")
+        run_folder = os.path.isfile(best) and not _recordings_in(Path(place))
+        if not (run_folder or Path(place).suffix in (".pt", ".pth", ".ckpt")): continue
+        found, model = ("a run folder", best) if run_folder else ("a model file", place)
+        usage = f"highlight-sense detect RECORDING -o OUT --model {shlex.quote(model)}"
+        raise InputError(f"{place}: found {found}, expected a recording; --model names the model: {usage}")
+
 # %% ../nbs/07_cli.ipynb #0c209028
 @_verb
 def _detect(
-    checkpoint: _CHECKPOINT,
     recordings: argument(
         tuple[str, ...], "RECORDING", "Media files, folders, web addresses; omit if --mic and --game are files.") = (),
     /,
     *,
     out: option(Path, "Output folder; each recording gets a folder of its own in it.", "-o"),
+    model: option(Path | None, "Model file (default: the starter model of this package).", "-m") = None,
     mic: option(str | None, "The voice: track a:0, a title, or a file of its own (default: by title or sound).") = None,
     game: option(str | None, "The game: track a:1, a title, or a file of its own (default: by title or sound).") = None,
     separate: option(
@@ -358,8 +369,8 @@ def _detect(
 ) -> None:
     "Find the highlights of recordings: scores.csv, highlights.json and highlights.csv for each."
     from highlight_sense.recordings import detect as detect_all
-    _require_model(checkpoint, "detect MODEL RECORDING -o OUT")
-    found = detect_all(checkpoint, recordings, out, config, mic=mic, game=game, separate=separate, force=force)
+    _refuse_models(recordings)
+    found = detect_all(recordings, out, model, config, mic=mic, game=game, separate=separate, force=force)
     if any(one.highlights for one in found): print(f"next: highlight-sense publish {out}")
 
 # %% ../nbs/07_cli.ipynb #09d5deb7

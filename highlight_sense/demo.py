@@ -80,7 +80,7 @@ def _find_highlights(out: Path, config: DemoConfig, progress: bool) -> tuple[dic
 def _same_commands(out: Path, folder: Path) -> list[str]:
     "Return the commands that detect and publish the session whose results are in `folder`."
     session = next((out/"sessions"/"test").rglob(f"{folder.name}.mkv"))
-    detecting = ["detect", out/"run"/"best.pt", session, "-o", folder.parent]
+    detecting = ["detect", session, "-o", folder.parent, "--model", out/"run"/"best.pt"]
     return [shlex.join(["highlight-sense", *map(str, words)]) for words in (detecting, ["publish", folder])]
 
 # %% ../nbs/05d_demo.ipynb #bf40f1b9

@@ -134,6 +134,7 @@ class _Checkpoint:
     threshold: float | None
     calibration: dict | None
     version: str | None
+    about: str | None = None  # what kind of model it is, such as the starter
 
 # %% ../nbs/machinery/detections.ipynb #233681cc
 def _require_span(name: str, start_s: float, end_s: float) -> None:
@@ -270,7 +271,7 @@ def describe_detection(
     windows = detector.windows
     prints = tuple(fingerprint(path) for path in files)
     recording = _Recording(name, tuple(str(path.resolve()) for path in files), prints, round(duration_s, 3))
-    known = info.dialect, info.epochs, info.threshold, info.calibration, info.version
+    known = info.dialect, info.epochs, info.threshold, info.calibration, info.version, info.about
     checkpoint = _Checkpoint(str(detector.path.resolve()), detector.digest, *known)
     voice, game = (_Track(str(track.path.resolve()), track.number, track.title) for track in (pair.voice, pair.game))
     window_s, stride_s = front_end.seconds(windows.size), front_end.seconds(windows.stride)

@@ -36,6 +36,7 @@ from .process import one_thread, prefetch, usable_cores
 from .progress import Bar, SoundBar
 from .results import Manifest, hash_of
 from .seen import warn_of_seen_recordings
+from .starter import starter_path
 from .text import clock, printable
 from .tracks import Pair, duration_of_pair
 
@@ -232,11 +233,21 @@ def _listing(detection: Detection) -> str:
         lines.append(f"  {nearest}; --top 5 instead of a threshold takes the best five")
     return "\n".join(map(printable, lines))
 
+# %% ../nbs/04a_recordings.ipynb #ebe4597f
+_STARTER_LINE = "model: the starter, which has never heard a real stream; --model names another"
+
+
+def _model_or_starter(model: str | Path | None, progress: bool) -> Path:
+    "Return the path of the model, or that of the starter, and say so."
+    if model is not None: return Path(model)
+    if progress: print(_STARTER_LINE)
+    return starter_path()
+
 # %% ../nbs/04a_recordings.ipynb #e21087cb
 def detect(
-    checkpoint: str | Path,
     recordings: Sequence[str | Path],  # files, folders, web addresses; empty: `mic` and `game` are files
     out: str | Path,                   # folder that gets a folder for each recording
+    model: str | Path | None = None,   # checkpoint (default: the starter)
     config: DetectConfig = DetectConfig(),
     *,
     mic: str | None = None,            # track or file with the voice (default: a guess)
@@ -247,7 +258,7 @@ def detect(
     describe: Callable[[Detection], str] = _listing,  # what to print about each
 ) -> list[Detection]:
     "Find the highlights of recordings; raise `InputError` at the end if one of them failed."
-    detector = load_detector(checkpoint, config)
+    detector = load_detector(_model_or_starter(model, progress), config)
     jobs, failed = plan_jobs(recordings, out, game, progress)
     require_one_recording((mic, game), len(jobs) + len(failed))
 
@@ -302,7 +313,7 @@ def evaluate_recordings(
     with ExitStack() as stack:
         place = Path(out or stack.enter_context(tempfile.TemporaryDirectory()))
         options = {"mic": mic, "game": game, "progress": progress}
-        found = detect(checkpoint, list(known), place, config, describe=_headline, **options)
+        found = detect(list(known), place, checkpoint, config, describe=_headline, **options)
         truth = {one.name: np.array(known[path]).reshape(-1, 2) for path, one in zip(known, found)}
         metrics = _measure(found, truth)
         if out is not None: _write_metrics(place, found, truth, metrics)

@@ -60,7 +60,8 @@ def _describe_search(record: DetectionRecord) -> dict:
     return {
         "name": record.recording.name, "mixed": _is_mix(record), "tracks": record.tracks,
         "voice": voice, "voice_at": voice_at, "game": game, "game_at": game_at,
-        "checkpoint": Path(record.checkpoint.path).name, "calibrated": record.checkpoint.calibration is not None,
+        "checkpoint": Path(record.checkpoint.path).name, "about": record.checkpoint.about,
+        "calibrated": record.checkpoint.calibration is not None,
         "version": record.version, "choice": _choice_in_words(record.settings), "threshold": record.settings.threshold,
         "window": f"{record.settings.window:.0f} s", "stride": f"{record.settings.stride:.3g} s"}
 

@@ -95,6 +95,6 @@ class Clip:
 def detect(folder: Path, *words: object) -> Path:
     "Detect one highlight, and return the folder with it."
     model = small_model(folder/"best.pt")
-    code, _, complaint = run("detect", model, *words, "-o", folder/"out", "--top", 1, "--device", "cpu")
+    code, _, complaint = run("detect", "--model", model, *words, "-o", folder/"out", "--top", 1, "--device", "cpu")
     assert code == 0, complaint
     return next((folder/"out").iterdir())

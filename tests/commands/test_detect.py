@@ -95,7 +95,7 @@ def refused(*arguments: object) -> str:
 def detect(checkpoint: Path, *arguments: object, out: Path, window_s: float = 15, warned: str | None = None) -> str:
     "The output of a successful `detect`, in single precision, whose logits are comparable on any CPU."
     settings = "--device", "cpu", "--precision", "fp32", "--window", window_s
-    code, printed, complaint = call("detect", checkpoint, *arguments, "-o", out, *settings)
+    code, printed, complaint = call("detect", "--model", checkpoint, *arguments, "-o", out, *settings)
     if warned is None: assert (code, complaint) == (0, ""), complaint
     else: assert code == 0 and complaint.startswith("highlight-sense: warning: ") and warned in complaint, complaint
     return printed
@@ -281,7 +281,7 @@ def test_half_of_a_transport_stream(obs, place, checkpoint):
 def test_flv_with_one_track(obs, place, score, checkpoint):
     "A single mixed track needs a choice."
     flv = remux(obs, place/"stream.flv", only_track=1)
-    choices = refused("detect", checkpoint, flv, "-o", place/"flv")
+    choices = refused("detect", "--model", checkpoint, flv, "-o", place/"flv")
     assert all(way in choices for way in ("--separate demucs", "--separate none", "--mic", "OBS"))
     assert not list((place/"flv").rglob("*.*"))
     later = np.concatenate([np.zeros(round(picture_start_s(flv) * RATE_HZ), np.float32), read_audio(obs, (1,))[0]])
@@ -374,7 +374,7 @@ def folder_of_many(place, obs, plain) -> Path:
 
 def test_a_folder_with_bad_ones(folder_of_many, checkpoint, place):
     "Bad recordings are named, the others continue. A second call scores nothing, another threshold only chooses anew."
-    command = ["detect", checkpoint, folder_of_many, "-o", place/"batch", "--window", 15, "--device", "cpu"]
+    command = ["detect", "--model", checkpoint, folder_of_many, "-o", place/"batch", "--window", 15, "--device", "cpu"]
     code, printed, complaint = call(*command)
     assert code == 2 and "4 of 7 recordings failed" in complaint
     failed = [line for line in printed.splitlines() if line.startswith("failed: ")]
@@ -411,7 +411,7 @@ def test_the_next_command_is_named(checkpoint, brief, place, tmp_path):
     "It is `publish`, unless there is nothing to publish."
     options = "--window", 8, "--device", "cpu", "-o", tmp_path
     for threshold, found in (0, True), (0.9999, False):
-        code, printed, _ = call("detect", checkpoint, place/"brief.mkv", *options, "--threshold", threshold)
+        code, printed, _ = call("detect", "--model", checkpoint, place/"brief.mkv", *options, "--threshold", threshold)
         assert code == 0 and ("brief.mkv: 0 highlights" not in printed) == found
         assert (f"next: highlight-sense publish {tmp_path}" in printed) == found
 
@@ -452,7 +452,7 @@ def brief(place, checkpoint) -> tuple[list[str], dict[str, bytes]]:
     "A command for a short recording, without its output folder, and the files that it writes."
     write_recording(place/"brief.mkv", {"Mic": VOICE[:20 * RATE_HZ], "Game": GAME[:20 * RATE_HZ]}, RATE_HZ)
     options = "--window", 8, "--top", 3, "--max-length", 4, "--device", "cpu", "-o"
-    command = [str(part) for part in ("detect", checkpoint, place/"brief.mkv", *options)]
+    command = [str(part) for part in ("detect", "--model", checkpoint, place/"brief.mkv", *options)]
     assert call(*command, place/"unharmed")[0] == 0
     return command, products_in(place/"unharmed")
 
@@ -567,7 +567,7 @@ def test_disk_full_at_any_file(number, brief, place, tmp_path, monkeypatch):
     (["{place}/plain.mkv", "--min-length", "9", "--max-length", "5"], "at most"),
     (["{place}/plain.mkv", "--top", "many"], "many"),
     (["{place}/nothing.mkv"], "found nothing there"),
-    (["{place}/best.pt"], "media"),
+    (["{place}/best.pt"], "--model names the model"),
     ([], "--mic and --game"),
     (["--mic", "{place}/mic.mka"], "--mic and --game"),
     (["{place}/empty"], "no media file"),
@@ -578,20 +578,21 @@ def test_bad_usage(arguments, words, checkpoint, plain, folder_of_many, place, t
     (place/"empty").mkdir(exist_ok=True)
     if not (place/"mic.mka").exists(): write_recording(place/"mic.mka", {"Track": VOICE}, RATE_HZ)
     words_of = [argument.format(place=place) for argument in arguments]
-    message = refused("detect", checkpoint, *words_of, "-o", tmp_path/"out", "--device", "cpu")
+    message = refused("detect", "--model", checkpoint, *words_of, "-o", tmp_path/"out", "--device", "cpu")
     assert words in message, message
     assert not [path for path in (tmp_path/"out").rglob("*") if path.is_file()]
 
 
 def test_bad_checkpoint_or_folder(checkpoint, plain, place, tmp_path):
     "The recording as a checkpoint, a file as the output folder, several recordings of one name."
-    assert "checkpoint" in refused("detect", plain, plain, "-o", tmp_path/"out")
+    assert "checkpoint" in refused("detect", "--model", plain, plain, "-o", tmp_path/"out")
     (tmp_path/"file").write_text("mine")
-    assert "found a file" in refused("detect", checkpoint, plain, "-o", tmp_path/"file")
+    assert "found a file" in refused("detect", "--model", checkpoint, plain, "-o", tmp_path/"file")
     assert (tmp_path/"file").read_text() == "mine"
     (tmp_path/"other").mkdir()
     shutil.copy(plain, tmp_path/"other"/"plain.mkv")
-    assert "2 recordings of that name" in refused("detect", checkpoint, plain, tmp_path/"other", "-o", tmp_path/"out")
+    twins = plain, tmp_path/"other", "-o", tmp_path/"out"
+    assert "2 recordings of that name" in refused("detect", "--model", checkpoint, *twins)
 
 
 @pytest.mark.parametrize("name", [*PRODUCTS, "manifest.json"])
@@ -649,16 +650,16 @@ def test_address(web, plain, checkpoint, place, expected):
     detect(checkpoint, f"{url}/plain.mkv", out=place/"web")
     assert not asked and times == [path.stat().st_mtime_ns for path in sorted((place/"web").rglob("*"))]
     options = "-o", place/"web2", "--window", 15, "--device", "cpu"
-    code, _, complaint = call("detect", checkpoint, f"{url}/missing.mkv", plain, *options)
+    code, _, complaint = call("detect", "--model", checkpoint, f"{url}/missing.mkv", plain, *options)
     assert code == 2 and "1 of 2 recordings failed" in complaint and (place/"web2"/"plain"/"highlights.json").exists()
-    assert "404" in refused("detect", checkpoint, f"{url}/missing.mkv", "-o", place/"web3")
+    assert "404" in refused("detect", "--model", checkpoint, f"{url}/missing.mkv", "-o", place/"web3")
 
 
 def test_demucs_is_missing(checkpoint, place, monkeypatch):
     "One line says what to install."
     write_recording(place/"mixed.mkv", {"Stream": VOICE[:12 * RATE_HZ] + GAME[:12 * RATE_HZ]}, RATE_HZ)
     for name in ("demucs", "demucs.pretrained"): monkeypatch.setitem(sys.modules, name, None)
-    message = refused("detect", checkpoint, place/"mixed.mkv", "--separate", "demucs", "-o", place/"no_demucs")
+    message = refused("detect", "-m", checkpoint, place/"mixed.mkv", "--separate", "demucs", "-o", place/"no_demucs")
     assert "pip install demucs" in message
     assert not [path for path in (place/"no_demucs").rglob("*") if path.name in PRODUCTS or ".part" in path.name]
 

@@ -18,7 +18,7 @@ SECONDS, RATE_HZ = 60, 8000
 
 def detect(place: Path, out: Path, *options: object) -> str:
     "Detect the best three, or what the options say; return what is printed."
-    code, out_text, complaint = run("detect", place/"model.pt", place/"stream.mka", "-o", out, "--max-length", 8,
+    code, out_text, complaint = run("detect", "-m", place/"model.pt", place/"stream.mka", "-o", out, "--max-length", 8,
                                     "--device", "cpu", *(options or ("--top", 3)))
     assert code == 0, complaint
     return out_text

@@ -23,7 +23,7 @@ def place(tmp_path_factory) -> Path:
     stream, model = place/"stream.mka", rating_model(place/"model.pt")
     write_recording(stream, {"Mic": mic, "Game": game}, RATE_HZ)
     code, printed, complaint = run(
-        "detect", model, stream, "-o", place/"out", "--top", 2, "--max-length", 6, "--device", "cpu")
+        "detect", "--model", model, stream, "-o", place/"out", "--top", 2, "--max-length", 6, "--device", "cpu")
     assert code == 0 and "2 highlights" in printed, complaint
     return place
 

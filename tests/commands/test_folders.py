@@ -19,7 +19,7 @@ def test_which_files_of_a_folder_are_recordings(tmp_path):
     shutil.copy(stream, place/"phone.m4v")
     for link in ("external", "again"): os.symlink(disk, place/link)
     os.symlink(place, disk/"2024"/"back")
-    code, _, err = run("detect", small_model(tmp_path/"m.pt"), place, "-o", tmp_path/"out", "--window", 2)
+    code, _, err = run("detect", "--model", small_model(tmp_path/"m.pt"), place, "-o", tmp_path/"out", "--window", 2)
     assert code == 0, err
     assert {folder.name for folder in (tmp_path/"out").iterdir()} == {"phone", "Sony"}
 

@@ -70,7 +70,7 @@ def place(tmp_path_factory) -> Path:
     save_checkpoint(place/"best.pt", model, epochs=1, threshold=0.9)
     record(place/"my stream.mkv")
     options = ("--top", 3, "--max-length", 8, "--device", "cpu")
-    code, printed, complaint = call("detect", place/"best.pt", place/"my stream.mkv", "-o", place/"out", *options)
+    code, printed, complaint = call("detect", "-m", place/"best.pt", place/"my stream.mkv", "-o", place/"out", *options)
     assert code == 0 and "3 highlights" in printed, complaint
     return place
 
@@ -446,7 +446,8 @@ def test_two_files_and_a_mix(place, tmp_path):
                     container.mux(packet)
     options = ("--top", 2, "--max-length", 8, "--device", "cpu", "-o", tmp_path/"out")
     two, mix = tmp_path/"out"/"game", tmp_path/"out"/"mic"
-    assert call("detect", place/"best.pt", "--mic", tmp_path/"mic.mka", "--game", tmp_path/"game.mka", *options)[0] == 0
+    files = "--mic", tmp_path/"mic.mka", "--game", tmp_path/"game.mka"
+    assert call("detect", "--model", place/"best.pt", *files, *options)[0] == 0
     assert call("publish", two, "--timeline", "--report")[0] == 0
     timelines = {path.name for path in (two/"timelines").iterdir()}
     assert timelines == {f"game.{ending}" for ending in ("edl", "fcpxml", "otio", "xml")}
@@ -456,7 +457,7 @@ def test_two_files_and_a_mix(place, tmp_path):
     words = " ".join(page.split())
     assert "how sure the model is, and how sure it would be without the voice or without the game; the sound" in words
     assert "</span>probability of a highlight or near miss</span>" in words and "its probability<" not in words
-    assert call("detect", place/"best.pt", tmp_path/"mic.mka", "--separate", "none", *options)[0] == 0
+    assert call("detect", "--model", place/"best.pt", tmp_path/"mic.mka", "--separate", "none", *options)[0] == 0
     assert call("publish", mix, "--report")[0] == 0
     page = (mix/"report.html").read_text()
     assert "scores are worse than with two tracks" in page and "without the" not in page

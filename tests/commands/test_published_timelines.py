@@ -26,7 +26,7 @@ def detected(tmp_path_factory) -> Path:
     chat = np.zeros_like(mic)
     write_recording(place/"stream.mka", dict(zip(TITLES, (mic + game, mic, game, chat))), RATE_HZ)
     rating_model(place/"model.pt")
-    code, printed, complaint = run("detect", place/"model.pt", place/"stream.mka", "-o", place/"out", *OPTIONS)
+    code, printed, complaint = run("detect", "-m", place/"model.pt", place/"stream.mka", "-o", place/"out", *OPTIONS)
     assert code == 0 and "3 highlights" in printed, complaint
     return place/"out"/"stream"
 
@@ -85,7 +85,7 @@ def test_a_header_that_promises_too_little(detected, tmp_path):
     at = data.index(b"\x44\x89\x88") + 3  # Matroska's Duration
     data[at:at + 8] = np.array(5000.0, ">f8").tobytes()
     (tmp_path/"stream.mka").write_bytes(data)
-    assert run("detect", place/"model.pt", tmp_path/"stream.mka", "-o", tmp_path/"out", *OPTIONS)[0] == 0
+    assert run("detect", "--model", place/"model.pt", tmp_path/"stream.mka", "-o", tmp_path/"out", *OPTIONS)[0] == 0
     code, _, complaint = run("publish", folder, "--timeline")
     assert code == 0, complaint
     asset = ET.parse(folder/"timelines"/"stream.fcpxml").find("resources/asset")

@@ -6,7 +6,7 @@ from running import run, small_model, write_stream
 def test_publish_finds_a_renamed_recording(tmp_path):
     "By its content, as OpenShot/openshot-qt#1829 wishes; a file of the same size is not enough."
     source, attic = write_stream(tmp_path/"monday.mka"), tmp_path/"attic"
-    found = run("detect", small_model(tmp_path/"m.pt"), source, "-o", tmp_path/"out", "--top", 1, "--window", 2)
+    found = run("detect", "-m", small_model(tmp_path/"m.pt"), source, "-o", tmp_path/"out", "--top", 1, "--window", 2)
     assert found[0] == 0, found
     attic.mkdir()
     (attic/"a decoy.mka").write_bytes(bytes(source.stat().st_size))

@@ -22,13 +22,13 @@ def write_noise(path: Path, seconds: float) -> Path:
 
 @pytest.mark.parametrize(("seconds", "shown"), [(0.05, "0.05"), (0.3, "0.28")])  # in whole frames
 def test_too_short_for_any_window(checkpoint, tmp_path, seconds, shown):
-    message = printed("detect", checkpoint, write_noise(tmp_path/"blink.mkv", seconds), "-o", tmp_path/"found")
+    message = printed("detect", "-m", checkpoint, write_noise(tmp_path/"blink.mkv", seconds), "-o", tmp_path/"found")
     assert f"blink.mkv: found a recording of {shown} s" in message
     assert "expected at least 0.4 s; choose a longer one" in message and "--window" not in message
 
 
 def test_a_window_that_fits(checkpoint, tmp_path):
-    words = "detect", checkpoint, write_noise(tmp_path/"second.mkv", 1.0), "-o", tmp_path/"found"
+    words = "detect", "--model", checkpoint, write_noise(tmp_path/"second.mkv", 1.0), "-o", tmp_path/"found"
     message = printed(*words)
     assert "found a recording of 1.0 s, expected at least one window of 2.9 s; choose a shorter --window" in message
     window_s = message.rstrip().rsplit(" ", 1)[1]
@@ -38,5 +38,5 @@ def test_a_window_that_fits(checkpoint, tmp_path):
 def test_a_window_that_is_too_short(checkpoint, tmp_path):
     path = write_noise(tmp_path/"second.mkv", 1.0)
     for name in ("window", "stride"):
-        message = printed("detect", checkpoint, path, "-o", tmp_path/"found", f"--{name}", 0.05)
+        message = printed("detect", "--model", checkpoint, path, "-o", tmp_path/"found", f"--{name}", 0.05)
         assert f"{name}: found 0.05 s, expected at least 0.37 s; choose more" in message

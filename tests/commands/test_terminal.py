@@ -21,7 +21,7 @@ def detecting(tmp_path_factory: pytest.TempPathFactory) -> tuple:
     place = tmp_path_factory.mktemp("terminal")
     small_model(place/"model.pt")
     write_stream(place/"stream.mka", 12)
-    return "detect", place/"model.pt", place/"stream.mka", "--top", 2, "--device", "cpu"
+    return "detect", "--model", place/"model.pt", place/"stream.mka", "--top", 2, "--device", "cpu"
 
 
 def test_a_bar_counts_in_clock_times(detecting, tmp_path: Path):
@@ -40,11 +40,11 @@ def test_a_pipe_gets_no_bars(detecting, tmp_path: Path):
 
 
 @pytest.mark.parametrize("words, found", [
-    ("detect", "found no CHECKPOINT"),
-    ("detect model.pt", "found no --out or -o"),
-    ("detect model.pt a.mkv -o out --top", "--top: found no value, expected a whole number"),
-    ("detect model.pt a.mkv -o out --top three", "--top: found 'three', expected a whole number"),
-    ("detect model.pt a.mkv -o out --engine fast", "--engine: found 'fast', expected torch or openvino"),
+    ("detect", "found no --out or -o"),
+    ("detect a.mkv", "found no --out or -o"),
+    ("detect a.mkv -o out --top", "--top: found no value, expected a whole number"),
+    ("detect a.mkv -o out --top three", "--top: found 'three', expected a whole number"),
+    ("detect a.mkv -o out --engine fast", "--engine: found 'fast', expected torch or openvino"),
     ("info a b", "found 'b' left over"),
     ("prepare a.mkv --labels l.csv -o out --mixup 3", "unknown option: --mixup"),
     ("train clips -o run --epoch 3", "unknown option: --epoch. Did you mean --epochs?"),
@@ -62,8 +62,8 @@ def test_a_usage_error_is_short(words: str, found: str):
 def test_a_run_folder_is_not_a_model(detecting, tmp_path: Path):
     "Given a run folder as the model, `detect` names the model in it."
     (tmp_path/"run").mkdir()
-    shutil.copy(detecting[1], tmp_path/"run"/"best.pt")
-    words = printed("detect", tmp_path/"run", *detecting[2:], "-o", tmp_path/"out")
+    shutil.copy(detecting[2], tmp_path/"run"/"best.pt")
+    words = printed("detect", "--model", tmp_path/"run", *detecting[3:], "-o", tmp_path/"out")
     assert words.endswith(f"run: found a run folder, expected a checkpoint; name {tmp_path/'run'/'best.pt'}\n")
 
 
@@ -77,21 +77,36 @@ def test_two_clips_are_too_few(tmp_path: Path, split: str):
         "validate with another; add clips, or label more highlights\n")
 
 
-@pytest.mark.parametrize("usage", ["detect MODEL RECORDING -o OUT", "evaluate MODEL DATA"])
-def test_the_model_comes_first(detecting, tmp_path: Path, usage: str):
+def test_a_model_is_named_by_an_option(detecting, tmp_path: Path):
+    "`detect MODEL RECORDING`, an old habit, gets one line that names `--model`; nothing is written."
+    _, _, model, stream, *_ = detecting
+    (tmp_path/"run").mkdir()
+    shutil.copy(model, tmp_path/"run"/"best.pt")
+    for given, found in ((model, "a model file"), (tmp_path/"run", "a run folder")):
+        words = printed("detect", given, stream, "-o", tmp_path/"out")
+        assert f"{given}: found {found}, expected a recording; --model names the model" in words
+        file = given if given == model else given/"best.pt"
+        assert words.endswith(f"highlight-sense detect RECORDING -o OUT --model {file}\n")
+    assert not (tmp_path/"out").exists()
+    shutil.copy(stream, tmp_path/"run")  # recordings next to a model are recordings
+    assert run(*detecting[:3], tmp_path/"run", "-o", tmp_path/"out", "--top", 1)[0] == 0
+
+
+def test_the_model_comes_first(detecting, tmp_path: Path):
     "A recording instead of the model, or a folder of them, is called one, and the order of the arguments is shown."
-    _, model, stream, *_ = detecting
+    _, _, model, stream, *_ = detecting
+    usage = "evaluate MODEL DATA"
     (tmp_path/"evenings").mkdir()
     shutil.copy(stream, tmp_path/"evenings")
     for place, kind in ((stream, "recording"), (tmp_path/"evenings", "folder of recordings")):
-        words = printed(usage.split()[0], place, model, "-o", tmp_path/"out")
+        words = printed("evaluate", place, model, "-o", tmp_path/"out")
         expected = f"found a {kind}, expected a checkpoint; the model comes first: highlight-sense {usage}"
         assert words == f"highlight-sense: {place}: {expected}\n"
 
 
 def test_recordings_are_evaluated_with_labels(detecting, tmp_path: Path):
     "`evaluate` asks for labels if it gets recordings; a clip folder may have recordings next to its clips."
-    _, model, stream, *_ = detecting
+    _, _, model, stream, *_ = detecting
     clips = write_clips(tmp_path/"clips", 4, 4)
     for place in (tmp_path/"evenings", clips):
         place.mkdir(exist_ok=True)

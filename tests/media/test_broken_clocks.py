@@ -215,7 +215,7 @@ def test_detect_info_and_timelines_cover_both_segments(place, tmp_path):
     path = place/"evening.ts"
     path.write_bytes(2 * (place/"even.ts").read_bytes())
     model = small_model(tmp_path/"model.pt")
-    code, _, err = run("detect", model, path, "-o", tmp_path/"out", "--top", 1, "--mic", "a:0", "--game", "a:1")
+    code, _, err = run("detect", "-m", model, path, "-o", tmp_path/"out", "--top", 1, "--mic", "a:0", "--game", "a:1")
     assert code == 0 and err.count("warning: ") == 1 and "evening.ts: found a clock that jumps at 0:12" in err, err
     found = json.loads((tmp_path/"out"/"evening"/"highlights.json").read_text())
     assert abs(found["recording"]["duration_s"] - 24.06) < 0.1

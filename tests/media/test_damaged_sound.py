@@ -86,7 +86,7 @@ def test_a_part_without_damage_is_read_without_a_word(scratched, caplog):
 
 
 def test_detect_warns_in_one_line(scratched, tmp_path):
-    output = printed("detect", small_model(tmp_path/"model.pt"), scratched, "-o", tmp_path/"found", code=0)
+    output = printed("detect", "--model", small_model(tmp_path/"model.pt"), scratched, "-o", tmp_path/"found", code=0)
     line, = (line for line in output.splitlines() if "warning: " in line)
     assert "found damaged sound from 0:03 on (3 places, 0.29 s)" in line and " in 0:12, " in output
 
@@ -110,7 +110,7 @@ def test_an_exact_clip_is_silent_where_the_recording_is_damaged(scratched, tmp_p
 
 def test_most_of_a_track_is_too_much(whole, tmp_path):
     path = damage(whole, tmp_path/"ruin.mkv", {1: [*range(40, 150)]})
-    message = printed("detect", small_model(tmp_path/"model.pt"), path, "-o", tmp_path/"found")
+    message = printed("detect", "--model", small_model(tmp_path/"model.pt"), path, "-o", tmp_path/"found")
     assert "audio track 1: found 7.9 s of 12.0 s that cannot be decoded, expected at most half" in message
     with pytest.raises(InputError, match=r"found 7\.9 s of 12\.0 s"): read_audio(path, (0, 1), RATE_HZ)
     np.testing.assert_array_equal(read_audio(path, (0,), RATE_HZ)[0], sounds(12)[0])
@@ -141,7 +141,7 @@ def test_samples_that_are_no_numbers(tmp_path, caplog):
     line, = warnings_of(caplog)
     assert "mixer.wav: found damaged sound from 0:03 on (2 places, 0.01 s), expected sound that can be played" in line
     assert " in 0:04, " in printed(
-        "detect", small_model(tmp_path/"model.pt"), path, "-o", tmp_path/"found", "--separate", "none", code=0)
+        "detect", "-m", small_model(tmp_path/"model.pt"), path, "-o", tmp_path/"found", "--separate", "none", code=0)
 
 
 # --- MP3

@@ -72,7 +72,7 @@ def test_seven_point_one_in_any_codec(tmp_path, name, codec):
 
 def detect(path: Path, folder: Path, code: int = 0) -> str:
     "Detect in one mixed track; return what the command prints."
-    words = small_model(folder/"model.pt"), path, "-o", folder/"found", "--separate", "none"
+    words = "--model", small_model(folder/"model.pt"), path, "-o", folder/"found", "--separate", "none"
     return printed("detect", *words, code=code)
 
 

@@ -79,7 +79,7 @@ def test_what_is_there_is_read(torn, caplog):
 
 
 def test_what_is_there_is_searched(torn, tmp_path):
-    words = small_model(tmp_path/"model.pt"), torn, "-o", tmp_path/"found", "--separate", "none"
+    words = "--model", small_model(tmp_path/"model.pt"), torn, "-o", tmp_path/"found", "--separate", "none"
     output = printed("detect", *words, code=0)
     assert re.search(r"torn.m..: \d highlights? in 0:1[12], ", output)
     assert output.count("warning: ") == 1 and "the file is cut off, and only what is there is used" in output
@@ -97,7 +97,7 @@ def test_an_mp4_without_its_index_names_the_remedy(tmp_path):
     encode(tmp_path/"whole.mp4", "mp4")
     content = (tmp_path/"whole.mp4").read_bytes()
     (tmp_path/"obs.mp4").write_bytes(content[:len(content) * 6 // 10])
-    detect = "detect", small_model(tmp_path/"m.pt"), tmp_path/"obs.mp4", "-o", tmp_path/"out"
+    detect = "detect", "--model", small_model(tmp_path/"m.pt"), tmp_path/"obs.mp4", "-o", tmp_path/"out"
     for words in (("info", tmp_path/"obs.mp4"), detect):
         message = printed(*words)
         assert "obs.mp4: found an MP4 without its index (moov), which a recorder writes last" in message
@@ -133,7 +133,7 @@ def test_clips_of_a_recording_that_has_grown_since(tmp_path):
     path, half = tmp_path/"live.mkv", len(content.content) * 2 // 3
     assert half > 2**20
     path.write_bytes(content.content[:half])
-    words = "detect", small_model(tmp_path/"model.pt"), path, "-o", tmp_path/"found", "--separate", "none"
+    words = "detect", "--model", small_model(tmp_path/"model.pt"), path, "-o", tmp_path/"found", "--separate", "none"
     assert " in 0:1" in printed(*words, code=0)
     with open(path, "ab") as recorder: recorder.write(content.content[half:])
     output = printed("publish", tmp_path/"found", "--clips", code=0)

@@ -85,7 +85,7 @@ def make_originals(root: Path) -> None:
     for ending in ENDINGS[1:]: convert(recordings/"stream.mkv", recordings/f"stream.{ending}")
     (root/"labels.csv").write_text("recording,start_s,end_s\nstream.mkv,1.0,2.0\nstream.mkv,4,5.5\n")
     for call in (["pack", clips, "-o", root/"clips.pack"],
-                 ["detect", root/"ours.pt", recordings/"stream.mkv", "-o", root/"found", "--top", "2"]):
+                 ["detect", "--model", root/"ours.pt", recordings/"stream.mkv", "-o", root/"found", "--top", "2"]):
         code, _, wrong = run(*call)
         if code: raise SystemExit(f"the originals could not be made: {wrong}")
     short = TrainConfig(
@@ -274,7 +274,7 @@ def checkpoint_case(root: Path, place: Path, rng: np.random.Generator) -> list[l
     shutil.copy(root/str(rng.choice(["ours.pt", "ours.pt", "notebook.pt", "published.pt"])), path)
     damage_record(path, rng)
     recording = root/"recordings"/"stream.mkv"
-    detect = ["detect", path, recording, "-o", place/"found", "--top", "1", "--window", "3"]
+    detect = ["detect", "--model", path, recording, "-o", place/"found", "--top", "1", "--window", "3"]
     return [["info", path], detect] if rng.random() < 0.25 else [["info", path]]
 
 
@@ -305,7 +305,7 @@ def media_case(root: Path, place: Path, rng: np.random.Generator) -> list[list[s
     source = root/"recordings"/f"stream.{rng.choice(ENDINGS)}"
     path = place/f"stream{source.suffix}"
     path.write_bytes(damaged(source.read_bytes(), rng))
-    detect = ["detect", root/"ours.pt", path, "-o", place/"found", "--top", "1"]
+    detect = ["detect", "--model", root/"ours.pt", path, "-o", place/"found", "--top", "1"]
     return [["info", path], detect] if rng.random() < 0.3 else [["info", path]]
 
 

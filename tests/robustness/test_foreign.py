@@ -71,7 +71,7 @@ def test_links_are_not_followed(healthy, tmp_path):
     before = names(tmp_path/"elsewhere")
     assert "a link" in printed(*prepare(healthy, "other", tmp_path/"clips", "--overwrite"))
     assert names(tmp_path/"elsewhere") == before
-    printed("detect", healthy/"model.pt", healthy/"stream.mka", "-o", tmp_path/"found", "--top", 2, code=0)
+    printed("detect", "--model", healthy/"model.pt", healthy/"stream.mka", "-o", tmp_path/"found", "--top", 2, code=0)
     (tmp_path/"links").mkdir()
     (tmp_path/"links"/"stream").symlink_to(tmp_path/"found"/"stream")
     before = names(tmp_path/"found")
@@ -210,13 +210,13 @@ def test_odd_tables(healthy, tmp_path):
     "A table with an endless header, a manifest with an empty name, and a calibration with NaN are refused."
     (tmp_path/"labels.csv").write_text("recording," + "x" * 200_000 + ",start_s,end_s\n")
     printed("prepare", healthy/"stream.mka", "--labels", tmp_path/"labels.csv", "-o", tmp_path/"new")
-    printed("detect", healthy/"model.pt", healthy/"stream.mka", "-o", tmp_path/"found", "--top", 2, code=0)
+    printed("detect", "--model", healthy/"model.pt", healthy/"stream.mka", "-o", tmp_path/"found", "--top", 2, code=0)
     manifest = tmp_path/"found"/"stream"/"manifest.json"
     record = json.loads(manifest.read_text())
     for name in ("", "."):
         files = record["files"] | {name: {"made_from": "", "sha256": None}}
         manifest.write_text(json.dumps(record | {"files": files, "shown": {"clips": "x"}}))
-        printed("detect", healthy/"model.pt", healthy/"stream.mka", "-o", tmp_path/"found", "--top", 2)
+        printed("detect", "--model", healthy/"model.pt", healthy/"stream.mka", "-o", tmp_path/"found", "--top", 2)
     record = torch.load(healthy/"model.pt", weights_only=True)
     record["calibration"] = {"temperature": 1.0, "offset": 0.0, "x": float("nan")}
     torch.save(record, tmp_path/"model.pt")

@@ -39,7 +39,7 @@ def healthy(tmp_path_factory) -> Path:
     write_stream(place/"stream.mka")
     small_model(place/"model.pt")
     printed("pack", place/"clips", "-o", place/"clips.pack", code=0)
-    printed("detect", place/"model.pt", place/"stream.mka", "-o", place/"found", "--top", 2, code=0)
+    printed("detect", "--model", place/"model.pt", place/"stream.mka", "-o", place/"found", "--top", 2, code=0)
     return place
 
 
@@ -76,7 +76,7 @@ def test_pickles(healthy, tmp_path):
     for sample in (model, {"model": model["model"], "epochs": 1}, {"model": renamed}):
         for path in with_pickles(sample, planted, tmp_path/"m"):
             printed("info", path)
-            printed("detect", path, healthy/"stream.mka", "-o", tmp_path/"out")
+            printed("detect", "--model", path, healthy/"stream.mka", "-o", tmp_path/"out")
             for verb in ("evaluate", "audit"): printed(verb, path, healthy/"clips")
             printed("train", healthy/"clips", "-o", tmp_path/"run", "--init", path, "--frozen-epochs", 1)
     printed("train", healthy/"clips", "-o", tmp_path/"whole", *TRAINING, code=0)
@@ -131,7 +131,8 @@ def test_names_of_recordings(healthy, tmp_path):
     write_stream(tmp_path/name, voice=title)
     output = printed("info", tmp_path/name, code=0)
     tracks = "--mic", "a:0", "--game", "a:1"
-    output += printed("detect", healthy/"model.pt", tmp_path/name, "-o", tmp_path/"found", *tracks, "--top", 2, code=0)
+    found = "-o", tmp_path/"found", *tracks, "--top", 2
+    output += printed("detect", "--model", healthy/"model.pt", tmp_path/name, *found, code=0)
     output += printed("publish", tmp_path/"found", code=0)
     assert "\x1b" not in output and "\x07" not in output
     folder = next(path for path in (tmp_path/"found").iterdir() if path.is_dir())
@@ -226,7 +227,7 @@ def test_bombs(healthy, tmp_path):
     for name in ("few", "blocks", "sure"): printed("evaluate", tmp_path/f"{name}.pt", healthy/"clips", "--workers", 0)
     files = "clip.pt", "config.pt", "weights.pt", "packed.pt", "shard.zip::Positive/g/a.pt", "shape.pack"
     calls = [("info", tmp_path/name) for name in files]
-    calls.append(("detect", tmp_path/"frames.pt", healthy/"stream.mka", "-o", tmp_path/"out"))
+    calls.append(("detect", "--model", tmp_path/"frames.pt", healthy/"stream.mka", "-o", tmp_path/"out"))
     for words in calls:
         command = [sys.executable, "-c", BOMB, *map(str, words)]
         ended = subprocess.run(command, text=True, capture_output=True, timeout=120)
@@ -381,7 +382,7 @@ def test_odd_results(healthy, tmp_path):
         shutil.rmtree(tmp_path/"found", ignore_errors=True)
         shutil.copytree(healthy/"found", tmp_path/"found")
         return tmp_path/"found"/"stream"
-    detect = ("detect", healthy/"model.pt", healthy/"stream.mka", "-o", tmp_path/"found", "--top", 1)
+    detect = ("detect", "--model", healthy/"model.pt", healthy/"stream.mka", "-o", tmp_path/"found", "--top", 1)
     publish = "publish", tmp_path/"found"
     for name, words in (("highlights.json", publish), ("manifest.json", publish), ("manifest.json", detect)):
         (folder()/name).write_text("[" * 10**5)
@@ -420,14 +421,14 @@ def test_names_of_dots(healthy, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("...mka", ".stream.mka"): shutil.copy(healthy/"stream.mka", tmp_path/name)
     (tmp_path/"labels.csv").write_text("recording,start_s,end_s\n...mka,1,2\n")
-    assert "a name of dots" in printed("detect", healthy/"model.pt", tmp_path/"...mka", "-o", ".out", "--force")
+    assert "a name of dots" in printed("detect", "-m", healthy/"model.pt", tmp_path/"...mka", "-o", ".out", "--force")
     tracks = "--mic", healthy/"stream.mka", "--game", tmp_path/"...mka"
-    assert "a name of dots" in printed("detect", healthy/"model.pt", *tracks, "-o", ".out", "--force")
+    assert "a name of dots" in printed("detect", "--model", healthy/"model.pt", *tracks, "-o", ".out", "--force")
     labels = "--labels", tmp_path/"labels.csv"
     assert "begins with a dot" in printed("prepare", tmp_path/"...mka", *labels, "-o", "clips")
     (tmp_path/"labels.csv").write_text("recording,start_s,end_s\n.stream,1,2\n")
     assert "begins with a dot" in printed("prepare", tmp_path/".stream.mka", *labels, "-o", "clips")
-    assert "no media file" in printed("detect", healthy/"model.pt", tmp_path, "-o", "out")
+    assert "no media file" in printed("detect", "--model", healthy/"model.pt", tmp_path, "-o", "out")
     assert not (tmp_path/"manifest.json").exists() and not list(tmp_path.rglob("*.pt"))
 
 
@@ -453,7 +454,8 @@ def test_playlists_and_promises(healthy, tmp_path):
     (tmp_path/"list.m3u8").write_text("\n".join(lines))
     (tmp_path/"list.mkv").write_text("ffconcat version 1.0\nfile stream.mka\n")
     shutil.copy(healthy/"stream.mka", tmp_path/"stream.mka")
-    for name in ("list.m3u8", "list.mkv"): printed("detect", healthy/"model.pt", tmp_path/name, "-o", tmp_path/"out")
+    for name in ("list.m3u8", "list.mkv"):
+        printed("detect", "--model", healthy/"model.pt", tmp_path/name, "-o", tmp_path/"out")
     content = (healthy/"stream.mka").read_bytes()
     at = content.find(b"\x44\x89\x88") + 3
     (tmp_path/"stream.mka").write_bytes(content[:at] + struct.pack(">d", 1e15) + content[at + 8:])
@@ -467,7 +469,8 @@ def test_playlists_and_promises(healthy, tmp_path):
     ("train", "{}", "-o", "x"), ("train", "clips", "--init", "{}", "-o", "x"), ("fetch", "{}"),
     ("pack", "{}", "-o", "x.pack"), ("info", "{}"), ("evaluate", "{}", "clips"), ("evaluate", "model.pt", "{}"),
     ("audit", "{}", "clips"),
-    ("prepare", "{}", "--labels", "x.csv", "-o", "x"), ("detect", "{}", "x.mka", "-o", "x"), ("publish", "{}")])
+    ("prepare", "{}", "--labels", "x.csv", "-o", "x"), ("detect", "x.mka", "-o", "x", "--model", "{}"),
+    ("publish", "{}")])
 def test_addresses_with_secrets(words, tmp_path, monkeypatch):
     "A message about an address instead of a path does not repeat its password."
     monkeypatch.chdir(tmp_path)
@@ -476,10 +479,11 @@ def test_addresses_with_secrets(words, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("words", [
-    ("detect", "MODEL", "STREAM", "-o", "OUT", "--merge", 1e308),
-    ("detect", "MODEL", "STREAM", "-o", "OUT", "--batch-size", 10**20),
-    ("detect", "MODEL", "STREAM", "-o", "OUT", "--max-length", 1e300), ("detect", "MODEL", "x" * 10_000, "-o", "OUT"),
-    ("detect", "MODEL", "STREAM", "-o", "x" * 300), ("pack", "CLIPS", "-o", "OUT.pack", "--threads", 0),
+    ("detect", "--model", "MODEL", "STREAM", "-o", "OUT", "--merge", 1e308),
+    ("detect", "--model", "MODEL", "STREAM", "-o", "OUT", "--batch-size", 10**20),
+    ("detect", "--model", "MODEL", "STREAM", "-o", "OUT", "--max-length", 1e300),
+    ("detect", "--model", "MODEL", "x" * 10_000, "-o", "OUT"), ("detect", "x" * 10_000 + ".pt", "-o", "OUT"),
+    ("detect", "--model", "MODEL", "STREAM", "-o", "x" * 300), ("pack", "CLIPS", "-o", "OUT.pack", "--threads", 0),
     ("demo", "-o", "OUT", "--seed", 2**32), ("train", "CLIPS", "-o", "OUT", "--pos-weight", 1e308),
     ("train", "CLIPS", "-o", "OUT", "--max-duration-s", 1e308), ("info", "x" * 5000),
     ("evaluate", "MODEL", "CLIPS", "--device", "meta")], ids=lambda words: f"{words[0]} {str(words[-1])[:9]}")
@@ -503,7 +507,7 @@ def test_long_names(healthy, tmp_path):
     "A recording with the longest possible name is published."
     stream = tmp_path/f"{'ж' * 125}.mka"
     shutil.copy(healthy/"stream.mka", stream)
-    printed("detect", healthy/"model.pt", stream, "-o", tmp_path/"found", "--top", 1, code=0)
+    printed("detect", "--model", healthy/"model.pt", stream, "-o", tmp_path/"found", "--top", 1, code=0)
     printed("publish", tmp_path/"found", code=0)
     assert (tmp_path/"found"/stream.stem/"timelines"/f"{'ж' * 100}.edl").exists()
 

@@ -42,7 +42,7 @@ def healthy(tmp_path_factory) -> Path:
     write_stream(place/"stream.mka", SECONDS)
     (place/"labels.csv").write_text("recording,start_s,end_s\nstream,1,2\nstream,5,6\n")
     small_model(place/"model.pt")
-    printed("detect", place/"model.pt", place/"stream.mka", "-o", place/"found", "--top", 2, code=0)
+    printed("detect", "--model", place/"model.pt", place/"stream.mka", "-o", place/"found", "--top", 2, code=0)
     printed("pack", place/"clips", "-o", place/"clips.pack", code=0)
     return place
 
@@ -63,7 +63,7 @@ def test_sounds(healthy, tmp_path, name):
     for number, (voice, game) in enumerate(((sound, other), (other, sound), (sound, sound))):
         path = tmp_path/f"stream{number}.mka"
         write_recording(path, {"Mic/Aux": voice, "Desktop Audio": game}, RATE_HZ)
-        printed("detect", healthy/"model.pt", path, "-o", tmp_path/"found", "--top", 2, code=0)
+        printed("detect", "--model", healthy/"model.pt", path, "-o", tmp_path/"found", "--top", 2, code=0)
         table = pd.read_csv(tmp_path/"found"/path.stem/"scores.csv")
         windows, curve = table[table.kind == "window"], table[table.kind == "curve"]
         assert len(windows) > 5 and np.isfinite(windows[["logit", "probability", "peak_s"]].to_numpy()).all()
@@ -82,7 +82,7 @@ def test_short_files(healthy, tmp_path, samples):
     "A recording shorter than a window is refused; `info` still describes it."
     sound = np.full(samples, 0.5, np.float32)
     write_recording(tmp_path/"short.mka", {"Mic/Aux": sound, "Desktop Audio": sound}, RATE_HZ)
-    message = printed("detect", healthy/"model.pt", tmp_path/"short.mka", "-o", tmp_path/"found")
+    message = printed("detect", "--model", healthy/"model.pt", tmp_path/"short.mka", "-o", tmp_path/"found")
     assert "found a recording of 0.0" in message
     assert "recording" in printed("info", tmp_path/"short.mka", code=0)
 
@@ -175,7 +175,7 @@ def verbs(healthy: Path, place: Path) -> dict[str, tuple]:
         "train": ("train", clips, "-o", new, *TRAINING),
         "evaluate": ("evaluate", model, clips, "--workers", 0, "-o", new),
         "audit": ("audit", model, clips, "--training", clips, "-o", new),  # the same clips: a finding, exit code 3
-        "detect": ("detect", model, healthy/"stream.mka", "-o", new, "--top", 2),
+        "detect": ("detect", "--model", model, healthy/"stream.mka", "-o", new, "--top", 2),
         "publish": ("publish", place/"found"),
         "export": ("export", model, "-o", place/"new.xml"),
         "demo": ("demo", "-o", new)}
@@ -268,7 +268,7 @@ def test_two_writers(healthy, tmp_path):
     shutil.copytree(healthy/"found", tmp_path/"found")
     before, new = contents(tmp_path/"found"), tmp_path/"new"
     with only_writer(tmp_path/"found"/"stream"), only_writer(new):
-        for words in (("detect", healthy/"model.pt", healthy/"stream.mka", "-o", tmp_path/"found", "--top", 1),
+        for words in (("detect", "-m", healthy/"model.pt", healthy/"stream.mka", "-o", tmp_path/"found", "--top", 1),
                       ("publish", tmp_path/"found"),
                       ("train", healthy/"clips", "-o", new, *TRAINING),
                       ("train", healthy/"clips", "-o", new, "--resume", *TRAINING),
@@ -309,7 +309,7 @@ def test_terminals_and_pipes(healthy):
     command = [sys.executable, "-c", "from highlight_sense.cli import main; main()"]
     environment = {**os.environ, "TERM": "xterm-256color"}
     for more, expected in (((), "-o"), (("-o", "c", "--top", "0"), "top: found 0, expected a number above 0")):
-        words = [*command, "detect", "a.pt", "b.mkv", *more]
+        words = [*command, "detect", "--model", "a.pt", "b.mkv", *more]
         ended = subprocess.run(words, stdout=theirs, stderr=subprocess.PIPE, text=True, env=environment)
         assert ended.returncode == 2 and expected in ended.stderr, ended.stderr
         assert "x1b" not in ended.stderr and len(ended.stderr.splitlines()) == 1, ended.stderr
@@ -332,13 +332,13 @@ def test_missing_inputs(healthy, tmp_path):
         ("pack", gone, "-o", tmp_path/"new.pack"), ("train", gone, *out), ("train", clips, *out, "--init", gone),
         ("train", *out, "--from-run", gone), ("evaluate", gone, clips), ("evaluate", model, gone),
         ("evaluate", model, stream, "--labels", gone), ("audit", model, gone), ("audit", gone, clips),
-        ("export", gone, "-o", tmp_path/"new.xml"), ("detect", gone, stream, *out), ("detect", model, gone, *out),
-        ("publish", gone))
+        ("export", gone, "-o", tmp_path/"new.xml"), ("detect", "--model", gone, stream, *out),
+        ("detect", "--model", model, gone, *out), ("publish", gone))
     of_another_kind = (
-        ("detect", clips, stream, *out), ("detect", model, labels, *out), ("evaluate", model, labels),
-        ("info", labels), ("audit", labels, clips), ("train", stream, *out))
+        ("detect", "--model", clips, stream, *out), ("detect", "--model", model, labels, *out),
+        ("evaluate", model, labels), ("info", labels), ("audit", labels, clips), ("train", stream, *out))
     for words in (*missing, *of_another_kind): printed(*words)
-    for words in (("train", clips, *out, "--init", gone), ("detect", gone, stream, *out)):
+    for words in (("train", clips, *out, "--init", gone), ("detect", "--model", gone, stream, *out)):
         assert f"{gone}: found no such file, expected a checkpoint" in printed(*words)  # birdnet-team/geomodel#13
 
 
@@ -356,7 +356,7 @@ def test_vanishing_inputs(healthy, tmp_path, monkeypatch):
     monkeypatch.setattr(training, "split_clips", split_and_lose)
     assert "no such file" in printed("train", tmp_path/"clips", "-o", tmp_path/"run", *TRAINING)
     shutil.copy(healthy/"stream.mka", tmp_path/"stream.mka")
-    printed("detect", healthy/"model.pt", tmp_path/"stream.mka", "-o", tmp_path/"found", "--top", 2, code=0)
+    printed("detect", "--model", healthy/"model.pt", tmp_path/"stream.mka", "-o", tmp_path/"found", "--top", 2, code=0)
     (tmp_path/"stream.mka").unlink()
     before = contents(tmp_path/"found")
     assert "--recordings" in printed("publish", tmp_path/"found") and contents(tmp_path/"found") == before

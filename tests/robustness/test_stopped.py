@@ -96,7 +96,7 @@ def test_publish(recordings, tmp_path, times):
     "Clips, timelines, chapters and report of a detection."
     model = HighlightCRNN(cnn_channels=(4, 4, 8, 8), rnn_hidden=8, att_dim=8)
     save_checkpoint(tmp_path/"model.pt", model, epochs=1, max_frames=215, threshold=0.5)
-    printed("detect", tmp_path/"model.pt", recordings/"stream0.mka", "-o", tmp_path/"found", "--top", 3, code=0)
+    printed("detect", "-m", tmp_path/"model.pt", recordings/"stream0.mka", "-o", tmp_path/"found", "--top", 3, code=0)
     call = ["publish", "PLACE", "--clips", "--timeline", "--chapters", "--report"]
     stop_and_repeat(call, tmp_path/"found", tmp_path/"runs", [1, 2, 3, 6, 9, 14, 20], times)
 
