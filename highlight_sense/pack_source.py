@@ -20,7 +20,8 @@ import numpy as np
 import torch
 
 from .archives import LARGEST_MEMBER
-from .clip_files import clip_place, clip_row, half_frames, list_clips, name_inside, read_clip
+from .clip_files import (
+    clip_place, clip_row, half_frames, is_recording, list_clips, list_recordings, name_inside, read_clip)
 from .files import InputError, read_json, write_atomically
 from .kaggle import KAGGLE_HANDLE, fetch_dataset, newest_version, open_dataset
 from .pack import PackRow
@@ -37,6 +38,7 @@ def _half_precision(
 ) -> np.ndarray:           # (T, 2, n_mels) float16
     "Round a log-mel to half precision; `InputError` if that changes it too much."
     frames = half_frames(tensor)
+    if tensor.dtype == torch.float16: return frames
     change = float((torch.from_numpy(frames).permute(1, 2, 0).float() - tensor.float()).abs().max())
     if change <= _LARGEST_CHANGE: return frames
     raise InputError(f"{path}: found log-mels that half precision changes by {change:.3g}, "
@@ -65,12 +67,13 @@ class PackedClip:
 # %% ../nbs/machinery/pack_source.ipynb #3dd2f969
 def read_for_pack(path: str, root: Path) -> PackedClip:
     "Read one clip and make it ready for a pack."
+    name = name_inside(path, root)
     try:
-        record = read_clip(path)
+        record = read_clip(path, mapped=is_recording(name) and os.name == "posix")  # Windows removes no mapped file
         frames = _half_precision(record["tensor"], path)
     except InputError as error: return PackedClip(path, error=error)
     facts, more = clip_row(record, path, root, frames), _json_values(record)
-    row = PackRow(clip=name_inside(path, root), **facts, offset=0, more=more)
+    row = PackRow(clip=name, **facts, offset=0, more=more)
     return PackedClip(path, row, frames)
 
 # %% ../nbs/machinery/pack_source.ipynb #f5bc7028
@@ -90,7 +93,7 @@ def _archived_clips(archive: zipfile.ZipFile, root: Path) -> dict[str, zipfile.Z
     if any(entry.filename.endswith(".zip") for entry in members):
         raise InputError("found zip archives in the data set, expected a file for each clip; leave --consume out")
     clips = {str(root/entry.filename): entry for entry in members if _names_a_clip(entry.filename)}
-    return {path: entry for path, entry in clips.items() if clip_place(path, root)[0]}
+    return {path: entry for path, entry in clips.items() if clip_place(path, root)[0] or is_recording(entry.filename)}
 
 # %% ../nbs/machinery/pack_source.ipynb #408c0d62
 def _arriving(archive: zipfile.ZipFile, paths: list[str], root: Path) -> Iterator[str]:
@@ -120,8 +123,9 @@ class ClipSource:
     archive: zipfile.ZipFile | None = None  # that they arrive from
 
     def paths(self) -> list[str]:
-        "Return the paths of all clips, in the order in which they are packed."
-        return list(_archived_clips(self.archive, self.root)) if self.archive else list_clips(self.root)
+        "Return the paths of all clips and recordings, in the order in which they are packed."
+        if self.archive: return list(_archived_clips(self.archive, self.root))
+        return list_clips(self.root) + list_recordings(self.root)
 
     def read(self, paths: list[str], threads: int) -> Iterator[PackedClip]:
         "Read clips a little ahead."

@@ -22,7 +22,7 @@ import msgspec
 import numpy as np
 
 from .archives import open_archive
-from .clip_files import by_label, name_inside
+from .clip_files import by_label, clip_place, name_inside
 from .clip_table import require_usable
 from .config import FrontEnd
 from .files import (
@@ -49,13 +49,22 @@ def _sync(file: BinaryIO) -> None:
     file.flush()
     os.fsync(file.fileno())
 
+# %% ../nbs/machinery/packing.ipynb #7437f4b9
+def _next_crc32(file: BinaryIO, size: int) -> int:
+    "Read the next bytes of a file, and return their CRC-32."
+    checksum = 0
+    while size > 0 and (piece := file.read(min(size, 2**24))):
+        checksum = zlib.crc32(piece, checksum)
+        size -= len(piece)
+    return checksum
+
 # %% ../nbs/machinery/packing.ipynb #a88e88a8
 def _written_row(line: bytes, end: int, mels: BinaryIO, frame_bytes: int) -> PackRow:
     "Return the row in a line of an unfinished index; `ValueError` unless the next frames of `mels` are its clip's."
     row = next_row(line, end)
     size = row.frames * frame_bytes
     left = os.fstat(mels.fileno()).st_size - mels.tell()
-    if size > left or zlib.crc32(mels.read(size)) != row.crc32: raise ValueError("other log-mels")
+    if size > left or _next_crc32(mels, size) != row.crc32: raise ValueError("other log-mels")
     return row
 
 # %% ../nbs/machinery/packing.ipynb #2e0521f4
@@ -239,7 +248,8 @@ def _grow(part: Path, source: ClipSource, consume: bool, threads: int, progress:
     paths = source.paths()
     consumer = _consumer_of(source, paths) if consume and not source.archive else None
     writer = PackWriter(part, consumer)
-    if not writer.rows: by_label(paths, source.root, source.name)  # refuses a source without both classes
+    if not writer.rows:  # refuses a source without both classes
+        by_label([path for path in paths if clip_place(path, source.root)[0]], source.root, source.name)
     packed = {row.clip for row in writer.rows}
     old = [path for path in paths if name_inside(path, source.root) in packed]
     new = [path for path in paths if name_inside(path, source.root) not in packed]

@@ -22,7 +22,7 @@ from .files import InputError, read_json, write_atomically
 from .pickles import UnsafeFile, numpy_numbers, require_safe_file, require_safe_record
 
 # %% ../nbs/machinery/records.ipynb #5bd60e50
-def _load_safely(path: str) -> object:
+def _load_safely(path: str, mapped: bool = False) -> object:
     "Read a `.pt` file, or a member of a zip archive (`archive.zip::member`), with every check."
     archive, inside, member = path.partition(".zip::")
     content = read_member(open_archive(archive + ".zip", os.getpid()), member) if inside else None
@@ -30,7 +30,8 @@ def _load_safely(path: str) -> object:
         needed = numpy_numbers() if require_safe_file(file) else nullcontext()
         size = file.seek(0, os.SEEK_END)
         file.seek(0)
-        with needed: record = torch.load(file, map_location="cpu", weights_only=True)
+        source = path if mapped and content is None else file
+        with needed: record = torch.load(source, map_location="cpu", weights_only=True, mmap=source is path)
     require_safe_record(record, size)
     return record
 
@@ -39,12 +40,13 @@ def load_record(
     path: str | Path,  # a .pt file, or archive.zip::member
     expected: str,     # what the file should be, for the error
     advice: str = "replace or remove it",
+    mapped: bool = False,  # leave the numbers of tensors in the file until they are used
 ) -> object:           # tensors and plain values
     "Read a `.pt` file without trusting it; `InputError` if anything is wrong."
     path = str(path)
     if ".zip::" not in path and os.path.exists(path) and not os.path.isfile(path):  # reading a pipe would block
         raise InputError(f"{path}: found a folder or a device, expected {expected}; {advice}")
-    try: return _load_safely(path)
+    try: return _load_safely(path, mapped)
     except FileNotFoundError:
         raise InputError(f"{path}: found no such file, expected {expected}; check the path") from None
     except Exception as error:  # a damaged or hostile file can make the reader fail in any way
