@@ -68,7 +68,7 @@ class CheckpointInfo:
     "What a checkpoint stores about its model; None for what it does not store."
     config: ModelConfig                                   # shape of the network
     dialect: str = "ours"                                 # ours, notebook, published: the naming of its weights
-    epochs: _Whole | None = None                         # epochs of training
+    epochs: _Whole | None = None                          # epochs of training
     front_end: FrontEnd | None = None                     # front end that must compute its features
     max_frames: _Frames = TrainConfig().max_frames        # length of the longest clip in training
     threshold: _Share | None = None                       # probability above which a clip counts as a highlight
@@ -78,6 +78,7 @@ class CheckpointInfo:
     events: EventDecision | None = None                   # how it was chosen
     version: str | None = None                            # of the package that wrote the file
     about: _Line | None = None                            # what kind of model this is, such as the starter
+    steps_taught: bool = False                            # whether single steps were taught where highlights are
 
     def __post_init__(self) -> None:
         "Raise `ValueError` for values that no network could have."
@@ -117,6 +118,7 @@ def save_checkpoint(
     training: dict | None = None,                # state that resuming needs, tensors and plain values
     calibration: dict | None = None,             # temperature and offset, and how they were measured
     about: str | None = None,                    # what kind of model this is, in one line
+    steps_taught: bool = False,                  # whether single steps were taught where highlights are
 ) -> None:
     "Write weights and everything that is known about them, atomically."
     record = {
@@ -126,6 +128,7 @@ def save_checkpoint(
         "metrics": _plain_numbers(metrics or {}), "version": highlight_sense.__version__}
     if training is not None: record["training"] = training
     if about is not None: record["about"] = about
+    if steps_taught: record["steps_taught"] = True
     write_record(record, path)
 
 # %% ../nbs/machinery/checkpoint.ipynb #3ccf6e3d
@@ -163,7 +166,7 @@ def _info_of(record: dict, weights: dict[str, torch.Tensor]) -> CheckpointInfo:
         epochs = record.get("epochs")
         return CheckpointInfo(_config_of(weights), dialect, epochs if type(epochs) is int else None)
     facts = {name: record[name] for name in ("epochs", "max_frames", "threshold", "calibration", "metrics", "version")}
-    facts["about"] = record.get("about")
+    facts |= {"about": record.get("about"), "steps_taught": record.get("steps_taught", False)}
     facts |= {"config": as_type(ModelConfig, {**NOTEBOOK_FLAGS, **record["config"]})}
     facts |= {"front_end": as_type(FrontEnd, record["front_end"])}
     if "events" in record:
@@ -281,6 +284,7 @@ def describe_checkpoint(path: Path) -> dict[str, object]:
         figures[name.replace("_", " ") if "loss" in name else f"validation {name}"] = value
     front_end = "unknown" if info.front_end is None else in_words(info.front_end)
     about = {} if info.about is None else {"about": info.about}
+    taught = {"taught": "clips and single steps"} if info.steps_taught else {}
     parameters = sum(weights.numel() for weights in model.parameters())
-    return {"kind": "checkpoint", **about, "parameters": parameters, **facts, "model": in_words(info.config),
+    return {"kind": "checkpoint", **about, "parameters": parameters, **taught, **facts, "model": in_words(info.config),
             "front end": front_end, **figures}
