@@ -244,7 +244,7 @@ def _measured_in_words(events: EventDecision) -> str:
     "Say what a threshold gave on the validation recordings; empty if there were none, or no labels in them."
     if events.f1 is None: return ""
     place = f"{events.recordings} validation recording" + ("s" if events.recordings > 1 else "")
-    return (f" on {place} ({events.hours:.1f} h, {events.labels} labels): F1 {events.f1:.2f}, "
+    return (f" on {place} ({events.hours:.3g} h, {events.labels} labels): F1 {events.f1:.2f}, "
             f"{events.false_alarms_per_hour:.1f} false alarms an hour")
 
 # %% ../nbs/machinery/checkpoint.ipynb #597ac63a

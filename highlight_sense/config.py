@@ -154,8 +154,9 @@ LONGEST_CLIP_S = 3000.0  # the notebook's network pads everything to the longest
 def _check_training(config: "TrainConfig") -> None:
     "Raise `InputError` for settings that no training run could use."
     given = {name for name, value in vars(config).items() if value is not None}
-    above_zero = ("epochs", "grad_clip", "max_duration_s", *sorted(given & {"batch_size", "lr"}))
-    not_negative = ("workers", "seed", "frozen_epochs", "mixup", "save_minutes", *sorted(given & {"weight_decay"}))
+    above_zero = ("epochs", "grad_clip", "max_duration_s", *sorted(given & {"batch_size", "lr", "highlights_per_hour"}))
+    not_negative = ("workers", "seed", "frozen_epochs", "mixup", "save_minutes",
+                    *sorted(given & {"weight_decay", "false_alarms_per_hour"}))
     check_numbers(config, above_zero, not_negative, ("val_split", *sorted(given & {"threshold", "least_precision"})))
     if config.recipe not in _RECIPES:
         raise InputError(f"recipe: found {config.recipe!r}, expected {' or '.join(_RECIPES)}; choose one of these")
@@ -194,6 +195,10 @@ class TrainConfig:
     lengths: Literal["notebook", "measured"] = "notebook"
     threshold: float | None = None    # probability above which a clip is picked (default: best F1; notebook: 0.5)
     least_precision: float | None = None  # choose the threshold that reaches this precision in validation
+    # find as much in recordings as at most this many false alarms an hour allow (default: best F1)
+    false_alarms_per_hour: float | None = None
+    # highlights an hour in recordings, if only clips can be held out (default: as many as in the data, or else 10)
+    highlights_per_hour: float | None = None
     seed: int = 42                    # seed of the split, the sampler, the augmentation and the weights
     save_minutes: float = 10.0        # minutes between saves of last.pt within an epoch; each epoch ends with one
     workers: int = 2                  # threads (notebook: processes) that load clips; 0: load between steps
