@@ -230,7 +230,7 @@ class DetectConfig:
     per_hour: float | None = None  # keep only this many per hour of recording, the best (default: all)
     min_length: float = 3.0        # extend shorter highlights on both sides, s
     max_length: float = 60.0       # cut longer highlights around their best moment, s
-    merge: float = 2.0             # merge highlights that are at most this far apart, s
+    merge: float = 0.0             # join highlights at most this far apart into a streak of any length, s; 0: none
     before: float = 3.0            # context kept before a highlight, s
     after: float = 2.0             # context kept after a highlight, s
     batch_size: int | None = None  # windows at a time (default: 4 per CPU core, 16 in half precision, 32 on a GPU)

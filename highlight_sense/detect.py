@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Windows', 'cut_windows', 'Detector', 'WindowScores', 'score_windows', 'Scores', 'combine', 'Moment', 'find_moments',
-           'settle_choice', 'choose_moments', 'Highlight', 'add_context', 'Explanation', 'explain']
+           'settle_choice', 'merge_streaks', 'choose_moments', 'Highlight', 'add_context', 'Explanation', 'explain']
 
 # %% ../nbs/04_detect.ipynb #448c4c59
 import dataclasses
@@ -12,6 +12,7 @@ import math
 from bisect import bisect
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -205,6 +206,7 @@ def _find_intervals(
 
 # %% ../nbs/04_detect.ipynb #a6332843
 _ALIKE = 0.5  # smallest ratio of two heights that merge
+_JOIN_S = 2.0  # longest gap between two that merge
 
 
 def _merge_intervals(
@@ -232,6 +234,7 @@ class Moment:
     end_s: float
     peak_s: float
     probability: float
+    parts: tuple["Moment", ...] = dataclasses.field(default=(), kw_only=True)  # of a streak, in order of time
 
 # %% ../nbs/04_detect.ipynb #d932e5e5
 def _to_moment(interval: _Interval, scores: Scores, config: DetectConfig) -> Moment:
@@ -289,7 +292,7 @@ def find_moments(
     "Find everything that may be a highlight, before any choice."
     longest = int(min(config.max_length, scores.duration_s) / scores.step_s)
     curve = _above_floor(scores.curve, longest, scores.step_s)
-    intervals = _merge_intervals(_find_intervals(curve, longest), curve, longest, int(config.merge / scores.step_s))
+    intervals = _merge_intervals(_find_intervals(curve, longest), curve, longest, int(_JOIN_S / scores.step_s))
     moments = _rate(scores, [_to_moment(one, scores, config) for one in intervals])
     apart = _remove_overlaps(moments, min(config.min_length, scores.duration_s))
     return _rate(scores, apart)
@@ -308,6 +311,32 @@ def settle_choice(
     return dataclasses.replace(config, threshold=threshold)
 
 # %% ../nbs/04_detect.ipynb #639f2e41
+def _join(parts: Sequence[Moment]) -> Moment:  # in order of time
+    "Make one moment of those that follow one another."
+    if len(parts) == 1: return parts[0]
+    best = max(parts, key=lambda moment: moment.probability)
+    return dataclasses.replace(best, start_s=parts[0].start_s, end_s=parts[-1].end_s, parts=tuple(parts))
+
+# %% ../nbs/04_detect.ipynb #468d203d
+def merge_streaks(
+    moments: Iterable[Moment],  # without overlaps
+    gap_s: float,               # longest pause within a streak; 0: no streaks
+) -> list[Moment]:              # the most probable first
+    "Join moments that follow one another into streaks."
+    streaks = []
+    for moment in sorted(moments, key=lambda moment: moment.start_s):
+        if gap_s > 0 and streaks and moment.start_s - streaks[-1][-1].end_s <= gap_s: streaks[-1].append(moment)
+        else: streaks.append([moment])
+    return sorted(map(_join, streaks), key=lambda moment: (-moment.probability, moment.start_s))
+
+# %% ../nbs/04_detect.ipynb #d21ee99f
+def _how_many(moments: Sequence[Moment], limit: float, gap_s: float) -> int:
+    "Count the best moments that make at most `limit` highlights."
+    for count in range(min(len(moments), limit), len(moments)):
+        if len(merge_streaks(moments[:count + 1], gap_s)) > limit: return count
+    return len(moments)
+
+# %% ../nbs/04_detect.ipynb #66c1e702
 _NEAR_MISSES = 5
 
 
@@ -316,11 +345,14 @@ def choose_moments(
     config: DetectConfig,
     duration_s: float,
 ) -> tuple[list[Moment], list[Moment]]:  # chosen, near misses
-    "Split moments into those above the threshold, up to the requested number, and the next best."
+    "Split moments into those above the threshold, up to the requested number of highlights, and the next best."
     least = -1.0 if config.threshold is None else config.threshold
-    limit = config.at_most(duration_s / 3600)
-    chosen = [moment for rank, moment in enumerate(moments) if moment.probability > least and rank < limit]
-    return chosen, list(moments[len(chosen):len(chosen) + _NEAR_MISSES])
+    above = [moment for moment in moments if moment.probability > least]
+    count = _how_many(above, config.at_most(duration_s / 3600), config.merge)
+    chosen = merge_streaks(above[:count], config.merge)
+    apart = (moment for moment in moments[count:]
+             if not any(moment.start_s < other.end_s and other.start_s < moment.end_s for other in chosen))
+    return chosen, list(islice(apart, _NEAR_MISSES))
 
 # %% ../nbs/04_detect.ipynb #ceb11d9b
 @dataclass(frozen=True)
@@ -342,7 +374,7 @@ def add_context(
         latest = (moment.end_s + after.start_s) / 2 if after else duration_s
         clip_start_s = max(earliest, moment.start_s - config.before)
         clip_end_s = min(latest, moment.end_s + config.after)
-        highlights[moment] = Highlight(**dataclasses.asdict(moment), clip_start_s=clip_start_s, clip_end_s=clip_end_s)
+        highlights[moment] = Highlight(**vars(moment), clip_start_s=clip_start_s, clip_end_s=clip_end_s)
     return [highlights[moment] for moment in moments]
 
 # %% ../nbs/04_detect.ipynb #197697e1
@@ -376,9 +408,10 @@ def explain(
     scores: Scores,
     moment: Moment,
 ) -> Explanation:
-    "Score the window of a moment again, with both tracks and with each track alone."
+    "Score the window of a moment, or of a streak's best part, again: with both tracks and with each track alone."
     front_end, windows = detector.front_end, detector.windows
-    start_s = float(_best_window(scores, moment).start_s)
+    best = max(moment.parts, default=moment, key=lambda part: part.probability)
+    start_s = float(_best_window(scores, best).start_s)
     end_s = start_s + front_end.seconds(windows.size - 1)  # centring adds a frame
     mel = _read_window(pair, start_s, end_s, front_end)
     no_voice, no_game = mel.clone(), mel.clone()

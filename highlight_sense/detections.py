@@ -20,7 +20,7 @@ import pandas as pd
 
 import highlight_sense
 from .config import DetectConfig, FrontEnd
-from .detect import Explanation, Highlight, Scores
+from .detect import Explanation, Highlight, Moment, Scores
 from .detector import FastDetector
 from .files import InputError, write_atomically
 from .media import LONGEST_RECORDING_S
@@ -151,6 +151,19 @@ def _require_window(window: Explanation) -> None:
     _require_range("steps of attention", len(window.attention), 1, 10**5)
     for weight in window.attention: _require_range("attention", weight, 0, 1)
 
+# %% ../nbs/machinery/detections.ipynb #27ec9aba
+@dataclass(frozen=True)
+class _Part:
+    "One of the moments that a streak joins."
+    start_s: float
+    end_s: float
+    peak_s: float
+    probability: float
+
+    def __post_init__(self) -> None:
+        _require_span("part ", self.start_s, self.end_s)
+        _require_range("probability", self.probability, 0, 1)
+
 # %% ../nbs/machinery/detections.ipynb #38712fcd
 @dataclass(frozen=True)
 class RankedHighlight:
@@ -163,6 +176,7 @@ class RankedHighlight:
     clip_start_s: float    # of the clip that is cut from the recording
     clip_end_s: float
     window: Explanation | None  # None for one that a person added
+    parts: tuple[_Part, ...] = ()  # of a streak, in order of time
 
     def __post_init__(self) -> None:
         _require_range("rank", self.rank, 1, 10**6)
@@ -170,6 +184,7 @@ class RankedHighlight:
         _require_span("", self.start_s, self.end_s)
         _require_span("clip_", self.clip_start_s, self.clip_end_s)
         if self.window: _require_window(self.window)
+        if len(self.parts) == 1: raise ValueError("a streak with a single part")
 
 # %% ../nbs/machinery/detections.ipynb #2ce54dd1
 _SCHEMA = 1  # of highlights.json
@@ -201,7 +216,7 @@ def _require_consistent(record: DetectionRecord) -> None:
     if len(set(ranks)) < len(ranks): raise ValueError("two highlights with the same rank")
     latest_s = record.recording.duration_s + 1
     for one in (*record.highlights, *record.near_misses, *(record.table or ())):
-        ends_s = one.end_s, one.clip_end_s, one.window.end_s if one.window else one.end_s
+        ends_s = one.end_s, one.clip_end_s, *(part.end_s for part in (one.window, *one.parts) if part)
         for end_s in ends_s: _require_range("end_s", end_s, 0, latest_s)
 
 # %% ../nbs/machinery/detections.ipynb #7a478781
@@ -238,10 +253,15 @@ def read_detection(
     return read_as(DetectionRecord, *given)
 
 # %% ../nbs/machinery/detections.ipynb #17cbea62
-def round_highlight(highlight: Highlight) -> dict[str, float]:
-    "Round the numbers of a highlight for `highlights.json`."
-    values = dataclasses.asdict(highlight)
-    return {name: round(value, 4 if name == "probability" else 3) for name, value in values.items()}
+def _rounded(moment: Moment) -> dict[str, float]:
+    "Round the times and the probability of a moment or a highlight."
+    numbers = {name: value for name, value in vars(moment).items() if name != "parts"}
+    return {name: round(value, 4 if name == "probability" else 3) for name, value in numbers.items()}
+
+
+def round_highlight(highlight: Highlight) -> dict[str, object]:
+    "Round the numbers of a highlight and of its parts for `highlights.json`."
+    return {**_rounded(highlight), "parts": tuple(_Part(**_rounded(part)) for part in highlight.parts)}
 
 # %% ../nbs/machinery/detections.ipynb #f4e63ef9
 def rank_highlight(rank: int, highlight: Highlight, why: Explanation) -> RankedHighlight:
@@ -252,9 +272,9 @@ def rank_highlight(rank: int, highlight: Highlight, why: Explanation) -> RankedH
 
 # %% ../nbs/machinery/detections.ipynb #235a7777
 def choice_key(highlights: Iterable[Highlight | RankedHighlight]) -> str:
-    "Hash what products show of these highlights: their clips and probabilities."
-    return hash_of([(round(one.clip_start_s, 3), round(one.clip_end_s, 3), round(one.probability, 4))
-                    for one in highlights])
+    "Hash what products show of these highlights: their clips, their probabilities, and the parts of streaks."
+    return hash_of([(round(one.clip_start_s, 3), round(one.clip_end_s, 3), round(one.probability, 4),
+                     *(round(part.start_s, 3) for part in one.parts)) for one in highlights])
 
 # %% ../nbs/machinery/detections.ipynb #4dda3333
 def describe_detection(
@@ -280,7 +300,8 @@ def describe_detection(
     return DetectionRecord(_SCHEMA, version, recording, voice, game, pair.why, checkpoint, front_end, settings)
 
 # %% ../nbs/machinery/detections.ipynb #9a4fa97e
-_TABLE_COLUMNS = ["recording", "start_s", "end_s", "rank", "probability", "peak_s", "clip_start_s", "clip_end_s"]
+_TABLE_COLUMNS = [
+    "recording", "start_s", "end_s", "rank", "probability", "peak_s", "clip_start_s", "clip_end_s", "parts"]
 
 
 def write_highlights(
@@ -289,7 +310,7 @@ def write_highlights(
     highlights: Sequence[Highlight],  # the best first
 ) -> None:
     "Write the table of highlights atomically."
-    rows = [{"recording": table_cell(name), "rank": rank, **dataclasses.asdict(highlight)}
+    rows = [{"recording": table_cell(name), "rank": rank, **vars(highlight), "parts": len(highlight.parts) or 1}
             for rank, highlight in enumerate(highlights, 1)]
     table = pd.DataFrame(rows, columns=_TABLE_COLUMNS).round(4)
     with write_atomically(path) as unfinished:

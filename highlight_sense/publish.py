@@ -149,8 +149,9 @@ def _spans_of(past: PastDetection, numbered: bool = False) -> list[Span]:
     ordered = sorted(past.highlights, key=lambda one: one.clip_start_s)
     for number, one in enumerate(ordered, 1):
         name = f"Highlight {number}" if numbered else f"Highlight at {clock(one.clip_start_s)}"
-        score = f"score {one.probability:.2f}"
-        spans.append(Span(one.clip_start_s, one.clip_end_s, f"{name}, {score}", f"rank {one.rank} of {last_rank}"))
+        if one.parts: name += f", streak of {len(one.parts)}"
+        named = f"{name}, score {one.probability:.2f}"
+        spans.append(Span(one.clip_start_s, one.clip_end_s, named, f"rank {one.rank} of {last_rank}"))
     return spans
 
 # %% ../nbs/05c_publish.ipynb #63307cfb

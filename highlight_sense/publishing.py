@@ -80,7 +80,8 @@ class PastDetection:
     @property
     def identity(self) -> list:
         "Everything that timelines and chapters depend on."
-        clips = [(one.clip_start_s, one.clip_end_s, one.probability) for one in self.highlights]
+        clips = [(one.clip_start_s, one.clip_end_s, one.probability, *([len(one.parts)] if one.parts else []))
+                 for one in self.highlights]
         return [self.record.recording.fingerprints, clips]
 
 # %% ../nbs/machinery/publishing.ipynb #66376bab

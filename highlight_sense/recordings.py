@@ -237,7 +237,8 @@ def _listing(detection: Detection) -> str:
     "List what was found, line by line."
     lines = [f"{_headline(detection)}, written to {detection.folder}"]
     for one in detection.highlights:
-        lines.append(f"  {clock(one.start_s)} to {clock(one.end_s)}  probability {one.probability:.2f}")
+        streak = f"  streak of {len(one.parts)}" if one.parts else ""
+        lines.append(f"  {clock(one.start_s)} to {clock(one.end_s)}  probability {one.probability:.2f}{streak}")
     lines += [f"  {remark}" for remark in detection.remarks]
     if detection.near_misses and not detection.highlights:
         nearest = f"the nearest miss has probability {detection.near_misses[0].probability:.2f}"

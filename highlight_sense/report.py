@@ -63,14 +63,20 @@ def _describe_search(record: DetectionRecord) -> dict:
         "checkpoint": Path(record.checkpoint.path).name, "about": record.checkpoint.about,
         "calibrated": record.checkpoint.calibration is not None,
         "version": record.version, "choice": _choice_in_words(record.settings), "threshold": record.settings.threshold,
-        "window": f"{record.settings.window:.0f} s", "stride": f"{record.settings.stride:.3g} s"}
+        "merge": f"{record.settings.merge:g} s", "window": f"{record.settings.window:.0f} s",
+        "stride": f"{record.settings.stride:.3g} s"}
 
 # %% ../nbs/05b_report.ipynb #1010cd06
+def _place(one: RankedHighlight, duration_s: float) -> dict:
+    "Locate a highlight, or a part of a streak, on the curve."
+    return {"probability": one.probability, "start": clock(one.start_s), "end": clock(one.end_s),
+            "left": percent(one.start_s, 0, duration_s), "right": percent(one.end_s, 0, duration_s)}
+
+
 def _place_on_curve(one: RankedHighlight, duration_s: float) -> dict:
     "Locate a highlight or a near miss on the curve, and collect the values of its entry."
     without = (one.window.without_voice, one.window.without_game) if one.window else (None, None)
-    return {"rank": one.rank, "probability": one.probability, "start": clock(one.start_s), "end": clock(one.end_s),
-            "left": percent(one.start_s, 0, duration_s), "right": percent(one.end_s, 0, duration_s),
+    return {"rank": one.rank, **_place(one, duration_s), "parts": [_place(part, duration_s) for part in one.parts],
             **dict(zip(("without_voice", "without_game"), without))}
 
 # %% ../nbs/05b_report.ipynb #d9fa8469
@@ -119,7 +125,7 @@ def _draw_sound(
 
     return {
         "pictures": [draw_mel(track, top) for track in mel], "ticks": tick_marks(start_s, end_s, most=5),
-        **_draw_window(one, start_s, end_s), "mark": place(one.start_s, one.end_s),
+        **_draw_window(one, start_s, end_s), "marks": [place(part.start_s, part.end_s) for part in one.parts or [one]],
         "cut": place(one.clip_start_s, one.clip_end_s)}
 
 # %% ../nbs/05b_report.ipynb #3de133f6
@@ -142,7 +148,8 @@ def _make_player(
         warn(f"report, highlight {one.rank}: {error}")
         return {"player": encode_snippet(mix(_read_sound(pair, SNIPPET_HZ, *clip_s))), "poster": None}
     if small.suffix != ".mp4": return {"player": data_url(small.read_bytes(), "audio/mp4"), "poster": None}
-    poster = still_of(small, (one.start_s + one.end_s) / 2 - one.clip_start_s)
+    still_s = one.peak_s if one.parts else (one.start_s + one.end_s) / 2  # a streak's middle may be a pause
+    poster = still_of(small, still_s - one.clip_start_s)
     return {"player": data_url(small.read_bytes(), "video/mp4"), "poster": poster}
 
 # %% ../nbs/05b_report.ipynb #c2b0b276

@@ -91,12 +91,20 @@ def _clip_time(typed_s: float, found_s: float, clip_typed_s: float | None, clip_
     if clip_typed_s is not None and abs(clip_typed_s - clip_found_s) > _SAME_S: return clip_typed_s
     return typed_s if abs(typed_s - found_s) > _SAME_S else clip_found_s
 
+# %% ../nbs/machinery/selection.ipynb #30d6e771
+def _trim_parts(one: RankedHighlight) -> RankedHighlight:
+    "Keep what a streak's parts share with its own times."
+    parts = [replace(part, start_s=max(part.start_s, one.start_s), end_s=min(part.end_s, one.end_s))
+             for part in one.parts if part.start_s < one.end_s and part.end_s > one.start_s]
+    return replace(one, parts=tuple(parts) if len(parts) > 1 else ())
+
 # %% ../nbs/machinery/selection.ipynb #c8e7fbb5
 def _with_times(one: RankedHighlight, start_s: float, end_s: float) -> RankedHighlight:
     "Give a highlight's clip other times, and move the highlight's own times inside them."
     inside = [min(max(time_s, start_s), end_s) for time_s in (one.start_s, one.end_s, one.peak_s)]
     if inside[0] == inside[1]: inside[:2] = start_s, end_s
-    return replace(one, clip_start_s=start_s, clip_end_s=end_s, **dict(zip(("start_s", "end_s", "peak_s"), inside)))
+    times = dict(zip(("start_s", "end_s", "peak_s"), inside))
+    return _trim_parts(replace(one, clip_start_s=start_s, clip_end_s=end_s, **times))
 
 # %% ../nbs/machinery/selection.ipynb #93e018a4
 def _change(one: RankedHighlight, row: _Row, duration_s: float) -> RankedHighlight:
