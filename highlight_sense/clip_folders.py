@@ -48,7 +48,7 @@ def clip_source(
     return hash_of([name, size, highlights, game, tracks.rpartition(" (")[0], *settings])
 
 # %% ../nbs/machinery/clip_folders.ipynb #a0661b57
-_LABELS = ("Positive", "Negative")
+_LABELS = ("Positive", "Negative", "Recording")
 
 
 def _our_clips(results: Manifest) -> dict[str, str]:  # what each was made from

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from .audio import log_mel
+from .audio import log_mel, stream_log_mel
 from .clip_folders import clip_folder, clip_source, require_clip_names
 from .config import FrontEnd, PrepareConfig
 from .files import InputError
@@ -28,6 +28,7 @@ from .process import one_thread, run_jobs
 from .progress import Bar
 from .records import write_record
 from .sound import end_of_sound
+from .stored_recordings import store_recording
 from .text import clock, printable
 from .tracks import Pair, choose_pair, read_pair
 
@@ -49,7 +50,7 @@ class PlannedClip(NamedTuple):
     "A stretch of a recording that becomes a clip."
     start_s: float
     end_s: float
-    label: str  # Positive or Negative
+    label: str  # Positive, Negative or Recording
 
 # %% ../nbs/00c_prepare.ipynb #5e5d664d
 def _place_around(
@@ -158,23 +159,21 @@ def plan_clips(
 def _cut_stream(
     blocks: Iterable[np.ndarray],          # (tracks, samples) each, one after the other
     stretches: Sequence[tuple[int, int]],  # first sample, and the sample after the last
-) -> Iterator[tuple[int, np.ndarray]]:     # number of the stretch, its sound; shorter where the stream ends early
-    "Cut stretches out of a stream, block by block."
+) -> Iterator[tuple[np.ndarray, list[tuple[int, np.ndarray]]]]:  # block; numbers of stretches, sound (or what there is)
+    "Pass a stream on block by block, with the stretches that end in each."
     waiting = sorted(range(len(stretches)), key=lambda k: stretches[k][1])
     kept, at = None, 0  # the sound in memory, its first sample
     for block in blocks:
         kept = block if kept is None else np.concatenate([kept, block], axis=1)
         here = at + kept.shape[1]
-        while waiting and stretches[waiting[0]][1] <= here:
-            k = waiting.pop(0)
-            start, end = stretches[k]
-            yield k, kept[:, start - at:end - at]
-        if not waiting: return
-        drop = min(min(stretches[k][0] for k in waiting), here) - at
+        ended = [k for k in waiting if stretches[k][1] <= here]
+        waiting = waiting[len(ended):]
+        yield block, [(k, kept[:, stretches[k][0] - at:stretches[k][1] - at]) for k in ended]
+        drop = min([stretches[k][0] for k in waiting] + [here]) - at
         kept = kept[:, drop:]
         at += drop
     if kept is None: kept = np.zeros((0, 0), np.float32)
-    for k in waiting: yield k, kept[:, max(stretches[k][0] - at, 0):]
+    if waiting: yield kept[:, :0], [(k, kept[:, max(stretches[k][0] - at, 0):]) for k in waiting]
 
 # %% ../nbs/00c_prepare.ipynb #7f272eac
 def _cut_clips(
@@ -182,19 +181,22 @@ def _cut_clips(
     clips: Sequence[PlannedClip],
     pair: Pair,                           # the tracks with voice and game
     front_end: FrontEnd,
-) -> Iterator[tuple[int, torch.Tensor]]:  # number of the clip, its log-mel (2, n_mels, frames)
-    "Read the log-mels of clips in one pass through the recording."
+) -> Iterator[tuple[np.ndarray, list[tuple[int, torch.Tensor]]]]:  # block; numbers of clips, (2, n_mels, frames) each
+    "Pass a recording on block by block, with the log-mels of the clips that end in each."
     rate_hz = front_end.sample_rate
     starts = [round(clip.start_s*rate_hz) for clip in clips]
     stretches = [(start, start + round((clip.end_s - clip.start_s)*rate_hz)) for start, clip in zip(starts, clips)]
-    for k, sound in _cut_stream(read_pair(pair, rate_hz), stretches):
-        end = stretches[k][1]
-        missing = end - stretches[k][0] - sound.shape[1]
-        if missing > rate_hz/2:
-            found = f"found sound until {(end - missing)/rate_hz:.1f} s, expected it until {clips[k].end_s:.1f} s"
-            raise InputError(f"{recording}: {found}; the file is cut short, copy it again")
-        waveform = np.pad(sound, ((0, 0), (0, missing)))
-        yield k, log_mel(torch.from_numpy(waveform), front_end)
+    for block, ended in _cut_stream(read_pair(pair, rate_hz), stretches):
+        mels = []
+        for k, sound in ended:
+            start, end = stretches[k]
+            missing = end - start - sound.shape[1]
+            if missing > rate_hz/2:
+                found = f"found sound until {(end - missing)/rate_hz:.1f} s, expected it until {clips[k].end_s:.1f} s"
+                raise InputError(f"{recording}: {found}; the file is cut short, copy it again")
+            waveform = np.pad(sound, ((0, 0), (0, missing)))
+            mels.append((k, log_mel(torch.from_numpy(waveform), front_end)))
+        yield block, mels
 
 # %% ../nbs/00c_prepare.ipynb #6015acfb
 def _clip_record(
@@ -249,13 +251,32 @@ def _plan_files(
     config: PrepareConfig,
     front_end: FrontEnd,
 ) -> dict[str, PlannedClip]:  # by the name of its file in the clip folder
-    "Plan the clips of a recording, and name their files."
+    "Plan what is cut from a recording and what is stored of it, and name the files."
     length_s = _sound_length(recording, pair)
     highlights = _with_sound(highlights, length_s, recording)
     clips = plan_clips(recording.stem, highlights, length_s, config, front_end)
-    return {f"{clip.label}/{game}/{recording.stem}_part{number}.pt": clip for number, clip in enumerate(clips, 1)}
+    files = {f"{clip.label}/{game}/{recording.stem}_part{number}.pt": clip for number, clip in enumerate(clips, 1)}
+    return files | {f"Recording/{game}/{recording.stem}.pt": PlannedClip(0.0, length_s, "Recording")}
 
 # %% ../nbs/00c_prepare.ipynb #5f8c1cb9
+def _write_clips(
+    recording: Path,
+    highlights: Sequence[tuple[float, float]],
+    clips: dict[Path, PlannedClip],  # by their files
+    pair: Pair,                      # the tracks with voice and game
+    config: PrepareConfig,
+    front_end: FrontEnd,
+) -> Iterator[np.ndarray]:           # (2, samples), one block after the other
+    "Pass the sound of a recording on, and write its clips on the way."
+    paths, planned = list(clips), list(clips.values())
+    for block, mels in _cut_clips(recording, planned, pair, front_end):
+        for k, mel in mels:
+            tensor = mel.half() if config.half else mel
+            names = {"clip_name": paths[k].stem, "game": paths[k].parent.name, "recording": recording.name}
+            write_record(_clip_record(tensor, planned[k], highlights, **names), paths[k])
+        yield block
+
+# %% ../nbs/00c_prepare.ipynb #a006d562
 def _prepare_recording(
     recording: Path,
     highlights: Sequence[tuple[float, float]],
@@ -266,14 +287,13 @@ def _prepare_recording(
     config: PrepareConfig,
     front_end: FrontEnd,
 ) -> dict:  # a row of the summary
-    "Write the clips of one recording, unless all of them exist."
-    clips, paths = list(files.values()), [out/name for name in files]
-    if not all(path.exists() for path in paths):
-        for k, mel in _cut_clips(recording, clips, pair, front_end):
-            tensor = mel.half() if config.half else mel
-            names = {"clip_name": paths[k].stem, "game": game, "recording": recording.name}
-            write_record(_clip_record(tensor, clips[k], highlights, **names), paths[k])
-    count = Counter(clip.label for clip in clips)
+    "Write the clips of one recording and its log-mel, unless all of them exist."
+    *clips, whole = (out/name for name in files)
+    missing = {path: clip for path, clip in zip(clips, files.values()) if not path.exists()}
+    if missing or not whole.exists():
+        blocks = _write_clips(recording, highlights, missing, pair, config, front_end)
+        store_recording(stream_log_mel(blocks, front_end), whole, recording.name, highlights, front_end)
+    count = Counter(clip.label for clip in files.values())
     return {"recording": recording.name, "game": game, "minutes": probe(recording).duration_s/60,
             "positives": count["Positive"], "negatives": count["Negative"]}
 
@@ -294,7 +314,7 @@ def prepare(
     overwrite: bool = False,                        # replace clips of an earlier call
     progress: bool = True,                          # show a bar
 ) -> pd.DataFrame:                                  # for each recording: game, minutes, positives, negatives
-    "Cut labelled recordings into a clip folder: out/{Positive,Negative}/<game>/<recording>_part<N>.pt."
+    "Cut labelled recordings into out/{Positive,Negative}/<game>/<recording>_part<N>.pt; store them in out/Recording/."
     highlights = read_labels(labels, recordings, unlabelled)
     require_clip_names(highlights, game_name)
     if not any(highlights.values()):
