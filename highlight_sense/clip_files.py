@@ -140,7 +140,7 @@ def describe_clip(path: Path) -> dict[str, object]:
     "Describe a clip: length, type, range of values, and what else its file holds."
     record = read_clip(path, mapped=True)
     tensor = record.pop("tensor")
-    kind = "whole recording" if is_recording(path.resolve().as_posix()) else "clip"
+    kind = "whole recording" if is_recording(path.resolve().as_posix().replace("::", "/")) else "clip"
     seconds = round(FrontEnd().seconds(tensor.shape[2]), 2)
     values = f"{tensor.dtype}, {tensor.min():.2f} to {tensor.max():.2f}"
     return {"kind": kind, "frames": tensor.shape[2], "seconds": seconds, "values": values, **record}

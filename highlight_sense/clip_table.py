@@ -18,6 +18,7 @@ from .config import FrontEnd, require_front_end
 from .files import InputError, write_atomically
 from .pack import Pack, describe_pack, is_pack, open_pack
 from .progress import Bar
+from .stored_recordings import load_recordings
 from .text import printable
 
 # %% ../nbs/machinery/clip_table.ipynb #ff5ec0a3
@@ -97,6 +98,13 @@ def write_unusable(left_out: str, folder: Path) -> None:
     if not left_out: return
     with write_atomically(folder/"unusable.txt") as unfinished: unfinished.write_text(left_out + "\n")
 
+# %% ../nbs/machinery/clip_table.ipynb #e66a864e
+def _count_whole(path: Path) -> dict[str, object]:
+    "Count the whole recordings of a folder or pack, and their hours; empty where none are stored."
+    recordings = load_recordings(path)
+    hours = FrontEnd().seconds(int(recordings.frames.sum())) / 3600
+    return {"whole recordings": len(recordings), "their hours": round(hours, 2)} if len(recordings) else {}
+
 # %% ../nbs/machinery/clip_table.ipynb #9484533d
 def describe_folder(path: Path, progress: bool = True) -> dict[str, object]:
     "Count the clips of a folder or a pack by class, game and recording; first check every clip of a pack."
@@ -105,4 +113,4 @@ def describe_folder(path: Path, progress: bool = True) -> dict[str, object]:
     hours = FrontEnd().seconds(int(index.frames.sum())) / 3600
     classes = {"positive": int(index.label.sum()), "negative": int((index.label == 0).sum())}
     groups = {"games": ", ".join(sorted(index.game.unique())), "recordings": index.group.nunique()}
-    return {**kind, **classes, **groups, "hours": round(hours, 2), "unusable": len(unusable)}
+    return {**kind, **classes, **groups, "hours": round(hours, 2), **_count_whole(path), "unusable": len(unusable)}
