@@ -22,7 +22,7 @@ from msgspec import Meta
 import highlight_sense
 from .config import LONGEST_CLIP_S, FrontEnd, ModelConfig, TrainConfig
 from .files import InputError
-from .model import HighlightCRNN
+from .model import HighlightCRNN, count_multiply_adds
 from .records import as_type, load_record, write_record
 
 # %% ../nbs/machinery/checkpoint.ipynb #aa9b5e50
@@ -286,5 +286,7 @@ def describe_checkpoint(path: Path) -> dict[str, object]:
     about = {} if info.about is None else {"about": info.about}
     taught = {"taught": "clips and single steps"} if info.steps_taught else {}
     parameters = sum(weights.numel() for weights in model.parameters())
-    return {"kind": "checkpoint", **about, "parameters": parameters, **taught, **facts, "model": in_words(info.config),
+    multiply_adds = sum(count_multiply_adds(info.config).values())
+    size = {"parameters": parameters, "multiply-adds of 30 s": multiply_adds}
+    return {"kind": "checkpoint", **about, **size, **taught, **facts, "model": in_words(info.config),
             "front end": front_end, **figures}

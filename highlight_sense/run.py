@@ -23,7 +23,7 @@ import highlight_sense
 from .checkpoint import NOTEBOOK_FLAGS, load_checkpoint
 from .clip_files import name_inside, read_clip
 from .clip_table import list_unusable, write_unusable
-from .config import FrontEnd, ModelConfig, TrainConfig, require_front_end
+from .config import MODELS, FrontEnd, ModelConfig, TrainConfig, require_front_end
 from .data import load_index, split_clips
 from .device import pick_device, pick_precision
 from .evaluate import save_evaluation
@@ -39,7 +39,7 @@ from .text import printable, shown_url, table_cell
 from .train import TrainState, fit, make_loaders
 
 # %% ../nbs/machinery/run.ipynb #1a0b42a8
-_MOST_WEIGHTS = 2**30  # the default network has six million
+_MOST_WEIGHTS = 2**30  # the notebook's network has six million
 
 
 def _require_reasonable(config: ModelConfig) -> None:
@@ -81,7 +81,7 @@ class _RunSpec:
 
 # %% ../nbs/machinery/run.ipynb #017d4fbc
 def _new_spec(
-    data: str | Path | None, config: TrainConfig, model_config: ModelConfig, init: str | Path | None,
+    data: str | Path | None, config: TrainConfig, model_config: ModelConfig | None, init: str | Path | None,
 ) -> _RunSpec:
     "Make the spec of a new run."
     if data is None:
@@ -92,8 +92,12 @@ def _new_spec(
                          "expected a checkpoint to start from; name one with --init")
     if init is not None and not Path(init).exists():
         raise InputError(f"{init}: found no such file, expected a checkpoint of a HighlightCRNN; check the path")
+    if config.model and init is not None:
+        raise InputError(f"found --model {config.model} and --init {init}, which has sizes of its own; leave one out")
     file = None if init is None else _InitFile(str(Path(init).resolve()), hash_file(Path(init)))
-    return _RunSpec(str(data), dataclasses.asdict(config.settled()), dataclasses.asdict(model_config), file)
+    config = config.settled()
+    model_config = model_config or MODELS[config.model]
+    return _RunSpec(str(data), dataclasses.asdict(config), dataclasses.asdict(model_config), file)
 
 # %% ../nbs/machinery/run.ipynb #79e84835
 def _require_same_settings(asked: TrainConfig, known: TrainConfig, run: Path) -> None:
@@ -295,7 +299,7 @@ def train(
     data: str | Path | None,                    # clip folder or pack; default: that of the resumed or repeated run
     out: str | Path,                            # run folder, new unless the run is resumed
     config: TrainConfig = TrainConfig(),
-    model_config: ModelConfig = ModelConfig(),
+    model_config: ModelConfig | None = None,    # sizes of the network (default: those of the model in `config`)
     progress: bool = True,                      # show progress bars and a line for each epoch
     init: str | Path | None = None,             # checkpoint of any dialect to start from; it sets the network's sizes
     resume: bool = False,                       # resume the run in `out`, if there is one
