@@ -14,6 +14,7 @@ import numpy as np
 from .effects import Cry, Hit, crowd, draw_cry, draw_hit, in_place, make_cry, make_hit, motor
 from .music import compose
 from .synth import SYNTH_RATE_HZ, Levels, add_at, band, shaped_noise, with_level
+from .talking import draw_speaker, speak
 
 # %% ../nbs/machinery/games.ipynb #2ff8585a
 _GENRES = {  # share; sounds of the player, of opponents, of what bursts; cries; what is always there
@@ -149,6 +150,7 @@ def _passage(kind: str, duration_s: float, game: Game, sounds: dict, rng: np.ran
     if kind == "music": return np.resize(compose(rng), int(duration_s*SYNTH_RATE_HZ))
     if kind == "engine": return motor(duration_s, rng)
     if kind == "crowd": return crowd(duration_s, rng)
+    if kind == "talk": return speak(str(rng.choice(("calm", "lively", "excited"))), duration_s, draw_speaker(rng), rng)
     if kind == "ambience":
         return shaped_noise(int(duration_s*SYNTH_RATE_HZ), band(rng.uniform(60, 3000), rng.uniform(0.3, 1.5)), rng)
     return _act(kind, duration_s, game, sounds, rng)
@@ -167,7 +169,8 @@ def various_game_track(
     typical = np.sqrt(np.mean(_act("fight", 10.0, game, sounds, rng)**2)) + 1e-9
     for kind, start_s, end_s in passages:
         sound = _passage(kind, end_s - start_s, game, sounds, rng)
-        level_db = {"music": levels.music, "ambience": levels.ambience, "menu": levels.music}.get(kind, levels.gunfire)
+        level_db = levels.music if kind in ("music", "menu", "talk") else levels.gunfire
+        if kind == "ambience": level_db = levels.ambience
         level_db = rng.normal(level_db, levels.jitter)
         shot = kind in ("fight", "skirmish", "practice", "roar", "blast")
         if shot and not game.even: sound = sound * np.float32(10**(rng.normal(levels.gunfire, 1.5)/20) / typical)
