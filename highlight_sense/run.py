@@ -20,11 +20,12 @@ import pandas as pd
 import torch
 
 import highlight_sense
-from .checkpoint import NOTEBOOK_FLAGS, load_checkpoint
+from .checkpoint import NOTEBOOK_FLAGS, describe_threshold, load_checkpoint
 from .clip_files import name_inside, read_clip
 from .clip_table import list_unusable, write_unusable
 from .config import MODELS, FrontEnd, ModelConfig, TrainConfig, require_front_end
 from .data import load_index, split_clips
+from .decide import decide_threshold
 from .device import pick_device, pick_precision
 from .evaluate import save_evaluation
 from .files import InputError, hash_file, only_writer, remove_unfinished, write_atomically
@@ -35,6 +36,7 @@ from .model import HighlightCRNN
 from .records import as_type, read_as
 from .results import Manifest, open_results
 from .run_folder import RunFolder
+from .stored_recordings import load_recordings, split_recordings
 from .text import printable, shown_url, table_cell
 from .train import TrainState, fit, make_loaders
 
@@ -322,6 +324,9 @@ def train(
         write_unusable(left_out, out)
         if more_epochs or not (out/"last.pt").exists(): _write_spec(out, dataclasses.replace(spec, **computed), *tables)
         state = fit(model, *make_loaders(*tables, run.config, device), run.config, run, progress)
+        _, held = split_recordings(load_recordings(spec.data, progress), *tables, run.config.split)
+        decided = decide_threshold(out/"best.pt", held, *tables, run.config, progress)
+        if progress: print(describe_threshold(decided))
         save_figure(plot_history(state.history, state.best_epoch), out/"history.png")
         save_evaluation(state.best, load_checkpoint(out/"best.pt")[0], tables[1].path, run.config.max_frames, out)
         if progress: print(*[f"{line}\n" for line in _notices(state, run)], sep="", end="")
