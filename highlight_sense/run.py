@@ -95,7 +95,7 @@ def _new_spec(
     if init is not None and not Path(init).exists():
         raise InputError(f"{init}: found no such file, expected a checkpoint of a HighlightCRNN; check the path")
     if config.model and init is not None:
-        raise InputError(f"found --model {config.model} and --init {init}, which has sizes of its own; leave one out")
+        raise InputError(f"found --model {config.model} and --init {init}, expected one of them; leave one out")
     file = None if init is None else _InitFile(str(Path(init).resolve()), hash_file(Path(init)))
     config = config.settled()
     model_config = model_config or MODELS[config.model]

@@ -13,7 +13,8 @@ from running import launch, needs_fork, printed, small_model
 
 from highlight_sense import train as training
 from highlight_sense.checkpoint import load_checkpoint
-from highlight_sense.config import ModelConfig, TrainConfig
+from highlight_sense.config import MODELS, ModelConfig, TrainConfig
+from highlight_sense.model import count_multiply_adds
 from highlight_sense.packing import pack_clips
 from highlight_sense.run import train
 
@@ -138,6 +139,19 @@ def test_other_contents(clips, tmp_path):
     torch.save({"tensor": torch.load(path)["tensor"] + 0.1}, path)
     for words in (("-o", tmp_path/"run", "--resume"), ("-o", tmp_path/"other", "--from-run", tmp_path/"run")):
         assert "other clips" in printed("train", *words)
+
+
+def test_default_network(clips, tmp_path):
+    "`train` builds the small network, and refuses a model that contradicts the recipe, the run or the initial weights."
+    run, call = tmp_path/"run", ("train", clips, "-o", tmp_path/"other")
+    printed("train", clips, "-o", run, "--epochs", 1, "--max-duration-s", 4, "--device", "cpu", code=0)
+    model = load_checkpoint(run/"best.pt")[0]
+    assert model.config == MODELS["default"]
+    costs = [sum(count_multiply_adds(config).values()) for config in (model.config, MODELS["notebook"])]
+    assert str(costs[0]) in printed("info", run/"best.pt", code=0) and costs[0] < 0.25 * costs[1]
+    assert "network" in printed(*call, "--recipe", "notebook", "--model", "default", code=2)
+    assert "leave one out" in printed(*call, "--init", run/"best.pt", "--model", "notebook", code=2)
+    assert "expected model default" in printed(*call, "--from-run", run, "--model", "notebook", code=2)
 
 
 INTERRUPTED = """
