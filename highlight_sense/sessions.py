@@ -14,11 +14,14 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from .evenings import plan_evening
 from .files import write_atomically
+from .games import draw_game, spoil, various_game_track
 from .media import write_recording
 from .process import run_jobs
 from .scene import PICTURE_FPS, draw_frames
 from .synth import GAME_STYLES, SYNTH_RATE_HZ, draw_levels, game_track, voice_track
+from .voices import various_voice_track
 
 # %% ../nbs/00b_sessions.ipynb #281feccd
 _SCENES = (  # share, what the game does, what the voice does
@@ -91,22 +94,36 @@ class Session:
     events: pd.DataFrame                    # track, kind, start_s, end_s
 
 # %% ../nbs/00b_sessions.ipynb #59e5032b
+def _various_session(name: str, samples: int, rng: np.random.Generator) -> Session:
+    "Make a session as various as real ones."
+    said, played, highlights = plan_evening(samples/SYNTH_RATE_HZ, rng)
+    levels = draw_levels(rng)
+    style = draw_game(rng)
+    voice = various_voice_track(said, samples, levels, rng)
+    game = various_game_track(played, samples, style, levels, rng)
+    voice, game = spoil(voice, game, rng)
+    events = [Event("voice", *passage) for passage in said] + [Event("game", *passage) for passage in played]
+    return Session(name, style.name, voice, game, SYNTH_RATE_HZ, highlights, pd.DataFrame(events))
+
+# %% ../nbs/00b_sessions.ipynb #8befe8f5
 def synthetic_session(
     seed: int,
     minutes: float = 5.0,
     number: int = 0,       # tells apart the sessions of one seed
+    variety: float = 0.0,  # share of sessions that are as various as real ones
 ) -> Session:
     "Make a session."
     rng = np.random.default_rng([seed, number])
+    name = f"session_{seed}_{number:02d}"
+    samples = round(60*minutes*SYNTH_RATE_HZ)
+    if np.random.default_rng([seed, number, 1]).random() < variety: return _various_session(name, samples, rng)
     events, highlights = plan_session(60*minutes, rng)
     levels = draw_levels(rng)
     style = GAME_STYLES[number % len(GAME_STYLES)]
-    samples = round(60*minutes*SYNTH_RATE_HZ)
     spoken = [(event.kind, event.start_s, event.end_s) for event in events if event.track == "voice"]
     played = [(event.kind, event.start_s, event.end_s) for event in events if event.track == "game"]
     voice = voice_track(spoken, samples, levels, rng)
     game = game_track(played, samples, levels, style, rng)
-    name = f"session_{seed}_{number:02d}"
     return Session(name, style.name, voice, game, SYNTH_RATE_HZ, highlights, pd.DataFrame(events))
 
 # %% ../nbs/00b_sessions.ipynb #898f5762
@@ -118,10 +135,10 @@ def _draw(session: Session) -> Iterator[np.ndarray]:
 
 # %% ../nbs/00b_sessions.ipynb #417e0eff
 def _write_session(
-    folder: Path, seed: int, minutes: float, number: int, picture: bool,
+    folder: Path, seed: int, minutes: float, number: int, picture: bool, variety: float = 0.0,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     "Write one session as folder/<game>/<name>.mkv; return its labels and its events."
-    session = synthetic_session(seed, minutes, number)
+    session = synthetic_session(seed, minutes, number, variety)
     path = folder/session.game_name/f"{session.name}.mkv"
     path.parent.mkdir(parents=True, exist_ok=True)
     frames = _draw(session) if picture else ()
@@ -139,10 +156,11 @@ def make_sessions(
     seed: int = 0,
     workers: int = 1,  # sessions made at the same time, each in its own process
     picture: bool = False,  # draw a picture too
+    variety: float = 0.0,  # share of sessions that are as various as real ones
 ) -> pd.DataFrame:     # the labels
     "Write synthetic recordings, with labels.csv and events.csv."
     folder = Path(folder)
-    jobs = [(folder, seed, minutes, number, picture) for number in range(count)]
+    jobs = [(folder, seed, minutes, number, picture, variety) for number in range(count)]
     labels, events = (pd.concat(tables, ignore_index=True) for tables in zip(*run_jobs(_write_session, jobs, workers)))
     for name, table in (("labels", labels), ("events", events)):
         with write_atomically(folder/f"{name}.csv") as unfinished:
