@@ -426,6 +426,9 @@ _RECORDS = (".pt", ".pth", ".ckpt", ".bin")  # endings that programs give to wha
 
 def _describer(path: Path) -> Callable[[Path], dict[str, object]]:
     "Return the function that describes this kind of file; each lives where the file is read."
+    if (path/"highlights.json").is_file():
+        from highlight_sense.detections import describe_found
+        return describe_found
     if path.is_dir():
         from highlight_sense.clip_table import describe_folder
         return describe_folder
@@ -450,7 +453,7 @@ def _record_describer(path: Path) -> Callable[[Path], dict[str, object]]:
 # %% ../nbs/07_cli.ipynb #bcea2be5
 @_verb
 def _info(
-    file: argument(Path, "FILE", "Clip, clip folder, pack, checkpoint, run, exported network or recording."),
+    file: argument(Path, "FILE", "Clip, clip folder, pack, checkpoint, run, exported network, recording or detection."),
     /,
 ) -> None:
     "Say what a file is and what it holds."

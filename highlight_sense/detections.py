@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['write_scores', 'read_scores', 'fingerprint', 'has_grown_from', 'RankedHighlight', 'DetectionRecord', 'to_json_values',
-           'write_detection', 'read_detection', 'round_highlight', 'rank_highlight', 'choice_key', 'describe_detection',
-           'write_highlights', 'require_own_folder', 'require_same_recording']
+           'write_detection', 'read_detection', 'describe_found', 'round_highlight', 'rank_highlight', 'choice_key',
+           'describe_detection', 'write_highlights', 'require_own_folder', 'require_same_recording']
 
 # %% ../nbs/machinery/detections.ipynb #05dea894
 import dataclasses
@@ -26,7 +26,7 @@ from .files import InputError, write_atomically
 from .media import LONGEST_RECORDING_S
 from .records import read_as
 from .results import MANIFEST, Manifest, hash_of
-from .text import table_cell
+from .text import clock, table_cell
 from .tracks import Pair
 
 # %% ../nbs/machinery/detections.ipynb #8cd0695a
@@ -251,6 +251,16 @@ def read_detection(
     given = path, "what `highlight-sense detect` writes", "detect again"
     read_as(_Numbered, *given)
     return read_as(DetectionRecord, *given)
+
+# %% ../nbs/machinery/detections.ipynb #1549bd94
+def describe_found(folder: Path) -> dict[str, object]:
+    "Describe a detection by its recording, its tracks, its model and what was found."
+    record = read_detection(folder)
+    about = {} if record.checkpoint.about is None else {"about": record.checkpoint.about}
+    streaks = sum(bool(one.parts) for one in record.highlights)
+    return {"kind": "detection", "recording": record.recording.name, "duration": clock(record.recording.duration_s),
+            "tracks": record.tracks, "model": record.checkpoint.path, **about, "highlights": len(record.highlights),
+            "streaks": streaks, "near misses": len(record.near_misses)}
 
 # %% ../nbs/machinery/detections.ipynb #17cbea62
 def _rounded(moment: Moment) -> dict[str, float]:

@@ -398,12 +398,12 @@ def test_a_folder_with_bad_ones(folder_of_many, checkpoint, place):
 
 def test_all_that_failed_is_printed(brief, place, tmp_path):
     "Missing recordings too, before anything is scored."
-    command = [*brief[0][:2], tmp_path/"nope1.mkv", tmp_path/"nope2.mkv", *brief[0][2:], tmp_path/"out"]
+    command = [*brief[0][:3], tmp_path/"nope1.mkv", tmp_path/"nope2.mkv", *brief[0][3:], tmp_path/"out"]
     code, printed, complaint = call(*command)
     assert code == 2 and "2 of 3 recordings failed" in complaint and (tmp_path/"out"/"brief"/"highlights.json").exists()
     failed = [line for line in printed.splitlines() if line.startswith("failed: ")]
     assert len(failed) == 2 and "nope1" in failed[0] and "nope2" in failed[1]
-    both = call(*command[:4], *brief[0][3:], tmp_path/"none")[2]
+    both = call(*command[:5], *brief[0][4:], tmp_path/"none")[2]
     assert f"2 of 2 recordings failed; the first: {tmp_path/'nope1.mkv'}: found" in both
 
 
@@ -421,7 +421,7 @@ def test_another_recording_of_that_name(brief, place, tmp_path):
     for folder in ("A", "B"): (tmp_path/folder).mkdir()
     shutil.copy(place/"brief.mkv", tmp_path/"A"/"brief.mkv")
     write_recording(tmp_path/"B"/"brief.mkv", {"Mic": GAME[:20 * RATE_HZ], "Game": VOICE[:20 * RATE_HZ]}, RATE_HZ)
-    command = lambda folder: [*brief[0][:2], tmp_path/folder/"brief.mkv", *brief[0][3:], tmp_path/"out"]
+    command = lambda folder: [*brief[0][:3], tmp_path/folder/"brief.mkv", *brief[0][4:], tmp_path/"out"]
     assert call(*command("A"))[0] == 0
     first = products_in(tmp_path/"out")
     message = refused(*command("B"))
@@ -436,7 +436,7 @@ def test_another_recording_of_that_name(brief, place, tmp_path):
 def test_results_among_the_recordings(brief, place, tmp_path):
     "Clips of an earlier call are skipped, the user's own folders next to them are not."
     shutil.copy(place/"brief.mkv", tmp_path/"a.mkv")
-    command = [*brief[0][:2], tmp_path, *brief[0][3:], tmp_path]
+    command = [*brief[0][:3], tmp_path, *brief[0][4:], tmp_path]
     assert call(*command)[0] == 0 and call("publish", tmp_path, "--clips")[0] == 0
     (tmp_path/"day1").mkdir()
     shutil.copy(place/"brief.mkv", tmp_path/"day1"/"b.mkv")
