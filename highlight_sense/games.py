@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.signal import oaconvolve
 
 from .effects import Cry, Hit, crowd, draw_cry, draw_hit, in_place, make_cry, make_hit, motor
 from .music import compose
@@ -152,7 +153,8 @@ def _passage(kind: str, duration_s: float, game: Game, sounds: dict, rng: np.ran
     if kind == "crowd": return crowd(duration_s, rng)
     if kind == "talk": return speak(str(rng.choice(("calm", "lively", "excited"))), duration_s, draw_speaker(rng), rng)
     if kind == "ambience":
-        return shaped_noise(int(duration_s*SYNTH_RATE_HZ), band(rng.uniform(60, 3000), rng.uniform(0.3, 1.5)), rng)
+        noise = shaped_noise(16*SYNTH_RATE_HZ, band(rng.uniform(60, 3000), rng.uniform(0.3, 1.5)), rng)
+        return np.resize(noise, int(duration_s*SYNTH_RATE_HZ))
     return _act(kind, duration_s, game, sounds, rng)
 
 # %% ../nbs/machinery/games.ipynb #b5b65901
@@ -181,10 +183,10 @@ def various_game_track(
 # %% ../nbs/machinery/games.ipynb #cb767f0d
 def _through(sound: np.ndarray, lowest_hz: float, highest_hz: float) -> np.ndarray:
     "Pass only a range of frequencies: (samples,) float32."
-    size = 1 << (len(sound) - 1).bit_length()
-    hz = np.fft.rfftfreq(size, 1/SYNTH_RATE_HZ)
+    hz = np.fft.rfftfreq(1024, 1/SYNTH_RATE_HZ)
     gain = 1/np.sqrt(1 + (np.maximum(hz, 1)/highest_hz)**8) / np.sqrt(1 + (lowest_hz/np.maximum(hz, 1))**4)
-    return np.fft.irfft(np.fft.rfft(sound, size)*gain, size)[:len(sound)].astype(np.float32)
+    taps = np.fft.fftshift(np.fft.irfft(gain))[1:] * np.hanning(1023)
+    return oaconvolve(sound, taps.astype(np.float32), "same")
 
 # %% ../nbs/machinery/games.ipynb #f0f05687
 def spoil(
