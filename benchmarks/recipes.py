@@ -1,6 +1,6 @@
 """How well each recipe does on held-out streamers, on the same clips, by seed and by number of training positives.
 
-    # clips of each side, as real_audio.sh prepares them
+    # clips of each side; recordings.py makes train.pack and test.pack as well
     highlight-sense prepare recordings/train --labels train.csv -o clips/train
     highlight-sense prepare recordings/test --labels test.csv -o clips/test
 
@@ -44,7 +44,7 @@ import torch
 from highlight_sense import train as training
 from highlight_sense.batches import ClipLoader, EvaluationPlans
 from highlight_sense.checkpoint import NOTEBOOK_FLAGS, CheckpointInfo, load_checkpoint
-from highlight_sense.config import ModelConfig, TrainConfig
+from highlight_sense.config import MODELS, ModelConfig, TrainConfig
 from highlight_sense.data import index_clips, split_clips
 from highlight_sense.device import pick_device, pick_precision
 from highlight_sense.evaluate import peaks_inside
@@ -224,7 +224,7 @@ def run(
     config = TrainConfig(recipe=recipe, seed=seed, epochs=epochs, batch_size=size, save_minutes=1e6,
                          device=str(device), precision=precision).settled()
     if change == "no-mixup": config = replace(config, mixup=0.0)
-    model_config = ModelConfig(**NOTEBOOK_FLAGS) if recipe == "notebook" else ModelConfig()
+    model_config = ModelConfig(**NOTEBOOK_FLAGS) if recipe == "notebook" else MODELS["default"]
     precision = pick_precision(device, precision)
     drawn = draw_recordings(sides[0], kind.positives, seed)
     train_table, val_table = split_clips(drawn, "group", config.val_split, seed)

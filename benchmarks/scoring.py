@@ -3,7 +3,7 @@
     python benchmarks/scoring.py                  on this machine's fastest device
     python benchmarks/scoring.py --device cuda --precision fp16
 
-Windows of 30 s from a log-mel of noise; full-size networks with random weights. The Colab notebook scores one window at
+Windows of 30 s from a log-mel of noise; networks with random weights. The Colab notebook scores one window at
 a time, padded to a minute. Nothing is decoded here: `benchmarks/detect.py` measures the whole command. ONNX Runtime is
 measured where `pip install onnx onnxruntime` was run; nothing else needs it.
 """
@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from training import report, system_memory
 
 from highlight_sense.checkpoint import NOTEBOOK_FLAGS, CheckpointInfo
-from highlight_sense.config import DetectConfig, FrontEnd, ModelConfig
+from highlight_sense.config import MODELS, DetectConfig, FrontEnd, ModelConfig
 from highlight_sense.dataset_aug import pad_or_truncate
 from highlight_sense.detector import FastDetector, plan_windows, score_in_batches
 from highlight_sense.device import has_fast_bf16, pick_device, pick_precision
@@ -124,7 +124,7 @@ def detectors_of(device: torch.device, precision: str) -> dict[str, FastDetector
         if device.type != "cpu": print(f"{name}: left out, it computes on a CPU; --device cpu measures it")
         elif not all(map(find_spec, packages.split())): print(f"{name}: left out; pip install {packages}")
         else: ways |= {f"in {name}, {each}": (each, engine) for each in its_precisions}
-    return {f"the default network {name}": make_detector(ModelConfig(), device, *how) for name, how in ways.items()}
+    return {f"the default network {name}": make_detector(MODELS["default"], device, *how) for name, how in ways.items()}
 
 
 def main() -> None:

@@ -35,7 +35,7 @@ from torch.utils.data import DataLoader
 
 from highlight_sense.batches import ClipLoader, ClipReader, TrainingPlans, gather
 from highlight_sense.checkpoint import NOTEBOOK_FLAGS
-from highlight_sense.config import FrontEnd, TrainConfig
+from highlight_sense.config import MODELS, FrontEnd, TrainConfig
 from highlight_sense.data import index_clips
 from highlight_sense.dataset_aug import BalancedSampler, HighlightSenseDataset, sample_frame_count, set_epoch
 from highlight_sense.device import pick_device, pick_precision
@@ -106,7 +106,8 @@ def training(
 ) -> Callable[[], float]:
     "Return a function that has `fit` train for one more epoch and returns clips per second."
     config = replace(config, device=str(device), precision=precision, epochs=10**6)
-    model = HighlightCRNN(**NOTEBOOK_FLAGS) if config.recipe == "notebook" else HighlightCRNN()
+    model = HighlightCRNN.from_config(MODELS[config.settled().model])
+    if config.recipe == "notebook": model = HighlightCRNN(**NOTEBOOK_FLAGS)
     turns = Turns(loader, steps, device)
     validation = [(torch.zeros(2, 2, 80, 64), torch.ones(2, 64), torch.tensor([0, 1]))]
 

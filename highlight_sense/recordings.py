@@ -323,6 +323,7 @@ def evaluate_recordings(
     *,
     mic: str | None = None,            # track with the voice (default: a guess)
     game: str | None = None,           # track with the game (default: a guess)
+    separate: str | None = None,       # for one mixed track: "none" or "demucs"
     unlabelled: Literal["skip", "negative"] = "skip",  # recordings without a row: leave out, or expect no highlights
     progress: bool = True,
 ) -> dict:                             # see `event_metrics`; and the threshold
@@ -333,7 +334,7 @@ def evaluate_recordings(
     warn_of_seen_recordings(checkpoint, known)
     with ExitStack() as stack:
         place = Path(out or stack.enter_context(tempfile.TemporaryDirectory()))
-        options = {"mic": mic, "game": game, "progress": progress}
+        options = {"mic": mic, "game": game, "separate": separate, "progress": progress}
         found = detect(list(known), place, checkpoint, config, describe=_headline, **options)
         truth = {one.name: np.array(known[path]).reshape(-1, 2) for path, one in zip(known, found)}
         metrics = _measure(found, truth) | _threshold_used(config, load_checkpoint(checkpoint)[1])
