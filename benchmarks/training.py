@@ -255,7 +255,7 @@ def measure_memory(folder: Path, gigabytes: float, device: torch.device, precisi
     table = index_clips(sparse_pack(folder/"large.pack", gigabytes))
     print(f", {peak_gib():.2f} with the index of {len(table)} clips", end="", flush=True)
     read = ClipReader(table.path)
-    for plan in TrainingPlans(table.label, table.frames, 16): gather(plan, read)
+    for plan in TrainingPlans(table.label, table.frames): gather(plan, read)
     print(f", {peak_gib():.2f} after reading all of them", end="", flush=True)
     config = TrainConfig(workers=1)
     run = training(config, make_loaders(table, table, config, device)[0], device, precision, 60)
@@ -301,7 +301,8 @@ def describe_machine(device: torch.device) -> str:
 
 def ways_to_read(plain: DataLoader, packed: pd.DataFrame, device: torch.device) -> dict[str, Callable[[], float]]:
     "The notebook's loader, the stages of ours, and ours."
-    plans, read, pinned = TrainingPlans(packed.label, packed.frames, 32), ClipReader(packed.path), device.type == "cuda"
+    plans = TrainingPlans(packed.label, packed.frames, TrainConfig(batch_size=32, mixup=0))
+    read, pinned = ClipReader(packed.path), device.type == "cuda"
     loader = ClipLoader(packed, plans, device, 2)
 
     def from_files() -> Iterator[int]: return (len(labels) for *_, labels in islice(plain, 4))

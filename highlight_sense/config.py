@@ -159,8 +159,9 @@ LONGEST_CLIP_S = 3000.0  # the notebook's network pads everything to the longest
 def _check_training(config: "TrainConfig") -> None:
     "Raise `InputError` for settings that no training run could use."
     given = {name for name, value in vars(config).items() if value is not None}
-    above_zero = ("epochs", "grad_clip", "max_duration_s", *sorted(given & {"batch_size", "lr", "highlights_per_hour"}))
-    not_negative = ("workers", "seed", "frozen_epochs", "mixup", "save_minutes",
+    above_zero = ("epochs", "grad_clip", "max_duration_s", "draws", "soft_edge_s",
+                  *sorted(given & {"batch_size", "lr", "highlights_per_hour"}))
+    not_negative = ("workers", "seed", "frozen_epochs", "mixup", "bleed", "mixed", "step_weight", "save_minutes",
                     *sorted(given & {"weight_decay", "false_alarms_per_hour"}))
     check_numbers(config, above_zero, not_negative, ("val_split", *sorted(given & {"threshold", "least_precision"})))
     if config.recipe not in _RECIPES:
@@ -172,6 +173,9 @@ def _check_training(config: "TrainConfig") -> None:
     if config.pos_weight is not None and not 0 < config.pos_weight < 3e38:  # float32 holds no more
         expected = "expected a number above 0 and below 3e38"
         raise InputError(f"pos_weight: found {config.pos_weight}, {expected}; choose another value")
+    if config.bleed + config.mixed > 1:
+        found = f"found a probability of bleeding of {config.bleed} and of mixed tracks of {config.mixed}"
+        raise InputError(f"{found}, expected at most 1 together; lower one of them")
     if not 0 <= config.warmup < 1:
         raise InputError(f"warmup: found {config.warmup}, expected a share from 0 to below 1; choose another value")
     if config.threshold is not None and config.least_precision is not None:
@@ -184,8 +188,24 @@ def _check_training(config: "TrainConfig") -> None:
         raise InputError(f"{found}; the model reads steps of 16 frames")
 
 # %% ../nbs/machinery/config.ipynb #d6e70ac8
+class _Training:
+    "What follows from the settings of a training."
+    def __post_init__(self) -> None:
+        _check_training(self)
+
+    @property
+    def max_frames(self) -> int:
+        "Frames of the longest clip."
+        return FrontEnd().frames(self.max_duration_s)
+
+    def settled(self) -> "TrainConfig":
+        "Return the same settings, with the recipe's values for those that were not given."
+        missing = {name: value for name, value in _RECIPES[self.recipe].items() if getattr(self, name) is None}
+        return replace(self, **missing)
+
+# %% ../nbs/machinery/config.ipynb #0ea22225
 @dataclass(frozen=True)
-class TrainConfig:
+class TrainConfig(_Training):
     "How a model is trained."
     recipe: Literal["default", "notebook"] = "default"  # this package's, or the Colab notebook's with its own network
     model: Literal["default", "notebook"] | None = None  # network (default: the recipe's, or that of --init)
@@ -194,6 +214,13 @@ class TrainConfig:
     lr: float | None = None           # peak learning rate of AdamW (default: 0.001; notebook: 0.0001)
     weight_decay: float | None = None  # weight decay of AdamW (default: 0.01; notebook: 0.00001)
     mixup: float = 0.3                # alpha of mixup, which blends two clips; 0: off; notebook: off
+    # probability that the tracks of a window of a stored recording leak into each other; 0: never; notebook: never
+    bleed: float = 0.2
+    mixed: float = 0.3                # probability that both tracks of a window become their mix; notebook: never
+    draws: int = 3                    # windows around each highlight of a stored recording, in each epoch
+    # weight of the loss of single steps, taught by where highlights start and end; 0: off; notebook: off
+    step_weight: float = 1.0
+    soft_edge_s: float = 0.5          # seconds within which a single step turns from background to highlight
     warmup: float = 0.1               # share of the steps over which the learning rate rises; notebook: constant
     grad_clip: float = 1.0            # largest norm of the gradient
     pos_weight: float | None = None   # weight of positive clips in the loss (default: 1)
@@ -214,19 +241,6 @@ class TrainConfig:
     device: str = "auto"              # where to compute: auto, cpu, cuda, cuda:1 or mps
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"  # number format; auto: the fastest one for the device
     kernels: Literal["auto", "plain"] = "auto"  # fused kernels (auto), or PyTorch's own operations (plain)
-
-    def __post_init__(self) -> None:
-        _check_training(self)
-
-    @property
-    def max_frames(self) -> int:
-        "Frames of the longest clip."
-        return FrontEnd().frames(self.max_duration_s)
-
-    def settled(self) -> "TrainConfig":
-        "Return the same settings, with the recipe's values for those that were not given."
-        missing = {name: value for name, value in _RECIPES[self.recipe].items() if getattr(self, name) is None}
-        return replace(self, **missing)
 
 # %% ../nbs/machinery/config.ipynb #f095c3af
 @dataclass(frozen=True)

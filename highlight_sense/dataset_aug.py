@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['GAIN_DB', 'FADE_FRAMES', 'pad_or_truncate', 'sample_frame_count', 'HighlightSenseDataset', 'seed_of',
            'BalancedSampler', 'check_loading', 'make_loader', 'set_epoch', 'to_power', 'to_log', 'gain_factors',
-           'apply_gains', 'Piece', 'fade_in', 'splice', 'split_pieces', 'place_pieces', 'mix_powers']
+           'apply_gains', 'leak', 'Piece', 'fade_in', 'splice', 'split_pieces', 'place_pieces', 'mix_powers']
 
 # %% ../nbs/01_dataset_aug.ipynb #d5a961a3
 import math
@@ -197,6 +197,14 @@ def apply_gains(mel: torch.Tensor, gains_db: torch.Tensor, front_end: FrontEnd =
     "Return the log-mel, (..., tracks, n_mels, T), of the same sound at other volumes, (..., tracks)."
     power = to_power(mel, front_end).mul_(gain_factors(gains_db.to(mel)))
     return to_log(power, front_end)
+
+# %% ../nbs/01_dataset_aug.ipynb #257b6c2e
+def leak(
+    power: torch.Tensor,    # (B, 2, n_mels, T), see `to_power`
+    shares: torch.Tensor,   # (B, 2) of the other track's power that each track receives
+) -> torch.Tensor:          # the same shape
+    "Add a share of each track's power to the other."
+    return torch.addcmul(power, power.flip(1), shares[..., None, None])
 
 # %% ../nbs/01_dataset_aug.ipynb #d6808585
 FADE_FRAMES = 22  # half a second

@@ -38,7 +38,7 @@ from .results import Manifest, open_results
 from .run_folder import RunFolder
 from .stored_recordings import load_recordings, split_recordings
 from .text import printable, shown_url, table_cell
-from .train import TrainState, fit, make_loaders
+from .train import Loader, TrainState, fit, make_loaders
 
 # %% ../nbs/machinery/run.ipynb #1a0b42a8
 _MOST_WEIGHTS = 2**30  # the notebook's network has six million
@@ -114,6 +114,9 @@ def _require_same_settings(asked: TrainConfig, known: TrainConfig, run: Path) ->
     raise InputError(f"found {found}, expected {expected}, as in the run {run}; leave it out, or start a new run")
 
 # %% ../nbs/machinery/run.ipynb #b3de5dfd
+_NOT_YET = {"bleed": 0.0, "mixed": 0.0, "step_weight": 0.0}
+
+
 def _earlier_spec(
     run: Path,                 # folder of the run
     data: str | Path | None,   # its clips, if they have moved
@@ -123,6 +126,7 @@ def _earlier_spec(
     "Read the spec of a run to resume or repeat."
     path, advice = run/"config.json", "name another run"
     spec = read_as(_RunSpec, path, "the settings of a run", advice)
+    spec = dataclasses.replace(spec, train=_NOT_YET | spec.train)
     _require_same_settings(asked, spec.config, run)
     if data is not None: spec = dataclasses.replace(spec, data=str(data))
     if spec.extended and not started:
@@ -135,11 +139,17 @@ def _earlier_spec(
     raise InputError(f"{path}: {found}, expected those of the run; put them back, or {advice}")
 
 # %% ../nbs/machinery/run.ipynb #157c54c4
-def _fingerprint_of(index: pd.DataFrame, data: str | Path) -> str:
-    "Hash the names, classes, recordings, lengths and half-precision log-mels of clips, independent of their folder."
-    names = [name_inside(path, Path(data)) for path in index.path]
-    rows = zip(names, index.label.tolist(), index.group, index.frames.tolist(), index.crc32.tolist())
-    return hashlib.sha256(json.dumps(sorted(rows)).encode()).hexdigest()[:32]
+def _fingerprint_of(index: pd.DataFrame, recordings: pd.DataFrame, data: str | Path) -> str:
+    "Hash the names, labels, lengths and half-precision log-mels of clips and recordings, independent of their folder."
+    tables = [(index, index.label)]
+    if len(recordings): tables.append((recordings, recordings.highlights))
+    content = []
+    for table, labels in tables:
+        names = [name_inside(path, Path(data)) for path in table.path]
+        rows = zip(names, labels.tolist(), table.group, table.frames.tolist(), table.crc32.tolist())
+        content.append(sorted(rows))
+    if len(content) == 1: content, = content  # as earlier versions hashed clips
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]
 
 # %% ../nbs/machinery/run.ipynb #b55a6211
 def _computed_with(device: torch.device, precision: str, kernels: str) -> dict:
@@ -228,6 +238,14 @@ def _describe_split(train_table: pd.DataFrame, val_table: pd.DataFrame, config: 
     if len(val_table) < 20: line += "; so few validation clips that their figures say little"
     return line
 
+# %% ../nbs/machinery/run.ipynb #d0a53df4
+def _describe_windows(loader: Loader, recordings: pd.DataFrame) -> str | None:
+    "Say what training draws from stored recordings; None if there are none."
+    windows = getattr(getattr(loader, "plans", None), "windows", None)
+    if not windows: return None
+    return (f"{len(recordings)} stored recordings: windows around {len(windows.highlights)} highlights, "
+            f"and from {windows.background_s / 3600:.1f} hours of background")
+
 # %% ../nbs/machinery/run.ipynb #c635f557
 def _split_warning(index: pd.DataFrame, sides: Sequence[pd.DataFrame], config: TrainConfig) -> str | None:
     "Say how a split by recordings differs from what was asked for."
@@ -243,12 +261,13 @@ def _split_warning(index: pd.DataFrame, sides: Sequence[pd.DataFrame], config: T
            f"{config.val_split:.0%}{way}"
 
 # %% ../nbs/machinery/run.ipynb #16ad8615
-def _split_data(spec: _RunSpec, progress: bool) -> tuple[_RunSpec, str, pd.DataFrame, pd.DataFrame]:
-    "Return the spec with the fingerprint of its clips, a list of unusable clips, and the two sides of the split."
+def _split_data(spec: _RunSpec, progress: bool) -> tuple[_RunSpec, str, pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    "Return the spec with a fingerprint, a list of unusable clips, the stored recordings, and both sides of the split."
     index, unusable = load_index(spec.data, progress=progress)
+    recordings = load_recordings(spec.data, progress)
     left_out = list_unusable(unusable, len(index))
     if left_out and progress: print(left_out)
-    fingerprint = _fingerprint_of(index, spec.data)
+    fingerprint = _fingerprint_of(index, recordings, spec.data)
     if spec.fingerprint not in (None, fingerprint):
         raise InputError(f"{spec.data}: found other clips than the run was started with, expected the same; "
                          "put them back, or start a new run")
@@ -257,7 +276,7 @@ def _split_data(spec: _RunSpec, progress: bool) -> tuple[_RunSpec, str, pd.DataF
     if progress: print(_describe_split(train_table, val_table, spec.config))
     for path in val_table.path:
         if ".pack::" in path: read_clip(path)  # raises for NaN
-    return dataclasses.replace(spec, fingerprint=fingerprint), left_out, train_table, val_table
+    return dataclasses.replace(spec, fingerprint=fingerprint), left_out, recordings, train_table, val_table
 
 # %% ../nbs/machinery/run.ipynb #405bf14d
 def _notices(state: TrainState, run: RunFolder) -> list[str]:
@@ -316,15 +335,17 @@ def train(
         manifest, run = _open_folder(out, resuming), RunFolder(out, spec.config)
         remove_unfinished(out)
         model = _build_network(spec, out/"last.pt")
-        spec, left_out, *tables = _split_data(spec, progress)
+        spec, left_out, recordings, *tables = _split_data(spec, progress)
         device = pick_device(run.config.device)
         computed = _computed_with(device, pick_precision(device, run.config.precision), run.config.kernels)
         if progress: print(*[f"{line}\n" for line in _numerics_warnings(spec, **computed)], sep="", end="")
         manifest.claim(_PRODUCTS, "train")
         write_unusable(left_out, out)
         if more_epochs or not (out/"last.pt").exists(): _write_spec(out, dataclasses.replace(spec, **computed), *tables)
-        state = fit(model, *make_loaders(*tables, run.config, device), run.config, run, progress)
-        _, held = split_recordings(load_recordings(spec.data, progress), *tables, run.config.split)
+        stored, held = split_recordings(recordings, *tables, run.config.split)
+        loaders = make_loaders(*tables, run.config, device, stored)
+        if progress and (line := _describe_windows(loaders[0], stored)): print(line)
+        state = fit(model, *loaders, run.config, run, progress)
         decided = decide_threshold(out/"best.pt", held, *tables, run.config, progress)
         if progress: print(describe_threshold(decided))
         save_figure(plot_history(state.history, state.best_epoch), out/"history.png")

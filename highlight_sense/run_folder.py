@@ -160,6 +160,7 @@ def _restore(state: TrainState, out: Path) -> None:
     try:
         stored = as_type(_Training, record["training"])
         state.model.load_state_dict(record["model"])
+        state.steps_taught = record.get("steps_taught") is True
         _restore_optimizer(state, stored)
         _restore_scaler(state, stored.scaler)
         _restore_history(state, stored)
@@ -190,7 +191,8 @@ class RunFolder:
         "Write the newest weights and everything that resuming needs; during an epoch, `measured` is None."
         metrics, calibration = (measured.metrics, measured.calibration) if measured else ({}, None)
         save_checkpoint(self.path/"last.pt", state.model, state.epoch, FrontEnd(), self.config.max_frames,
-                        metrics.get("threshold"), metrics, _as_training(state), calibration)
+                        metrics.get("threshold"), metrics, _as_training(state), calibration,
+                        steps_taught=state.steps_taught)
         self.saved_s = time.monotonic()
 
     def save_if_due(self, state: TrainState) -> None:
@@ -202,6 +204,7 @@ class RunFolder:
         "Write the checkpoints and figures of a finished epoch, each file atomically."
         if kept:
             save_checkpoint(self.path/"best.pt", state.model, state.epoch, FrontEnd(), self.config.max_frames,
-                            measured.metrics["threshold"], measured.metrics, calibration=measured.calibration)
+                            measured.metrics["threshold"], measured.metrics, calibration=measured.calibration,
+                            steps_taught=state.steps_taught)
         self.save_last(state, measured)
         _write_history(state, self.path)

@@ -103,11 +103,11 @@ def _restore_random(states: dict[str, torch.Tensor]) -> None:
 # %% ../nbs/machinery/steps.ipynb #7a383da5
 @contextmanager
 def rest_of_epoch(
-    loader: Iterable,   # of log-mels, masks, labels; starts after the steps already done
+    loader: Iterable,   # of log-mels, masks, labels and perhaps more; starts after the steps already done
     state,              # the training's `TrainState`
     epochs: int,        # of the training, for the progress bar
     progress: bool,     # show the bar
-) -> Iterator[Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]]:
+) -> Iterator[Iterator[tuple[torch.Tensor, ...]]]:
     "Yield the remaining batches of an epoch; raise `InputError` once too many in a row are non-finite."
     device = next(state.model.parameters()).device
     most = _MOST_BROKEN if state.scaler.is_enabled() else min(_MOST_BROKEN, len(loader))
@@ -117,6 +117,7 @@ def rest_of_epoch(
             for batch in loader:
                 if state.random: _restore_random(state.random)
                 state.random = {}
+                state.steps_taught |= len(batch) > 3
                 yield tuple(part.to(device, non_blocking=True) for part in batch)
                 bar.update()
                 if state.tally.steps % _MOST_BROKEN == 0: _require_progress(state.tally, _MOST_BROKEN)

@@ -1,5 +1,6 @@
 "A training that is killed at any moment and resumed ends as if nothing had happened."
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -14,9 +15,11 @@ from running import launch, needs_fork, printed, small_model
 from highlight_sense import train as training
 from highlight_sense.checkpoint import load_checkpoint
 from highlight_sense.config import MODELS, ModelConfig, TrainConfig
-from highlight_sense.model import count_multiply_adds
+from highlight_sense.data import load_index, split_clips
+from highlight_sense.model import HighlightCRNN, count_multiply_adds
 from highlight_sense.packing import pack_clips
 from highlight_sense.run import train
+from highlight_sense.stored_recordings import store_recording
 
 RUNS, EXACT = 10, ("best.pt", "metrics.jsonl", "metrics.csv", "split.csv")
 
@@ -84,8 +87,21 @@ def test_killed_at_any_moment(clips, tmp_path, times):
         assert not [path for path in (tmp_path/name).iterdir() if ".part" in path.name], name
 
 
+def store_whole(clips: Path, place: Path) -> Path:
+    "Copy clips, and store a recording of two highlights for each of their streams."
+    shutil.copytree(clips, place)
+    rng = np.random.default_rng(1)
+    for number in range(6):
+        mel = rng.normal(-8, 2, (2, 80, 600)).astype(np.float32)
+        for start in (129, 388): mel[:, :40, start:start + 43] += 4
+        path = place/"Recording"/"game"/f"stream{number}.pt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        store_recording([torch.from_numpy(mel)], path, f"stream{number}.mkv", [(3.0, 4.0), (9.0, 10.0)])
+    return place
+
+
 WAYS = ("from other weights", "frozen at first", "the notebook's", "no prefetching", "two threads", "from a pack",
-        "half precision")
+        "half precision", "from whole recordings")
 
 
 def arguments_of(way: str, clips: Path, tmp_path: Path) -> tuple[Path, TrainConfig, dict]:
@@ -93,6 +109,7 @@ def arguments_of(way: str, clips: Path, tmp_path: Path) -> tuple[Path, TrainConf
     plain = TrainConfig(epochs=2, batch_size=4, workers=1, val_split=0.3, max_duration_s=4, save_minutes=0,
                         device="cpu", precision="fp32")
     init = {"init": small_model(tmp_path/"model.pt")}
+    if way == "from whole recordings": return store_whole(clips, tmp_path/"whole"), replace(plain, workers=2), {}
     if way == "from a pack": return pack_clips(clips, tmp_path/"clips.pack", progress=False)[0].path, plain, {}
     return {"from other weights": (clips, plain, init),
             "frozen at first": (clips, replace(plain, frozen_epochs=1), init),
@@ -125,6 +142,40 @@ def test_stopped_whatever_the_way(clips, tmp_path, monkeypatch, way):
     assert all(value.equal(states[1][name]) for name, value in states[0].items())
     for file in EXACT: assert (tmp_path/"stopped"/file).read_bytes() == (tmp_path/"unharmed"/file).read_bytes(), file
     assert json.loads((tmp_path/"unharmed"/"config.json").read_text())["versions"]["torch"] == torch.__version__
+
+
+def test_whole_recordings(clips, tmp_path):
+    "Stored recordings give the same weights from a folder and from a pack, and the command says what it hears of them."
+    whole = store_whole(clips, tmp_path/"whole")
+    packed, _ = pack_clips(whole, tmp_path/"whole.pack", progress=False)
+    settings = ("--epochs", 1, "--batch-size", 4, "--max-duration-s", 4, "--device", "cpu", "--val-split", 0.3,
+                "--precision", "fp32", "--draws", 1)
+    weights = []
+    for data, name in ((whole, "files"), (packed.path, "packed")):
+        text = printed("train", data, "-o", tmp_path/name, *settings, code=0)
+        found = re.search(r"(\d) stored recordings: windows around (\d+) highlights", text)
+        assert int(found[2]) == 2 * int(found[1]) and 3 <= int(found[1]) <= 5
+        weights.append(load_checkpoint(tmp_path/name/"last.pt")[0].state_dict())
+    assert all(value.equal(weights[1][name]) for name, value in weights[0].items())
+    path = next((whole/"Recording").rglob("*.pt"))
+    torch.save(torch.load(path) | {"highlights_s": [[3.0, 4.5]]}, path)
+    assert "other clips" in printed("train", "-o", tmp_path/"files", "--more-epochs", 1)
+
+
+def test_where_unknown(clips, tmp_path):
+    "Clips that do not say where their highlights are train to the last bit as without the loss of steps."
+    known, weights = tmp_path/"known", []
+    shutil.copytree(clips, known)
+    for path in known.rglob("*.pt"):
+        torch.save(torch.load(path) | {"highlights_s": [[0.45, 0.95]] if "Positive" in path.parts else []}, path)
+    for data, step_weight in ((clips, 0.0), (clips, 1.0), (known, 0.0), (known, 1.0)):
+        config = TrainConfig(epochs=1, batch_size=4, workers=0, max_duration_s=4, device="cpu", precision="fp32",
+                             step_weight=step_weight)
+        torch.manual_seed(0)
+        model = HighlightCRNN(cnn_channels=(4, 4, 8, 8), rnn_hidden=8, rnn_layers=1, att_dim=8)
+        training.fit(model, *training.make_loaders(*split_clips(load_index(data)[0]), config), config, progress=False)
+        weights.append(torch.cat([value.flatten() for value in model.state_dict().values()]))
+    assert weights[0].equal(weights[1]) and weights[0].equal(weights[2]) and not weights[0].equal(weights[3])
 
 
 def test_other_contents(clips, tmp_path):
