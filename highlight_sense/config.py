@@ -247,7 +247,8 @@ class TrainConfig(_Training):
 class DetectConfig:
     "How a recording is scored, and how scores become highlights. Lengths and distances are in seconds."
     window: float | None = None    # length of a scored window, s (default: 30, or the longest training clip if shorter)
-    stride: float | None = None    # from the start of one window to the next, s (default: a sixth of the window)
+    # from one window's start to the next, s (default: half the window; a sixth if the model learnt from clips alone)
+    stride: float | None = None
     threshold: float | None = None  # lowest probability (default: the checkpoint's, unless --top or --per-hour)
     top: int | None = None         # keep only this many, the best (default: all)
     per_hour: float | None = None  # keep only this many per hour of recording, the best (default: all)

@@ -11,7 +11,7 @@ import dataclasses
 import math
 from bisect import bisect
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import NamedTuple
 
@@ -23,7 +23,7 @@ from scipy.signal import find_peaks
 
 from .audio import read_log_mel
 from .config import DetectConfig, FrontEnd
-from .metrics import time_curve, to_probabilities
+from .metrics import smooth_curve, time_curve, to_probabilities
 from .tracks import Pair
 
 # %% ../nbs/04_detect.ipynb #7c280fb5
@@ -32,7 +32,7 @@ class Windows:
     "How a recording is cut into windows, in frames of the log-mel."
     size: int      # length of a window, a multiple of `step`
     stride: float  # from one start to the next; `start` rounds to whole steps, so rounding errors do not add up
-    step: int      # frames in a step of the attention
+    step: int      # frames in a step of the network
 
     def start(self, number: int) -> int:
         "Return the first frame of a window."
@@ -40,7 +40,7 @@ class Windows:
 
     @property
     def steps(self) -> int:
-        "The number of attention steps in a window."
+        "The number of steps in a window."
         return self.size // self.step
 
 # %% ../nbs/04_detect.ipynb #f3728b48
@@ -75,6 +75,7 @@ class Detector:
     windows: Windows
     front_end: FrontEnd
     scaling: tuple[float, float]  # temperature and offset, which turn logits into probabilities
+    steps_taught: bool = field(default=False, kw_only=True)  # whether training taught it where highlights are
 
     @torch.no_grad()
     def score(
@@ -117,11 +118,17 @@ class Scores:
     windows: pd.DataFrame  # start_s, end_s, logit, probability, and peak_s, where the attention is greatest
     curve: np.ndarray      # (steps,) 0 to 1
     step_s: float          # length of a step; the first starts at 0 s
+    steps_taught: bool = False  # whether the curve can be trusted step by step
 
     @property
     def times_s(self) -> np.ndarray:
         "The middle of each step, (steps,)."
         return (np.arange(len(self.curve)) + 0.5) * self.step_s
+
+    def mean_between(self, start_s: float, end_s: float) -> float:
+        "Average the curve between two times."
+        first = min(round(start_s / self.step_s), len(self.curve) - 1)
+        return float(self.curve[first:max(first + 1, round(end_s / self.step_s))].mean())
 
     def attending(self, start_s: float, end_s: float) -> np.ndarray:  # (W,) bool
         "Find the windows that attend most to a time between these two."
@@ -143,8 +150,70 @@ def combine(
         "logit": scored.logits,
         "probability": to_probabilities(scored.logits, *detector.scaling),
         "peak_s": np.minimum(seconds(peaks), duration_s)})
-    curve = time_curve(scored.starts // windows.step, scored.step_logits, scored.attention)
-    return Scores(duration_s, table, curve, seconds(windows.step))
+    attention = None if detector.steps_taught else scored.attention
+    curve = time_curve(scored.starts // windows.step, scored.step_logits, attention)
+    return Scores(duration_s, table, curve, seconds(windows.step), detector.steps_taught)
+
+# %% ../nbs/04_detect.ipynb #5cc5eea5
+def _grow_interval(
+    curve: np.ndarray,
+    peak: int,          # a step of the curve
+    longest: int,       # steps
+    flank: float,       # share of the peak's height, 0 to 1
+    taken: np.ndarray,  # (steps,) bool, steps of other intervals
+) -> tuple[int, int]:   # first step, and the step after the last
+    "Grow the interval around a peak."
+    first, end = peak, peak + 1
+    while end - first < longest:
+        left = curve[first - 1] if first > 0 and not taken[first - 1] else -1.0
+        right = curve[end] if end < len(curve) and not taken[end] else -1.0
+        if max(left, right) < flank * curve[peak]: break
+        if (left, first - peak) >= (right, peak + 1 - end): first -= 1  # of two equal neighbours, the nearer one
+        else: end += 1
+    return first, end
+
+# %% ../nbs/04_detect.ipynb #9a8891b3
+class _Interval(NamedTuple):
+    "A stretch of the curve, in steps."
+    first: int
+    end: int
+    peak: int
+
+# %% ../nbs/04_detect.ipynb #7f4d5677
+def _find_intervals(
+    curve: np.ndarray,   # (steps,)
+    longest: int,        # steps
+    flank: float,        # share of a peak's height
+) -> list[_Interval]:    # in order of time
+    "Find the intervals around the peaks of a curve."
+    least = min(0.02, curve.max() / 4)
+    peaks, _ = find_peaks(np.concatenate([[0.0], curve, [0.0]]), height=max(least, 1e-9))
+    taken, intervals = np.zeros(len(curve), bool), []
+    for peak in sorted((peaks - 1).tolist(), key=lambda step: -curve[step]):
+        if taken[peak]: continue
+        first, end = _grow_interval(curve, peak, longest, flank, taken)
+        taken[first:end] = True
+        intervals.append(_Interval(first, end, peak))
+    return sorted(intervals)
+
+# %% ../nbs/04_detect.ipynb #c46d2faf
+_FLANK = 0.35  # of the smooth curve's peak: the hill ends there
+_EDGE = 0.2    # of the same peak: the first and the last step of a moment reach it
+
+
+def _trim(hill: _Interval, height: float, curve: np.ndarray) -> _Interval:
+    "Shorten an interval to the steps between the first and the last that reach a height."
+    high = hill.first + np.flatnonzero(curve[hill.first:hill.end] >= height)
+    if not len(high): return hill
+    first, end = int(high[0]), int(high[-1]) + 1
+    return _Interval(first, end, first + int(curve[first:end].argmax()))
+
+# %% ../nbs/04_detect.ipynb #f0390417
+def _intervals_by_steps(scores: Scores, longest: int) -> list[_Interval]:  # longest: steps
+    "Find the intervals of a network whose steps were taught."
+    smooth = smooth_curve(scores.curve)
+    hills = _find_intervals(smooth, longest, _FLANK)
+    return [_trim(hill, _EDGE * smooth[hill.peak], scores.curve) for hill in hills]
 
 # %% ../nbs/04_detect.ipynb #b5719fe0
 _FLOOR_S = 180.0        # the floor's neighbourhood, or three times the longest highlight if that is more
@@ -160,49 +229,6 @@ def _above_floor(
     around = max(round(_FLOOR_S / step_s), 3 * longest)
     above = np.maximum(0, curve - percentile_filter(curve, _FLOOR_SHARE, around))
     return above if above.any() else curve
-
-# %% ../nbs/04_detect.ipynb #62d186fe
-_FLANK = 0.25  # of a peak's height: its interval ends there
-
-
-def _grow_interval(
-    curve: np.ndarray,
-    peak: int,          # a step of the curve
-    longest: int,       # steps
-    taken: np.ndarray,  # (steps,) bool, steps of other intervals
-) -> tuple[int, int]:   # first step, and the step after the last
-    "Grow the interval around a peak."
-    first, end = peak, peak + 1
-    while end - first < longest:
-        left = curve[first - 1] if first > 0 and not taken[first - 1] else -1.0
-        right = curve[end] if end < len(curve) and not taken[end] else -1.0
-        if max(left, right) < _FLANK * curve[peak]: break
-        if (left, first - peak) >= (right, peak + 1 - end): first -= 1  # of two equal neighbours, the nearer one
-        else: end += 1
-    return first, end
-
-# %% ../nbs/04_detect.ipynb #9a8891b3
-class _Interval(NamedTuple):
-    "A stretch of the curve, in steps."
-    first: int
-    end: int
-    peak: int
-
-# %% ../nbs/04_detect.ipynb #7f4d5677
-def _find_intervals(
-    curve: np.ndarray,   # (steps,) above its floor
-    longest: int,        # steps
-) -> list[_Interval]:    # in order of time
-    "Find the intervals around the peaks of a curve."
-    least = min(0.02, curve.max() / 4)
-    peaks, _ = find_peaks(np.concatenate([[0.0], curve, [0.0]]), height=max(least, 1e-9))
-    taken, intervals = np.zeros(len(curve), bool), []
-    for peak in sorted((peaks - 1).tolist(), key=lambda step: -curve[step]):
-        if taken[peak]: continue
-        first, end = _grow_interval(curve, peak, longest, taken)
-        taken[first:end] = True
-        intervals.append(_Interval(first, end, peak))
-    return sorted(intervals)
 
 # %% ../nbs/04_detect.ipynb #a6332843
 _ALIKE = 0.5  # smallest ratio of two heights that merge
@@ -225,6 +251,16 @@ def _merge_intervals(
             merged[-1] = _Interval(before.first, one.end, peak)
         else: merged.append(one)
     return merged
+
+# %% ../nbs/04_detect.ipynb #2c8c504b
+_FLANK_BY_ATTENTION = 0.25  # of a peak's height above the floor
+
+
+def _intervals_by_attention(scores: Scores, longest: int) -> list[_Interval]:  # longest: steps
+    "Find the intervals of a network that learnt from clips alone."
+    curve = _above_floor(scores.curve, longest, scores.step_s)
+    intervals = _find_intervals(curve, longest, _FLANK_BY_ATTENTION)
+    return _merge_intervals(intervals, curve, longest, int(_JOIN_S / scores.step_s))
 
 # %% ../nbs/04_detect.ipynb #cc1b6bcd
 @dataclass(frozen=True)
@@ -249,7 +285,7 @@ def _to_moment(interval: _Interval, scores: Scores, config: DetectConfig) -> Mom
 
 # %% ../nbs/04_detect.ipynb #6eaf3151
 def _best_window(scores: Scores, moment: Moment) -> pd.Series:
-    "Choose the window that gives a moment its probability."
+    "Choose the window that gives a moment its probability, if the steps were not taught."
     table, attends = scores.windows, scores.attending(moment.start_s, moment.end_s)
     probabilities = table.probability.to_numpy()
     if attends.any(): return table.iloc[np.where(attends, probabilities, -1).argmax()]
@@ -257,9 +293,15 @@ def _best_window(scores: Scores, moment: Moment) -> pd.Series:
     return table.iloc[np.where(contains, probabilities, 2).argmin()]
 
 # %% ../nbs/04_detect.ipynb #a50174d3
+def _probability_of(scores: Scores, moment: Moment) -> float:
+    "Return the probability of a moment."
+    if scores.steps_taught: return scores.mean_between(moment.start_s, moment.end_s)
+    return float(_best_window(scores, moment).probability)
+
+
 def _rate(scores: Scores, moments: Iterable[Moment]) -> list[Moment]:  # the most probable first
-    "Give each moment the probability of its best window, and sort them."
-    rated = [dataclasses.replace(one, probability=float(_best_window(scores, one).probability)) for one in moments]
+    "Give each moment its probability, and sort them."
+    rated = [dataclasses.replace(one, probability=_probability_of(scores, one)) for one in moments]
     return sorted(rated, key=lambda moment: (-moment.probability, moment.start_s))
 
 # %% ../nbs/04_detect.ipynb #724f0535
@@ -291,8 +333,8 @@ def find_moments(
 ) -> list[Moment]:  # the most probable first, without overlaps
     "Find everything that may be a highlight, before any choice."
     longest = int(min(config.max_length, scores.duration_s) / scores.step_s)
-    curve = _above_floor(scores.curve, longest, scores.step_s)
-    intervals = _merge_intervals(_find_intervals(curve, longest), curve, longest, int(_JOIN_S / scores.step_s))
+    find_intervals = _intervals_by_steps if scores.steps_taught else _intervals_by_attention
+    intervals = find_intervals(scores, longest)
     moments = _rate(scores, [_to_moment(one, scores, config) for one in intervals])
     apart = _remove_overlaps(moments, min(config.min_length, scores.duration_s))
     return _rate(scores, apart)
@@ -380,14 +422,24 @@ def add_context(
 # %% ../nbs/04_detect.ipynb #197697e1
 @dataclass(frozen=True)
 class Explanation:
-    "The scores of the window that gave a moment its probability, with and without each track."
+    "The probability of a moment in the window that explains it, with and without each track."
     start_s: float                # of the window
     end_s: float
-    probability: float            # of the unchanged window
+    probability: float            # with both tracks
     without_voice: float          # with silence instead of the voice
     without_game: float           # with silence instead of the game
     attention: tuple[float, ...]  # of each step of the window; sums to 1
     step_s: float
+
+# %% ../nbs/04_detect.ipynb #991a4916
+def _explaining_window(detector: Detector, scores: Scores, moment: Moment) -> tuple[float, float]:  # start, end (s)
+    "Choose the window that explains a moment."
+    length_s = detector.front_end.seconds(detector.windows.size - 1)  # centring adds a frame
+    if scores.steps_taught:
+        middle_s = (moment.start_s + moment.end_s) / 2
+        start_s = max(0.0, min(middle_s - length_s / 2, scores.duration_s - length_s))
+    else: start_s = float(_best_window(scores, moment).start_s)
+    return start_s, start_s + length_s
 
 # %% ../nbs/04_detect.ipynb #7c8aed0e
 def _read_window(
@@ -401,6 +453,21 @@ def _read_window(
     silence = torch.full((2, front_end.n_mels, frames), math.log(front_end.log_floor))
     return torch.cat([*read_log_mel(pair, front_end, start_s, end_s), silence], dim=-1)[..., :frames]
 
+# %% ../nbs/04_detect.ipynb #8f1b8a2c
+def _probabilities_inside(
+    detector: Detector,
+    logits: np.ndarray,       # (B,) of some windows
+    step_logits: np.ndarray,  # (B, steps)
+    start_s: float,           # of the moment, from the start of the window
+    end_s: float,
+) -> list[float]:             # one for each window
+    "Return the probability of a moment in each of some windows."
+    if not detector.steps_taught: return to_probabilities(logits, *detector.scaling).tolist()
+    step_s = detector.front_end.seconds(detector.windows.step)
+    first = min(max(0, round(start_s / step_s)), step_logits.shape[1] - 1)
+    steps = step_logits[:, first:max(first + 1, round(end_s / step_s))]
+    return to_probabilities(steps).mean(axis=1).tolist()
+
 # %% ../nbs/04_detect.ipynb #c92ec72a
 def explain(
     detector: Detector,
@@ -411,13 +478,13 @@ def explain(
     "Score the window of a moment, or of a streak's best part, again: with both tracks and with each track alone."
     front_end, windows = detector.front_end, detector.windows
     best = max(moment.parts, default=moment, key=lambda part: part.probability)
-    start_s = float(_best_window(scores, best).start_s)
-    end_s = start_s + front_end.seconds(windows.size - 1)  # centring adds a frame
+    start_s, end_s = _explaining_window(detector, scores, best)
     mel = _read_window(pair, start_s, end_s, front_end)
     no_voice, no_game = mel.clone(), mel.clone()
     no_voice[0] = math.log(front_end.log_floor)
     no_game[1] = math.log(front_end.log_floor)
-    logits, attention, _ = detector.score([mel, no_voice, no_game])
-    probabilities = to_probabilities(logits, *detector.scaling).tolist()
+    logits, attention, step_logits = detector.score([mel, no_voice, no_game])
+    inside_s = best.start_s - start_s, best.end_s - start_s
+    probabilities = _probabilities_inside(detector, logits, step_logits, *inside_s)
     shares = tuple(np.round(attention[0].astype(float), 5).tolist())
     return Explanation(start_s, end_s, *probabilities, shares, front_end.seconds(windows.step))

@@ -31,6 +31,7 @@ from .tracks import Pair
 
 # %% ../nbs/machinery/detections.ipynb #8cd0695a
 _COLUMNS = ["kind", "start_s", "end_s", "probability", "logit", "peak_s"]
+_CURVES = {True: "step", False: "curve"}  # kind of a row, by `Scores.steps_taught`
 
 
 def write_scores(scores: Scores, path: Path) -> None:
@@ -39,18 +40,21 @@ def write_scores(scores: Scores, path: Path) -> None:
     starts_s = ends_s - scores.step_s
     recording = pd.DataFrame({"kind": ["recording"], "start_s": [0.0], "end_s": [scores.duration_s]})
     windows = scores.windows.assign(kind="window")
-    curve = pd.DataFrame({"kind": "curve", "start_s": starts_s, "end_s": ends_s, "probability": scores.curve})
+    kind = _CURVES[scores.steps_taught]
+    curve = pd.DataFrame({"kind": kind, "start_s": starts_s, "end_s": ends_s, "probability": scores.curve})
     table = pd.concat([recording, windows, curve], ignore_index=True)[_COLUMNS]
     with write_atomically(path) as unfinished: table.round(6).to_csv(unfinished, index=False, lineterminator="\n")
 
 # %% ../nbs/machinery/detections.ipynb #2569eb16
 def _scores_in(table: pd.DataFrame) -> Scores:
     "Extract the scores from a table of `write_scores`; `read_scores` handles the errors of a damaged one."
+    steps_taught = _CURVES[True] in set(table.kind)
     recording, windows, curve = (table[table.kind == kind].reset_index(drop=True)
-                                 for kind in ("recording", "window", "curve"))
+                                 for kind in ("recording", "window", _CURVES[steps_taught]))
     windows = windows[["start_s", "end_s", "logit", "probability", "peak_s"]].astype(float)
     heights = curve.probability.to_numpy(float)
-    scores = Scores(float(recording.end_s[0]), windows, heights, float(curve.end_s.iloc[-1]) / len(curve))
+    step_s = float(curve.end_s.iloc[-1]) / len(curve)
+    scores = Scores(float(recording.end_s[0]), windows, heights, step_s, steps_taught)
     for numbers in (windows.to_numpy(), heights):
         if not (len(numbers) and np.isfinite(numbers).all()): raise ValueError("a missing or non-finite value")
     for time_s in (scores.step_s, scores.duration_s):
@@ -135,6 +139,7 @@ class _Checkpoint:
     calibration: dict | None
     version: str | None
     about: str | None = None  # what kind of model it is, such as the starter
+    steps_taught: bool = False
 
 # %% ../nbs/machinery/detections.ipynb #233681cc
 def _require_span(name: str, start_s: float, end_s: float) -> None:
@@ -301,7 +306,7 @@ def describe_detection(
     windows = detector.windows
     prints = tuple(fingerprint(path) for path in files)
     recording = _Recording(name, tuple(str(path.resolve()) for path in files), prints, round(duration_s, 3))
-    known = info.dialect, info.epochs, info.threshold, info.calibration, info.version, info.about
+    known = info.dialect, info.epochs, info.threshold, info.calibration, info.version, info.about, info.steps_taught
     checkpoint = _Checkpoint(str(detector.path.resolve()), detector.digest, *known)
     voice, game = (_Track(str(track.path.resolve()), track.number, track.title) for track in (pair.voice, pair.game))
     window_s, stride_s = front_end.seconds(windows.size), front_end.seconds(windows.stride)

@@ -30,11 +30,12 @@ from .process import give_back_memory, one_thread, prefetch, usable_cores
 # %% ../nbs/machinery/detector.ipynb #ac9e22ba
 def _choose_lengths(
     config: DetectConfig,
-    longest_s: float,     # of the training clips
-) -> tuple[float, float]:  # window and stride in seconds
+    longest_s: float,           # of the training clips
+    steps_taught: bool = False,
+) -> tuple[float, float]:       # window and stride in seconds
     "Return the requested lengths or the defaults; raise `InputError` if they cannot work."
     window_s = min(30.0, longest_s) if config.window is None else config.window
-    stride_s = window_s / 6 if config.stride is None else config.stride
+    stride_s = window_s / (2 if steps_taught else 6) if config.stride is None else config.stride
     if window_s > longest_s + 0.1:
         expected = f"expected at most {longest_s:.1f} s, the longest training clip"
         raise InputError(f"window: found {window_s:g} s, {expected}; choose less")
@@ -46,7 +47,7 @@ def _choose_lengths(
 # %% ../nbs/machinery/detector.ipynb #4c354380
 def plan_windows(config: DetectConfig, info: CheckpointInfo, front_end: FrontEnd) -> Windows:
     "Choose the windows for a checkpoint."
-    window_s, stride_s = _choose_lengths(config, front_end.seconds(info.max_frames))
+    window_s, stride_s = _choose_lengths(config, front_end.seconds(info.max_frames), info.steps_taught)
     step = 2 ** len(info.config.cnn_channels)
     size = min(front_end.frames(window_s), info.max_frames) // step * step
     stride = stride_s * front_end.sample_rate / front_end.hop_length
@@ -142,7 +143,8 @@ def load_detector(checkpoint: str | Path, config: DetectConfig = DetectConfig())
     if engine: precision = engine.precision
     else: accelerate(model, device, config.kernels)
     path = Path(checkpoint)
-    return FastDetector(model, windows, front_end, info.scaling, path, hash_file(path), info, precision, engine)
+    return FastDetector(model, windows, front_end, info.scaling, path, hash_file(path), info, precision, engine,
+                        steps_taught=info.steps_taught)
 
 # %% ../nbs/machinery/detector.ipynb #edcbb6be
 def _usual_batch(detector: FastDetector) -> tuple[int, int]:  # windows in a batch, batches at a time

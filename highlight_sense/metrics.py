@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['BLUE', 'VERMILION', 'GREY', 'STYLE', 'to_probabilities', 'calibration_error', 'clip_metrics', 'fast_roc_auc',
            'fast_average_precision', 'group_interval', 'surely_lower', 'fit_calibration', 'best_threshold',
-           'time_curve', 'Picture', 'save_figure', 'plot_history', 'plot_precision_recall', 'plot_confusion',
-           'plot_reliability', 'plot_clip_attention', 'interval_iou', 'match_events', 'interpolated_ap',
-           'event_metrics', 'plot_events']
+           'smooth_curve', 'time_curve', 'Picture', 'save_figure', 'plot_history', 'plot_precision_recall',
+           'plot_confusion', 'plot_reliability', 'plot_clip_attention', 'interval_iou', 'match_events',
+           'interpolated_ap', 'event_metrics', 'plot_events']
 
 # %% ../nbs/02a_metrics.ipynb #8f8b4525
 import math
@@ -218,20 +218,26 @@ def _moving_sum(values: np.ndarray) -> np.ndarray:
     return np.convolve(values, np.ones(_SMOOTH_STEPS))[_SMOOTH_STEPS // 2:][:len(values)]
 
 # %% ../nbs/02a_metrics.ipynb #8713a49a
+def smooth_curve(curve: np.ndarray) -> np.ndarray:  # (steps,) both
+    "Average each step of a curve with its neighbours, over 3.3 s in all."
+    return _moving_sum(curve) / _moving_sum(np.ones(len(curve)))
+
+# %% ../nbs/02a_metrics.ipynb #d1892b14
 def time_curve(
-    starts: np.ndarray,       # (W,) first step of each window; 0 for a clip
-    step_logits: np.ndarray,  # (W, steps)
-    attention: np.ndarray,    # (W, steps) weights that add up to 1
-) -> np.ndarray:              # (steps from the first window to the end of the last,) 0 to 1
-    "Return the probability, step by step, that a highlight is there."
-    size = attention.shape[1]
-    by_step = to_probabilities(step_logits) * np.minimum(1, attention * size)
+    starts: np.ndarray,                   # (W,) first step of each window; 0 for a clip
+    step_logits: np.ndarray,              # (W, steps)
+    attention: np.ndarray | None = None,  # (W, steps) weights that add up to 1; default: the steps were taught
+) -> np.ndarray:                          # (steps from the first window to the end of the last,) 0 to 1
+    "Return the probability, step by step, that a highlight is there; smooth if it depends on attention."
+    by_step = to_probabilities(step_logits)
+    size = by_step.shape[1]
+    if attention is not None: by_step = by_step * np.minimum(1, attention * size)
     total, windows = np.zeros((2, starts.max() + size))
     for start, values in zip(starts, by_step):
         total[start:start + size] += values
         windows[start:start + size] += 1
     mean = total / np.maximum(windows, 1)
-    return _moving_sum(mean) / _moving_sum(np.ones(len(mean)))
+    return mean if attention is None else smooth_curve(mean)
 
 # %% ../nbs/02a_metrics.ipynb #8b828829
 BLUE = "#0072B2"

@@ -63,8 +63,8 @@ def _describe_search(record: DetectionRecord) -> dict:
         "checkpoint": Path(record.checkpoint.path).name, "about": record.checkpoint.about,
         "calibrated": record.checkpoint.calibration is not None,
         "version": record.version, "choice": _choice_in_words(record.settings), "threshold": record.settings.threshold,
-        "merge": f"{record.settings.merge:g} s", "window": f"{record.settings.window:.0f} s",
-        "stride": f"{record.settings.stride:.3g} s"}
+        "steps_taught": record.checkpoint.steps_taught, "merge": f"{record.settings.merge:g} s",
+        "window": f"{record.settings.window:.0f} s", "stride": f"{record.settings.stride:.3g} s"}
 
 # %% ../nbs/05b_report.ipynb #1010cd06
 def _place(one: RankedHighlight, duration_s: float) -> dict:
@@ -84,7 +84,8 @@ def _describe_curve(scores: Scores) -> dict:
     "Draw the paths of the curve and of the windows' bars."
     duration_s = scores.duration_s
     drawn = min(1.0, len(scores.curve) * scores.step_s / duration_s)
-    bars = bars_path(scores.windows.peak_s.to_numpy() / duration_s, scores.windows.probability.to_numpy())
+    windows = scores.windows.iloc[:0] if scores.steps_taught else scores.windows
+    bars = bars_path(windows.peak_s.to_numpy() / duration_s, windows.probability.to_numpy())
     return {"duration": clock(round(duration_s)), "ticks": tick_marks(0, duration_s), "bars": bars,
             "curve": area_path(scores.curve, right=drawn)}
 

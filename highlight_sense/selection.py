@@ -122,7 +122,9 @@ def _rate(scores: Scores, start_s: float, end_s: float) -> tuple[float, float]: 
     if not len(steps): steps = np.array([min(int(start_s / scores.step_s), len(scores.curve) - 1)])
     best = steps[scores.curve[steps].argmax()]
     attends = scores.attending(start_s, end_s)
-    probability = scores.windows.probability[attends].max() if attends.any() else scores.curve[best]
+    if scores.steps_taught: probability = scores.mean_between(start_s, end_s)
+    elif attends.any(): probability = scores.windows.probability[attends].max()
+    else: probability = scores.curve[best]
     return float(np.clip(scores.times_s[best], start_s, end_s)), round(float(np.clip(probability, 0, 1)), 4)
 
 # %% ../nbs/machinery/selection.ipynb #f3ce60d1

@@ -27,6 +27,7 @@ from highlight_sense import separation, tracks
 from highlight_sense.audio import log_mel
 from highlight_sense.checkpoint import save_checkpoint
 from highlight_sense.config import ModelConfig
+from highlight_sense.detections import read_detection, read_scores
 from highlight_sense.media import write_recording
 from highlight_sense.model import HighlightCRNN
 from highlight_sense.sound import read_audio
@@ -345,6 +346,19 @@ def test_weights_as_published(plain, place):
         assert 1 <= len(table) <= 10 and len(table) == len(record["highlights"])
         assert table.probability.is_monotonic_decreasing
     assert logits_of(place/"published") == pytest.approx(logits_of(place/"notebook"), abs=1e-5)
+
+
+def test_taught_steps(plain, checkpoint, place):
+    "Windows overlap by half, and a highlight is as probable as its steps on average."
+    torch.save(torch.load(checkpoint, weights_only=True) | {"steps_taught": True}, place/"taught.pt")
+    detect(place/"taught.pt", plain, "--top", 3, "--max-length", 10, out=place/"taught")
+    assert len(logits_of(place/"taught")) == 4  # of 15 s, one every 7.5 s
+    scores = read_scores(place/"taught"/"plain"/"scores.csv")
+    record = read_detection(place/"taught"/"plain")
+    assert scores.steps_taught and record.checkpoint.steps_taught and len(record.highlights) == 3
+    for one in record.highlights:
+        assert one.probability == pytest.approx(scores.mean_between(one.start_s, one.end_s), abs=1e-3)
+        assert one.window.start_s <= one.start_s and one.end_s <= one.window.end_s
 
 
 # Several at once
