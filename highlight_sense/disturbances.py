@@ -40,7 +40,7 @@ def _dog(duration_s: float, speaker: Speaker, rng: np.random.Generator) -> np.nd
     "Bark."
     size = rng.uniform(0, 1)
     pitch_hz = 160 * 2**(2.4*size)
-    formants_hz = np.array([500, 1300, 2600, 4000]) * (0.8 + 0.6*size) * rng.lognormal(0, 0.15, 4)
+    formants_hz = np.array([500, 1300, 2600, 4000, 5500, 7000]) * (0.8 + 0.6*size) * rng.lognormal(0, 0.12, 6)
     whines = rng.random() < 0.15
     bark_s = rng.uniform(0.08, 0.3) * (3 if whines else 1)
     noise = rng.uniform(0.1, 0.5) if whines else rng.uniform(0.3, 4)
@@ -85,7 +85,7 @@ def _baby(duration_s: float, speaker: Speaker, rng: np.random.Generator) -> np.n
 # %% ../nbs/machinery/disturbances.ipynb #ce21da57
 def _sneeze(duration_s: float, speaker: Speaker, rng: np.random.Generator) -> np.ndarray:
     "Sneeze."
-    formants_hz = np.array([600, 1400, 2600, 3600]) * speaker.tract * rng.lognormal(0, 0.1, 4)
+    formants_hz = np.array([600, 1400, 2600, *speaker.upper_hz]) * speaker.tract * rng.lognormal(0, 0.05, 8)
     frames = count_frames(rng.uniform(0.1, 0.8))
     drawn = _swell(frames, 0.5, 0.2)
     inwards = vocalise(rng.uniform(150, 400)*np.linspace(1, 1.4, frames), formants_hz, rng.uniform(0, 0.3)*drawn,
@@ -98,10 +98,10 @@ def _sneeze(duration_s: float, speaker: Speaker, rng: np.random.Generator) -> np
                         hiss_octaves=rng.uniform(0.8, 2.5), width=2.0)
     return np.concatenate([inwards, outwards])
 
-# %% ../nbs/machinery/disturbances.ipynb #ca922b10
+# %% ../nbs/machinery/disturbances.ipynb #b74c84d3
 def _cough(duration_s: float, speaker: Speaker, rng: np.random.Generator) -> np.ndarray:
     "Cough."
-    formants_hz = np.array([550, 1400, 2500, 3500]) * speaker.tract
+    formants_hz = np.array([550, 1400, 2500, *speaker.upper_hz]) * speaker.tract
     voice, noise, timbre = rng.uniform(0, 0.8), rng.uniform(0.5, 1.5), Timbre(0.03, 0.2, rng.uniform(0, 0.6))
 
     def burst() -> np.ndarray:
@@ -155,7 +155,7 @@ def _breath(duration_s: float, speaker: Speaker, rng: np.random.Generator) -> np
     "Breathe."
     def once() -> np.ndarray:
         amplitude = _swell(frames := count_frames(rng.uniform(0.4, 1.3)), 0.4, 0.4)
-        formants_hz = np.array([500, 1500, 2500, 3500]) * speaker.tract
+        formants_hz = np.array([500, 1500, 2500, *speaker.upper_hz]) * speaker.tract
         return vocalise(np.full(frames, 100.0), formants_hz, 0.0, amplitude, 0.3*amplitude, rng,
                         hiss_hz=rng.uniform(500, 4000))
 

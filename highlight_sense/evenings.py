@@ -20,7 +20,7 @@ _Passage = tuple[str, float, float]  # kind, start_s, end_s
 def _plan_scenes(
     fights: int, others: int, duration_s: float, rng: np.random.Generator,
 ) -> list[_Passage]:
-    "Place scenes of the game one after another, with gaps of very different lengths."
+    "Place scenes of the game one after another."
     weights = np.array([weight for weight, *_ in _SCENES_S.values()])
     kinds = ["fight"]*fights + list(rng.choice(list(_SCENES_S), others, p=weights/weights.sum()))
     lengths_s = np.array([rng.uniform(*np.log(_SCENES_S[kind][1:])) for kind in kinds])

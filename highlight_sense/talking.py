@@ -88,9 +88,9 @@ class Timbre:
     jitter: float = 0.01      # of the pitch
     shimmer: float = 0.08     # of the amplitude
     roughness: float = 0.0    # share of the amplitude that beats
-    beat_hz: float | None = None  # default: every second period of the voice
+    beat_hz: float | None = None  # default: half the pitch
 
-
+# %% ../nbs/machinery/talking.ipynb #eff84b38
 def _vibrate(
     pitch_hz: np.ndarray,  # (frames,)
     timbre: Timbre,
