@@ -482,7 +482,7 @@ def test_addresses_with_secrets(words, tmp_path, monkeypatch):
     ("detect", "--model", "MODEL", "STREAM", "-o", "OUT", "--merge", 1e308),
     ("detect", "--model", "MODEL", "STREAM", "-o", "OUT", "--batch-size", 10**20),
     ("detect", "--model", "MODEL", "STREAM", "-o", "OUT", "--max-length", 1e300),
-    ("detect", "--model", "MODEL", "x" * 10_000, "-o", "OUT"), ("detect", "x" * 10_000 + ".pt", "-o", "OUT"),
+    ("detect", "--model", "MODEL", "x" * 10_000, "-o", "OUT"), ("detect", "x" * 300 + ".pt", "-o", "OUT"),
     ("detect", "--model", "MODEL", "STREAM", "-o", "x" * 300), ("pack", "CLIPS", "-o", "OUT.pack", "--threads", 0),
     ("demo", "-o", "OUT", "--seed", 2**32), ("train", "CLIPS", "-o", "OUT", "--pos-weight", 1e308),
     ("train", "CLIPS", "-o", "OUT", "--max-duration-s", 1e308), ("info", "x" * 5000),
