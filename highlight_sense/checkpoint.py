@@ -45,7 +45,8 @@ _Numbers = dict[str, int | float | None]
 @dataclass(frozen=True)
 class EventDecision:
     "How the threshold for recordings was chosen, and what it gave at IoU 0.3; None for what was not measured."
-    chosen_by: Literal["F1", "false alarms", "precision", "rarity", "user"]  # rarity: from the threshold of clips
+    # rarity: corrected from that of clips; steps: suits models whose steps were taught; user: given to `train`
+    chosen_by: Literal["F1", "false alarms", "precision", "rarity", "steps", "user"]
     recordings: _Whole = 0                        # validation recordings
     hours: _Amount = 0.0                           # of them
     labels: _Whole = 0                            # highlights in them
@@ -237,7 +238,8 @@ def save_decision(path: str | Path, event_threshold: float, events: EventDecisio
 # %% ../nbs/machinery/checkpoint.ipynb #c320c1b3
 _CHOICES = {
     "F1": "has the best F1", "false alarms": "has the best recall with so few false alarms",
-    "precision": "has the best recall with such a precision", "user": "was given to train"}
+    "precision": "has the best recall with such a precision", "user": "was given to train",
+    "steps": "suits models whose steps were taught"}
 
 
 def _measured_in_words(events: EventDecision) -> str:

@@ -113,9 +113,12 @@ def _gaps(logits: np.ndarray) -> np.ndarray:  # from the highest, above all mome
     return (edges[:-1] + edges[1:]) / 2
 
 # %% ../nbs/04b_decide.ipynb #5779d1ca
+_SPREAD = 0.35  # of log-odds
+
+
 def _smooth_f1(logits: np.ndarray, hits: np.ndarray, labels: int, threshold: float) -> float:
-    "Compute F1 at a threshold, if log-odds are uncertain by about one."
-    picked = expit(logits - threshold)
+    "Compute F1 at a threshold, if log-odds are uncertain."
+    picked = expit((logits - threshold) / _SPREAD)
     return 2 * (picked * hits).sum() / (picked.sum() + labels)
 
 # %% ../nbs/04b_decide.ipynb #ee5d13a0
@@ -186,6 +189,7 @@ def _figures_at(threshold: float, found: _Found) -> dict[str, float]:
 
 # %% ../nbs/04b_decide.ipynb #1ffa5798
 _USUAL_RATE = 10.0  # highlights an hour
+_OF_STEPS = 0.35    # the best one threshold for twelve networks whose steps were taught
 
 
 def _decide(
@@ -200,6 +204,7 @@ def _decide(
     if chosen := _choose(found, config):
         threshold, chosen_by = chosen
         return threshold, EventDecision(chosen_by, **counts, **_figures_at(threshold, found))
+    if detector.info.steps_taught: return _OF_STEPS, EventDecision("steps", **counts)
     rate = config.highlights_per_hour or _highlight_rate(pd.concat([train_clips, val_clips])) or _USUAL_RATE
     of_clips = 0.5 if detector.info.threshold is None else detector.info.threshold
     stride_s = detector.front_end.seconds(detector.windows.stride)
