@@ -215,9 +215,9 @@ class TrainConfig(_Training):
     weight_decay: float | None = None  # weight decay of AdamW (default: 0.01; notebook: 0.00001)
     mixup: float = 0.3                # alpha of mixup, which blends two clips; 0: off; notebook: off
     # probability that the tracks of a window of a stored recording leak into each other; 0: never; notebook: never
-    bleed: float = 0.2
-    mixed: float = 0.3                # probability that both tracks of a window become their mix; notebook: never
-    draws: int = 3                    # windows around each highlight of a stored recording, in each epoch
+    bleed: float = 0.25
+    mixed: float = 0.4                # probability that both tracks of a window become their mix; notebook: never
+    draws: int = 4                    # windows around each highlight of a stored recording, in each epoch
     # weight of the loss of single steps, taught by where highlights start and end; 0: off; notebook: off
     step_weight: float = 1.0
     soft_edge_s: float = 0.5          # seconds within which a single step turns from background to highlight
