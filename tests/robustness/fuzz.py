@@ -46,7 +46,7 @@ def make_originals(root: Path) -> None:
     "Write one healthy file of each kind."
     import torch
 
-    from highlight_sense.checkpoint import save_checkpoint
+    from highlight_sense.checkpoint import EventDecision, save_checkpoint, save_decision
     from highlight_sense.config import ModelConfig, TrainConfig
     from highlight_sense.media import write_recording
     from highlight_sense.model import HighlightCRNN
@@ -66,6 +66,7 @@ def make_originals(root: Path) -> None:
     model = HighlightCRNN(**small)
     save_checkpoint(root/"ours.pt", model, epochs=1, max_frames=130, threshold=0.4, metrics={"ap": 0.5},
                     calibration={"temperature": 1.2, "offset": 0.1})
+    save_decision(root/"ours.pt", 0.6, EventDecision("F1", 2, 1.0, 9, 0.9, 0.8, 0.85, 2.0, 0.7))
     torch.save({"model": model.state_dict(), "epochs": 1}, root/"notebook.pt")
     names = {".norm.": ".bn.", "attn.fc1.": "attention.W.", "attn.fc2.": "attention.V."}
     published = dict(model.state_dict())
