@@ -282,9 +282,9 @@ def fit(
         forward = model.score_steps if places is not None and config.step_weight else model
         with autocast(device, precision): logits, _, *step_logits = forward(specs, masks)
         loss = clip_loss(logits.float().squeeze(1), labels, config.pos_weight)
-        if step_logits: loss = loss + config.step_weight * step_loss(step_logits[0].float(), places)
-        state.scaler.scale(loss).backward()
-        return (loss.detach(),)
+        total = loss + config.step_weight * step_loss(step_logits[0].float(), places) if step_logits else loss
+        state.scaler.scale(total).backward()
+        return (loss.detach(),)  # of the clips, to compare with validation
 
     learn = CudaGraphed(forward_and_backward, device, records=is_accelerated(model))
     while state.epoch < config.epochs:
