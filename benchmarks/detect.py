@@ -1,6 +1,6 @@
 """How fast `highlight-sense detect` searches a recording with two AAC tracks, and how much memory it needs.
 
-    python benchmarks/detect.py 0.5 4                     hours of the recordings; a full-size network, random weights
+    python benchmarks/detect.py 0.5 4                     hours of the recordings; the default network, random weights
     python benchmarks/detect.py 0.5 --checkpoint best.pt  with a trained network
     python benchmarks/detect.py 4 --engine openvino       with another engine
 
@@ -24,6 +24,7 @@ import torch
 from scipy.signal import resample_poly
 
 from highlight_sense.checkpoint import save_checkpoint
+from highlight_sense.config import MODELS
 from highlight_sense.model import HighlightCRNN
 from highlight_sense.sessions import synthetic_session
 from highlight_sense.synth import SYNTH_RATE_HZ
@@ -117,7 +118,8 @@ def main() -> None:
           f"torch {torch.__version__}, load {os.getloadavg()[0]:.1f}")
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = options.checkpoint or Path(folder)/"random.pt"
-        if not options.checkpoint: save_checkpoint(checkpoint, HighlightCRNN(), epochs=0, threshold=0.5)
+        network = HighlightCRNN.from_config(MODELS["default"])
+        if not options.checkpoint: save_checkpoint(checkpoint, network, epochs=0, threshold=0.5)
         for hours in options.hours: print(measure_length(hours, checkpoint, Path(folder), options), flush=True)
 
 
