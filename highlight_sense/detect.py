@@ -154,6 +154,21 @@ def combine(
     curve = time_curve(scored.starts // windows.step, scored.step_logits, attention)
     return Scores(duration_s, table, curve, seconds(windows.step), detector.steps_taught)
 
+# %% ../nbs/04_detect.ipynb #b5719fe0
+_FLOOR_S = 180.0        # the floor's neighbourhood, or three times the longest highlight if that is more
+_FLOOR_SHARE = 100 / 3  # percent of the neighbourhood that is below the floor
+
+
+def _above_floor(
+    curve: np.ndarray,  # (steps,)
+    longest: int,       # steps of the longest highlight
+    step_s: float,
+) -> np.ndarray:        # (steps,) 0 or more
+    "Compute the height of a curve above its floor; a curve that never rises above it is returned unchanged."
+    around = max(round(_FLOOR_S / step_s), 3 * longest)
+    above = np.maximum(0, curve - percentile_filter(curve, _FLOOR_SHARE, around))
+    return above if above.any() else curve
+
 # %% ../nbs/04_detect.ipynb #5cc5eea5
 def _grow_interval(
     curve: np.ndarray,
@@ -212,23 +227,9 @@ def _trim(hill: _Interval, height: float, curve: np.ndarray) -> _Interval:
 def _intervals_by_steps(scores: Scores, longest: int) -> list[_Interval]:  # longest: steps
     "Find the intervals of a network whose steps were taught."
     smooth = smooth_curve(scores.curve)
-    hills = _find_intervals(smooth, longest, _FLANK)
-    return [_trim(hill, _EDGE * smooth[hill.peak], scores.curve) for hill in hills]
-
-# %% ../nbs/04_detect.ipynb #b5719fe0
-_FLOOR_S = 180.0        # the floor's neighbourhood, or three times the longest highlight if that is more
-_FLOOR_SHARE = 100 / 3  # percent of the neighbourhood that is below the floor
-
-
-def _above_floor(
-    curve: np.ndarray,  # (steps,)
-    longest: int,       # steps of the longest highlight
-    step_s: float,
-) -> np.ndarray:        # (steps,) 0 or more
-    "Compute the height of a curve above its floor; a curve that never rises above it is returned unchanged."
-    around = max(round(_FLOOR_S / step_s), 3 * longest)
-    above = np.maximum(0, curve - percentile_filter(curve, _FLOOR_SHARE, around))
-    return above if above.any() else curve
+    above = _above_floor(smooth, longest, scores.step_s)
+    steps = scores.curve - (smooth - above)
+    return [_trim(hill, _EDGE * above[hill.peak], steps) for hill in _find_intervals(above, longest, _FLANK)]
 
 # %% ../nbs/04_detect.ipynb #a6332843
 _ALIKE = 0.5  # smallest ratio of two heights that merge
