@@ -108,6 +108,9 @@ _UNLABELLED = option(
     Literal["skip", "negative"],
     "Recordings without a row in the table: leave them out (skip), or count them as recordings without highlights "
     "(negative). A row without times marks a single recording as one without highlights.")
+_SEPARATE = option(
+    Literal["none", "demucs"] | None,
+    "For a single mixed track: demucs separates it; none uses it as it is, which works less well.")
 _JSON = flag("Print one JSON object.")
 _FORCE = flag("Replace files that highlight-sense did not write, or that were changed by hand.")
 
@@ -256,6 +259,7 @@ def _evaluate(
         Literal["torch", "openvino"], "What scores recordings; openvino: faster on a CPU, an extra package.") = "torch",
     mic: option(str | None, "Audio track with the voice: a:0, or a title (default: by title or sound).") = None,
     game: option(str | None, "Audio track with the game: a:1, or a title (default: by title or sound).") = None,
+    separate: _SEPARATE = None,
     out: option(Path | None, "Folder for metrics.json and pictures; for recordings, also detections.", "-o") = None,
     json: _JSON = False,
 ) -> None:
@@ -267,8 +271,8 @@ def _evaluate(
     if labels is None: metrics = _evaluate_clips(checkpoint, data, config, workers, out, progress=not json)
     else:
         from highlight_sense.recordings import evaluate_recordings
-        metrics = evaluate_recordings(checkpoint, data, labels, config, out, mic=mic, game=game, unlabelled=unlabelled,
-                                      progress=not json)
+        metrics = evaluate_recordings(checkpoint, data, labels, config, out, mic=mic, game=game, separate=separate,
+                                      unlabelled=unlabelled, progress=not json)
     print(dumps(metrics) if json else f"{_table(metrics)}\n{_sentence(metrics)}")
 
 # %% ../nbs/07_cli.ipynb #0535f3d5
@@ -365,9 +369,7 @@ def _detect(
     model: option(Path | None, "Model file (default: the starter model of this package).", "-m") = None,
     mic: option(str | None, "The voice: track a:0, a title, or a file of its own (default: by title or sound).") = None,
     game: option(str | None, "The game: track a:1, a title, or a file of its own (default: by title or sound).") = None,
-    separate: option(
-        Literal["none", "demucs"] | None,
-        "For a single mixed track: demucs separates it; none uses it as it is, which works less well.") = None,
+    separate: _SEPARATE = None,
     force: _FORCE = False,
     config: DetectConfig = DetectConfig(),
 ) -> None:

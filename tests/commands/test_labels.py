@@ -170,6 +170,16 @@ def test_evaluate_leaves_them_out(recordings, tmp_path):
     assert {path.name for path in (tmp_path/"out").iterdir() if path.is_dir()} == {"monday"}
 
 
+def test_evaluate_a_single_mix(recordings, tmp_path):
+    "A recording with a single track is measured as it is detected: with `--separate none`."
+    noise = np.random.default_rng(0).normal(0, 0.1, 20 * 8000).astype(np.float32)
+    write_recording(tmp_path/"mix.mka", {"Mix": noise}, 8000)
+    (tmp_path/"labels.csv").write_text(HEADER + "mix,5.25,6.5\n")
+    words = "evaluate", recordings.parent/"model.pt", tmp_path/"mix.mka", "--labels", tmp_path/"labels.csv"
+    assert "--separate none" in printed(*words)
+    printed(*words, "--separate", "none", code=0)
+
+
 def test_game_is_a_track(recordings, tmp_path):
     "`--game` names a track, as in `detect`; `--game-name` names the game."
     table = HEADER + "monday.mkv,5.25,6.5\n"
