@@ -20,16 +20,16 @@ class Hit:
     noise_hz: float    # centre
     octaves: float     # width of the noise
     noise_s: float     # time in which it falls to 1/e
-    tone: float
+    tone: float        # gain
     tone_hz: float     # at the start
     glide: float       # octaves by which the tone rises (falls, if negative)
-    tone_s: float
-    ring: float
+    tone_s: float      # time in which it falls to 1/e
+    ring: float        # gain
     ring_hz: float     # lowest partial
-    ring_s: float
-    attack_s: float    # until the sound has reached its level
-    rough_hz: float    # the sound trembles at this rate
-    rough: float       # by this share
+    ring_s: float      # time in which it falls to 1/e
+    attack_s: float    # time in which the sound rises to 1 - 1/e
+    rough_hz: float    # the amplitude beats at this rate
+    rough: float       # share of the amplitude that beats
 
 # %% ../nbs/machinery/effects.ipynb #2cec8949
 _RANGES = {
@@ -61,7 +61,7 @@ def draw_hit(
     kind: str,                 # one of `HITS`
     rng: np.random.Generator,
 ) -> Hit:
-    "Draw a sound of a kind."
+    "Draw a sound of this kind."
     values = {}
     for name, (least, most) in (_RANGES | _HITS[kind]).items():
         logarithmic = name.endswith(("_hz", "_s"))
@@ -73,7 +73,7 @@ _BAR = (1.0, 2.756, 5.404, 8.933)
 
 
 def make_hit(hit: Hit, rng: np.random.Generator) -> np.ndarray:  # (samples,) float32, peak 1
-    "Make one variant of a sound: no two shots of a gun are the same."
+    "Make one variant of a sound, because no two shots of a gun are the same."
     pitch = 2**rng.normal(0, 0.06)
     longest_s = max(hit.noise_s*(hit.noise > 0), hit.tone_s*(hit.tone > 0), hit.ring_s*(hit.ring > 0))
     time_s = np.arange(int((5*longest_s + hit.attack_s) * SYNTH_RATE_HZ) + 64, dtype=np.float32) / SYNTH_RATE_HZ
@@ -133,8 +133,8 @@ def motor(duration_s: float, rng: np.random.Generator) -> np.ndarray:  # (sample
     "Make the sound of an engine that is driven."
     samples = int(duration_s * SYNTH_RATE_HZ)
     points = 2 + int(duration_s)
-    gas = rng.uniform(25, 130) * 2**rng.uniform(-0.5, 0.8, points)
-    revs_hz = np.interp(np.arange(samples), np.linspace(0, samples, points), gas)
+    throttle_hz = rng.uniform(25, 130) * 2**rng.uniform(-0.5, 0.8, points)
+    revs_hz = np.interp(np.arange(samples), np.linspace(0, samples, points), throttle_hz)
     phase = np.cumsum(revs_hz) / SYNTH_RATE_HZ
     buzz = sum(np.sin(2*np.pi*k*phase) * rng.uniform(0.2, 1)/k for k in (1, 2, 3, 4, 6, 8))
     noise = shaped_noise(samples, band(rng.uniform(200, 1500), 1.5), rng) * (1 + np.sin(2*np.pi*phase))
@@ -154,7 +154,7 @@ def crowd(duration_s: float, rng: np.random.Generator) -> np.ndarray:  # (sample
 def in_place(
     sound: np.ndarray,         # (samples,)
     tail_s: float,             # time in which the echo falls to 1/e
-    wet: float,                # RMS of the echo of a click, as a share of the click
+    wet: float,                # root of the echo's energy, as a share of the sound's
     rng: np.random.Generator,
 ) -> np.ndarray:               # (samples,) float32
     "Add the echo of a place."

@@ -11,7 +11,7 @@ import numpy as np
 from .disturbances import DISTURBANCES
 
 # %% ../nbs/machinery/evenings.ipynb #c7094765
-_SCENES_S = {  # weight, shortest and longest
+_SCENES_S = {  # weight, shortest and longest in seconds
     "fight": (0.0, 4.5, 20.0), "skirmish": (2.0, 2.0, 8.0), "practice": (1.5, 3.0, 12.0), "roar": (1.3, 3.0, 10.0),
     "engine": (1.0, 4.0, 20.0), "blast": (0.6, 1.0, 3.0), "menu": (0.6, 2.0, 8.0), "crowd": (0.5, 2.0, 8.0)}
 _Passage = tuple[str, float, float]  # kind, start_s, end_s

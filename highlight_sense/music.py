@@ -12,7 +12,7 @@ from .effects import Hit, make_hit
 from .synth import SYNTH_RATE_HZ, add_at
 
 # %% ../nbs/machinery/music.ipynb #7de5289b
-_INSTRUMENTS = {  # share of odd harmonics only, how fast partials weaken, attack in s, decay in notes, distortion
+_INSTRUMENTS = {  # 1: odd harmonics only; power by which they weaken; attack in s; decay in notes; distortion
     "pluck": (0, 1.4, 0.005, 0.5, 0), "pad": (0, 1.6, 0.3, 4, 0), "square": (1, 1.0, 0.003, 2, 0),
     "bass": (0, 2.0, 0.01, 1.5, 0.5), "guitar": (0, 0.8, 0.005, 2, 6)}
 
@@ -35,7 +35,7 @@ _DRUMS = {
 
 
 def _drum_bar(beat_s: float, busy: float, rng: np.random.Generator) -> np.ndarray:  # (samples,) float32
-    "Make four beats of drums; `busy` is the chance of each stroke beyond the plain ones."
+    "Make four beats of drums; `busy` is the probability of each extra stroke."
     bar = np.zeros(int((4*beat_s + 1) * SYNTH_RATE_HZ), np.float32)
     strokes = [("kick", 0.0), ("snare", 1.0), ("kick", 2.0), ("snare", 3.0)]
     strokes += [(name, half/2) for half in range(8) for name in ("kick", "hat") if rng.random() < busy]
@@ -50,11 +50,12 @@ _STYLES = {  # instruments of chords and melody, beats a minute, gain of the dru
     "drums": ((), (80, 170), 1.0)}
 
 # %% ../nbs/machinery/music.ipynb #64c91f55
-_SCALES = ((0, 2, 4, 5, 7, 9, 11), (0, 2, 3, 5, 7, 8, 10), (0, 3, 5, 7, 10), (0, 2, 4, 7, 9), (0, 1, 4, 5, 7, 8, 10))
+_SCALES = (  # semitones above the root
+    (0, 2, 4, 5, 7, 9, 11), (0, 2, 3, 5, 7, 8, 10), (0, 3, 5, 7, 10), (0, 2, 4, 7, 9), (0, 1, 4, 5, 7, 8, 10))
 
 
 def compose(rng: np.random.Generator) -> np.ndarray:  # (samples,) float32
-    "Compose eight bars in a style of their own; they can be repeated."
+    "Compose a loop of eight bars in a random style."
     instruments, (slow, fast), drums = _STYLES[str(rng.choice(list(_STYLES)))]
     beat_s = 60 / rng.uniform(slow, fast)
     bar_s = 4*beat_s

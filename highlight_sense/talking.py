@@ -85,8 +85,8 @@ def _overlap_add(spectra: np.ndarray) -> np.ndarray:  # (frames, bins) -> (sampl
 @dataclass(frozen=True)
 class Timbre:
     "What makes a voice irregular."
-    jitter: float = 0.01      # of the pitch
-    shimmer: float = 0.08     # of the amplitude
+    jitter: float = 0.01      # standard deviation of the pitch, as a share of it
+    shimmer: float = 0.08     # standard deviation of the amplitude, as a share of it
     roughness: float = 0.0    # share of the amplitude that beats
     beat_hz: float | None = None  # default: half the pitch
 
@@ -147,10 +147,10 @@ class _Consonant(NamedTuple):
     kind: str                        # stop, hiss, nasal, glide
     formants_hz: tuple[float, ...]   # empty: those of the next vowel
     duration_s: float
-    voice: float
+    voice: float                     # amplitudes, as for `vocalise`
     breath: float                    # of a stop: after its burst
     hiss: float
-    hiss_hz: float = 1000.0
+    hiss_hz: float = 1000.0          # centre
     hiss_octaves: float = 1.0
 
 
@@ -221,7 +221,7 @@ class _Mood(NamedTuple):
     melody: float     # factor on the movements of the pitch
     tempo: float      # factor on the syllables a second
     roughness: float
-    end: float        # of the pitch, in octaves: below zero it falls, above it asks
+    end: float        # change of the pitch in octaves: a fall, or the rise of a question
 
 # %% ../nbs/machinery/talking.ipynb #d08b6711
 def _draw_mood(kind: str, speaker: Speaker, rng: np.random.Generator) -> _Mood:
@@ -277,7 +277,7 @@ def _say_consonant(
 # %% ../nbs/machinery/talking.ipynb #c37d010e
 def _say_syllable(
     syllable: int,
-    last: bool,  # of its phrase; it is drawn out
+    last: bool,  # the last one of its phrase, which is drawn out
     mood: _Mood,
     speaker: Speaker,
     rng: np.random.Generator,
@@ -379,7 +379,7 @@ def speak(
     speaker: Speaker,
     rng: np.random.Generator,
 ) -> np.ndarray:  # (samples,) float32
-    "Talk for a while."
+    "Speak phrases with pauses between them, of one mood."
     parts = []
     samples = int(duration_s * SYNTH_RATE_HZ)
     while sum(map(len, parts)) < samples:
