@@ -5,8 +5,8 @@
     python tools/doom_sessions.py -o doom --minutes 10 --seed 1    # one session for each level
 
 It needs NumPy and ViZDoom, nothing of this package, and writes for each session `doom/NAME.wav` (the game alone, mono,
-22 050 Hz) and `doom/NAME.csv` (kind, start_s, end_s, kills). What exists is kept. `tools/starter.py` gives every session
-a synthetic voice.
+22 050 Hz) and `doom/NAME.csv` (kind, start_s, end_s, kills). What exists is kept. `tools/starter.py` gives the sessions
+synthetic voices.
 
 A session alternates between walking about and a *scene*. In a fight, four to twelve monsters attack, and the player
 shoots until they are dead; in a skirmish there are one or two. In a practice, the player shoots at nothing; in a
