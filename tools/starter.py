@@ -242,19 +242,18 @@ your taste; a model trained on your own labels is better.
 
 ## What it is made of
 
-- A network of the default size (`train --model default`), {made[size_mb]} MB in half precision, trained for
-  {made[epochs]} epochs.
-- {made[sessions]} synthetic sessions of {made[minutes]:g} minutes (`make_sessions(..., variety=1.0)`): drawn voices,
-  rooms, microphones, games, music and levels; in some sessions the tracks bleed into each other, or are one mix.
-- {made[doom_sessions]} recordings of ViZDoom (MIT) that plays Freedoom (BSD-3-Clause), made by
+- A network of the default size (`train --model default`), {made[size_mb]} MB in half precision; {made[epochs]} epochs.
+- {made[sessions]} synthetic sessions of {made[minutes]:g} minutes (`make_sessions(..., variety=1.0)`): drawn voices, rooms,
+  microphones, games, music and levels; in some sessions the tracks bleed into each other, or are one mix.
+- {made[doom_sessions]} recordings of ViZDoom (MIT), which plays Freedoom (BSD-3-Clause), made by
   `tools/doom_sessions.py`, each with {made[takes]} synthetic streamers.
-- {made[highlights]} highlights in all. **No recorded voice, no stream and nothing from the web is in it.** The weights
-  are under the licence of this package (MIT).
+- {made[highlights]} highlights in all. **No recorded speech and no stream is in it.** The weights are under the licence
+  of this package (MIT).
 
 Made on {made[date]} by
 
 ```
-python tools/doom_sessions.py -o doom
+python tools/doom_sessions.py -o doom --rounds 2
 python {made[command]}
 ```
 
