@@ -28,7 +28,7 @@ from .files import InputError
 from .pack import packed_clip
 from .process import prefetch
 from .stored_recordings import recording_frames
-from .windows import Windows, highlight_shares
+from .windows import WindowPairs, highlight_shares
 
 # %% ../nbs/machinery/batches.ipynb #db4770fe
 @dataclass(frozen=True)
@@ -160,7 +160,7 @@ class TrainingPlans:
         labels: Sequence[int],            # 1 positive, 0 negative
         frames: Sequence[int],            # of each clip
         config: TrainConfig = TrainConfig(),
-        windows: Windows | None = None,   # of recordings, which are numbered after the clips; default: none
+        windows: WindowPairs | None = None,   # of recordings, which are numbered after the clips; default: none
     ):
         labels = np.asarray(labels)
         self.positives, self.negatives = np.flatnonzero(labels == 1), np.flatnonzero(labels == 0)
@@ -510,7 +510,7 @@ def training_loader(
     "Make the loader of training batches."
     windows, sources = None, clips
     if recordings is not None and len(recordings):
-        windows = Windows(recordings, clips.frames[clips.label == 1], config.max_frames, config.draws)
+        windows = WindowPairs(recordings, clips.frames[clips.label == 1], config.max_frames, config.draws)
     if windows:
         kept = ~clips.group.isin(recordings.group)
         if clips.label[kept].all(): kept |= clips.label == 0  # as partners of the other positives

@@ -99,7 +99,7 @@ def _find_all(
 
 # %% ../nbs/04b_decide.ipynb #05956ea7
 def _rank(found: _Found) -> tuple[np.ndarray, np.ndarray]:  # (M,) log-odds, (M,) whether each hits a label
-    "Put the moments of all recordings side by side."
+    "Pool the moments of all recordings."
     rows = list(found.moments.values())
     hits = [match_events(known, one[:, :2], one[:, 2], 0.3) >= 0 for known, one in zip(found.labels.values(), rows)]
     probabilities = np.concatenate([np.zeros(0), *(one[:, 2] for one in rows)])
@@ -113,7 +113,7 @@ def _gaps(logits: np.ndarray) -> np.ndarray:  # from the highest, above all mome
     return (edges[:-1] + edges[1:]) / 2
 
 # %% ../nbs/04b_decide.ipynb #5779d1ca
-_SPREAD = 0.35  # of log-odds
+_SPREAD = 0.35  # scale of the logistic weight, in log-odds
 
 
 def _smooth_f1(logits: np.ndarray, hits: np.ndarray, labels: int, threshold: float) -> float:
@@ -160,9 +160,9 @@ def correct_for_rarity(
     stride_s: float,              # of the windows
 ) -> float:                       # probability, for recordings
     "Raise a threshold of clips to one for recordings, in which highlights are rarer."
-    look_share = -math.expm1(-highlights_per_hour * stride_s / 3600)
-    threshold, clip_share, look_share = np.clip([threshold, clip_share, look_share], 1e-6, 1 - 1e-6)
-    return float(expit(logit(threshold) + logit(clip_share) - logit(look_share)))
+    window_share = -math.expm1(-highlights_per_hour * stride_s / 3600)
+    threshold, clip_share, window_share = np.clip([threshold, clip_share, window_share], 1e-6, 1 - 1e-6)
+    return float(expit(logit(threshold) + logit(clip_share) - logit(window_share)))
 
 # %% ../nbs/04b_decide.ipynb #f540a3ab
 _LEAST_LABELS = 5
@@ -189,7 +189,7 @@ def _figures_at(threshold: float, found: _Found) -> dict[str, float]:
 
 # %% ../nbs/04b_decide.ipynb #1ffa5798
 _USUAL_RATE = 10.0  # highlights an hour
-_OF_STEPS = 0.35    # the best one threshold for twelve networks whose steps were taught
+_OF_STEPS = 0.35    # the best single threshold for twelve networks whose steps were taught
 
 
 def _decide(
