@@ -1,4 +1,4 @@
-"""What a recording gets: train on some recordings, and measure on others, which are clean, bleed or are mixed.
+"""Measure detection: train on some recordings, and measure on others, which are clean, bleed or are mixed.
 
     # the default recipe, three seeds, on recordings of other speakers
     python benchmarks/recordings.py recordings labels.csv out --held-out "_(13|14|15|16)__" --seeds 0 1 2
@@ -7,11 +7,11 @@
     python benchmarks/recordings.py recordings labels.csv out --held-out "_(13|14|15|16)__" \\
         --variants default 'notebook:recipe="notebook"' "narrow:cnn_channels=(16,32,48,96),epochs=20"
 
-    # checkpoints as they are, such as one that has never heard these recordings
+    # checkpoints as they are, such as one that was trained on other recordings
     python benchmarks/recordings.py recordings labels.csv out --held-out "_(13|14|15|16)__" \\
         --variants --models highlight_sense/starter.pt
 
-The recordings have two tracks. Those whose names match --held-out are only measured, by every default of `detect`: as
+The recordings have two tracks. Those whose names match --held-out are only measured, with the defaults of `detect`: as
 they are; with tracks that bleed, each into the other, 15 to 28 dB below; and with a single track, the sum of both. One
 without labels counts as a recording without highlights.
 
@@ -52,7 +52,7 @@ from highlight_sense.tracks import choose_pair, read_pair
 RATE_HZ = 22_050
 
 
-# --- recordings that are harder
+# --- harder recordings
 
 LEAK_DB = -28, -15     # of the other track
 DELAY_S = 0.004, 0.025  # from the loudspeaker to the microphone
@@ -66,14 +66,14 @@ def leak(blocks: Iterator[np.ndarray], rng: np.random.Generator) -> Iterator[np.
     loudspeaker = butter(2, LOUDSPEAKER_HZ, "band", fs=RATE_HZ, output="sos")
     state, late = np.zeros((len(loudspeaker), 2)), np.zeros(delay)
     for voice, game in blocks:
-        heard, state = sosfilt(loudspeaker, game, zi=state)
-        heard = np.concatenate([late, heard])
-        late = heard[len(voice):]
-        yield np.float32([voice + to_voice * heard[:len(voice)], game + to_game * voice])
+        leaked, state = sosfilt(loudspeaker, game, zi=state)
+        leaked = np.concatenate([late, leaked])
+        late = leaked[len(voice):]
+        yield np.float32([voice + to_voice * leaked[:len(voice)], game + to_game * voice])
 
 
 def mix(blocks: Iterator[np.ndarray], rng: np.random.Generator) -> Iterator[np.ndarray]:
-    "Add both tracks up."
+    "Add both tracks."
     for block in blocks: yield block.sum(0, keepdims=True)
 
 
@@ -152,7 +152,7 @@ class Variant:
 
 
 def train_run(variant: Variant, seed: int, side: Side, out: Path, precision: str) -> tuple[Path, dict]:
-    "Train, or resume training; return the checkpoint and what it took since it was last resumed."
+    "Train, or resume training; return the checkpoint, and the time since it was last resumed."
     config, model_config = variant.configs(seed=seed, precision=precision)
     wall_s, cpu_s = time.perf_counter(), time.process_time()
     state = train(side.clips, out, config, model_config, progress=False, resume=True)

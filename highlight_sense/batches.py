@@ -195,7 +195,7 @@ def _name_number(path: str) -> int:
 
 
 def named_rng(path: str) -> np.random.Generator:
-    "Random numbers that depend on a clip's file name alone."
+    "Make random numbers that depend on a clip's file name alone."
     return np.random.default_rng(_name_number(path))
 
 # %% ../nbs/machinery/batches.ipynb #0edf7015

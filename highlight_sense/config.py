@@ -231,7 +231,7 @@ class TrainConfig(_Training):
     lengths: Literal["notebook", "measured"] = "notebook"  # of negatives in recipe notebook: its table, or measured
     threshold: float | None = None    # probability above which a clip is picked (default: best F1; notebook: 0.5)
     least_precision: float | None = None  # choose the threshold that reaches this precision in validation
-    # find as much in recordings as at most this many false alarms an hour allow (default: best F1)
+    # find as many highlights in recordings as this many false alarms an hour allow (default: best F1)
     false_alarms_per_hour: float | None = None
     # highlights an hour in recordings, if only clips can be held out (default: as many as in the data, or else 10)
     highlights_per_hour: float | None = None

@@ -115,7 +115,7 @@ def _chat(said: list[_Passage], duration_s: float, rng: np.random.Generator) -> 
 def plan_evening(
     duration_s: float, rng: np.random.Generator,
 ) -> tuple[list[_Passage], list[_Passage], list[tuple[float, float]]]:  # of the voice, of the game, highlights
-    "Plan a session as various as real ones."
+    "Plan a session as varied as real ones."
     excites = rng.uniform(0.3, 0.8)
     fights_per_hour = 8 * 5**rng.uniform(0, 1) / excites
     others_per_hour = 10 + fights_per_hour*rng.uniform(0.3, 1.5)

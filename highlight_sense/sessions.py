@@ -95,7 +95,7 @@ class Session:
 
 # %% ../nbs/00b_sessions.ipynb #59e5032b
 def _various_session(name: str, samples: int, rng: np.random.Generator) -> Session:
-    "Make a session as various as real ones."
+    "Make a session as varied as real ones."
     said, played, highlights = plan_evening(samples/SYNTH_RATE_HZ, rng)
     levels = draw_levels(rng)
     style = draw_game(rng)
@@ -110,7 +110,7 @@ def synthetic_session(
     seed: int,
     minutes: float = 5.0,
     number: int = 0,       # tells apart the sessions of one seed
-    variety: float = 0.0,  # share of sessions that are as various as real ones
+    variety: float = 0.0,  # share of sessions that are as varied as real ones
 ) -> Session:
     "Make a session."
     rng = np.random.default_rng([seed, number])
@@ -156,7 +156,7 @@ def make_sessions(
     seed: int = 0,
     workers: int = 1,  # sessions made at the same time, each in its own process
     picture: bool = False,  # draw a picture too
-    variety: float = 0.0,  # share of sessions that are as various as real ones
+    variety: float = 0.0,  # share of sessions that are as varied as real ones
 ) -> pd.DataFrame:     # the labels
     "Write synthetic recordings, with labels.csv and events.csv."
     folder = Path(folder)

@@ -17,4 +17,4 @@ def starter_path() -> Path:
     path = Path(str(importlib.resources.files("highlight_sense").joinpath("starter.pt")))
     if path.is_file(): return path
     way = "install highlight-sense again, or name a model with --model"
-    raise InputError(f"{path}: found no starter model, expected the one of the package; {way}")
+    raise InputError(f"{path}: found no starter model, expected the one that comes with the package; {way}")

@@ -28,7 +28,7 @@ TICS_PER_S = 35
 STEP = 5              # tics between two decisions: a seventh of a second
 ENGINE_HZ = 44_100    # the only rate at which the engine's sound is reliable
 RATE_HZ = 22_050
-LEVELS = {            # odd ones out, so that the other levels remain for measuring
+LEVELS = {            # to train on; all other levels remain for measuring
     "freedoom1.wad": ("E1M8", "E1M9", "E2M8", "E2M9", "E3M5", "E3M6", "E3M7", "E3M8", "E4M5", "E4M6", "E4M7", "E4M8"),
     "freedoom2.wad": ("MAP30",),
 }

@@ -2,10 +2,10 @@
 
     python tools/doom_sessions.py -o doom             # the sound of a real engine; see there for what it needs
     python tools/starter.py make WORK --doom doom     # sessions, clips, pack, training: highlight_sense/starter.pt
-    python tools/starter.py measure real=FOLDER,labels.csv funny=FOLDER,funny.csv   # figures for the card
-    python tools/starter.py card                      # highlight_sense/starter.md, from starter.json beside it
+    python tools/starter.py measure real=FOLDER,labels.csv --work WORK/found        # figures for the card
+    python tools/starter.py card                      # highlight_sense/starter.md, from benchmarks/starter.json
 
-Everything that it learns from is made by this repository: synthetic sessions of every variety, and ViZDoom playing
+This repository makes everything that the starter is trained on: varied synthetic sessions, and ViZDoom playing
 Freedoom, with synthetic voices over both. The same seed gives the same sessions. WORK needs about 3 GB.
 """
 import argparse
@@ -63,7 +63,7 @@ def read_game(path: Path) -> np.ndarray:
 def plan_voice(
     scenes: list[dict], length_s: float, rng: np.random.Generator,
 ) -> tuple[list[Passage], list[tuple[float, float]]]:  # passages of the voice, highlights
-    "Decide what the streamer says: excitement over two of three fights, and at times over nothing."
+    "Plan the voice: it is excited by two of three fights, and sometimes without one."
     said, highlights = [], []
     fights = [(float(row["start_s"]), float(row["end_s"])) for row in scenes if row["kind"] == "fight"]
 
@@ -76,10 +76,11 @@ def plan_voice(
 
     for row in scenes:
         onset_s = float(row["start_s"])
-        start_s, end_s = onset_s + rng.uniform(0.3, 2.5), 0.0
+        start_s = onset_s + rng.uniform(0.3, 2.5)
         end_s = start_s + rng.uniform(2.8, 9)
         fight = row["kind"] == "fight"
-        clear, alone = fight and int(row["kills"]) >= 3, 0.3 if fight else 0.45
+        clear = fight and int(row["kills"]) >= 3
+        alone = 0.3 if fight else 0.45  # probability of excitement that is no highlight
         choice = rng.random()
         if clear and choice < 0.65 and free(start_s, end_s):
             said.append(("excited", start_s, end_s))
@@ -100,7 +101,7 @@ def plan_voice(
 
 
 def disturbance(rng: np.random.Generator) -> str:
-    "Draw a sound that is no talk."
+    "Draw a kind of disturbance."
     weights = np.array(list(DISTURBANCES.values()), float)
     return str(rng.choice(list(DISTURBANCES), p=weights/weights.sum()))
 
@@ -243,12 +244,12 @@ your taste; a model trained on your own labels is better.
 ## What it is made of
 
 - A network of the default size (`train --model default`), {made[size_mb]} MB in half precision; {made[epochs]} epochs.
-- {made[sessions]} synthetic sessions of {made[minutes]:g} minutes (`make_sessions(..., variety=1.0)`): drawn voices, rooms,
-  microphones, games, music and levels; in some sessions the tracks bleed into each other, or are one mix.
+- {made[sessions]} synthetic sessions of {made[minutes]:g} minutes (`make_sessions(..., variety=1.0)`): drawn voices,
+  rooms, microphones, games, music and levels; in some sessions the tracks bleed into each other, or are one mix.
 - {made[doom_sessions]} recordings of ViZDoom (MIT), which plays Freedoom (BSD-3-Clause), made by
   `tools/doom_sessions.py`, each with {made[takes]} synthetic streamers.
-- {made[highlights]} highlights in all. **No recorded speech and no stream is in it.** The weights are under the licence
-  of this package (MIT).
+- {made[highlights]} highlights in all. **None of it is recorded speech or a real stream.** The weights are under the
+  licence of this package (MIT).
 
 Made on {made[date]} by
 
@@ -263,16 +264,16 @@ python {made[command]}
 
 Mean AP is over IoU 0.3, 0.5 and 0.7; F1, precision and recall are at IoU 0.3 and at the threshold of the starter,
 {made[threshold]:.2f}.
-It has never heard any of these recordings. Their games are ViZDoom, as in a part of its own sessions: on games of
-another kind, expect less.
+None of these recordings was used in training. But their game is ViZDoom, as in some of the training sessions: expect
+less of games of another kind.
 
 {sets}
 
 ## Where it fails
 
 - It recognises excitement by pitch, pace and brightness. A streamer who whispers, or who is always loud, is hard.
-- It recognises action by many sounds in short order. Games whose great moments are quiet (puzzles, strategy) are not
-  what it learned from.
+- It recognises action by many sounds in quick succession. Games whose great moments are quiet (puzzles, strategy)
+  are not what it learned from.
 - It does not find *funny* or *angry* moments without a fight, and is not meant to: see the last rows.
 - Its probabilities are calibrated on sessions like those it was trained on; elsewhere, only their order counts.
 """
@@ -324,7 +325,7 @@ def main() -> None:
     measuring.add_argument("sets", nargs="+", metavar="NAME=RECORDINGS,LABELS", help="a folder and its labels.csv")
     measuring.add_argument("--work", type=Path, required=True, help="folder for what was detected")
     measuring.set_defaults(work_on=measure)
-    for verb in (making, measuring): verb.add_argument("--device", default="auto", help="processor (default: auto)")
+    for verb in (making, measuring): verb.add_argument("--device", default="auto", help="cpu, cuda (default: auto)")
     verbs.add_parser("card", help="write the card again").set_defaults(work_on=lambda _: write_card())
     args = parser.parse_args()
     args.command_line = " ".join(["tools/starter.py", *map(str, sys.argv[1:])])

@@ -15,7 +15,8 @@ SECONDS, RATE_HZ, LONGEST_S = 60, 8000, 4
 
 def detect(place: Path, out: Path, *options: object) -> str:
     "Detect short highlights, as the options say; return what is printed."
-    words = "detect", "-m", place/"model.pt", place/"stream.mka", "-o", out, "--max-length", LONGEST_S, "--device", "cpu"
+    words = ("detect", "-m", place/"model.pt", place/"stream.mka", "-o", out,
+             "--max-length", LONGEST_S, "--device", "cpu")
     return printed(*words, *options, code=0)
 
 
