@@ -243,8 +243,11 @@ def _describe_windows(loader: Loader, recordings: pd.DataFrame) -> str | None:
     "Say what training draws from stored recordings; None if there are none."
     windows = getattr(getattr(loader, "plans", None), "windows", None)
     if not windows: return None
-    return (f"{len(recordings)} stored recordings: windows around {len(windows.highlights)} highlights, "
-            f"and from {windows.background_s / 3600:.1f} hours of background")
+    counts = (len(recordings), "stored recording"), (len(windows.highlights), "highlight")
+    stored, around = (f"{count} {what}" + "s" * (count != 1) for count, what in counts)
+    minutes = windows.background_s / 60
+    heard = f"{minutes / 60:.1f} hours" if minutes >= 60 else f"{minutes:.0f} minutes"
+    return f"{stored}: windows around {around}, and from {heard} of background"
 
 # %% ../nbs/machinery/run.ipynb #c635f557
 def _split_warning(index: pd.DataFrame, sides: Sequence[pd.DataFrame], config: TrainConfig) -> str | None:
