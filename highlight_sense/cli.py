@@ -110,7 +110,7 @@ _UNLABELLED = option(
     "(negative). A row without times marks a single recording as one without highlights.")
 _SEPARATE = option(
     Literal["none", "demucs"] | None,
-    "For a single mixed track: demucs separates it; none uses it as it is, which works less well.")
+    "For a single mixed track: demucs splits it; none hides the warning (default: use it as voice and game, and warn).")
 _JSON = flag("Print one JSON object.")
 _FORCE = flag("Replace files that highlight-sense did not write, or that were changed by hand.")
 
@@ -151,7 +151,7 @@ def _fetch(
 # %% ../nbs/07_cli.ipynb #1fea73b9
 @_verb
 def _prepare(
-    recordings: argument(tuple[Path, ...], "RECORDING", "Media files with two audio tracks, or folders of them."),
+    recordings: argument(tuple[Path, ...], "RECORDING", "Media files, or folders of them; two audio tracks work best."),
     /,
     *,
     labels: option(Path, "CSV file with the columns recording, start_s, end_s."),
@@ -159,7 +159,9 @@ def _prepare(
     game_name: option(str | None, "Name of the game (default: the name of each recording's folder).") = None,
     mic: option(str | None, "Audio track with the voice: a:0, or a title (default: by title or sound).") = None,
     game: option(str | None, "Audio track with the game: a:1, or a title (default: by title or sound).") = None,
-    separate: option(Literal["none"] | None, "For a single mixed track: none uses it as voice and game.") = None,
+    separate: option(
+        Literal["none"] | None,
+        "For a single mixed track: none hides the warning (default: use it as voice and game, and warn).") = None,
     unlabelled: _UNLABELLED = "skip",
     workers: option(int, "Recordings prepared at the same time.") = 1,
     overwrite: flag("Replace the clips of an earlier call.") = False,

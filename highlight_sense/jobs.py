@@ -122,7 +122,7 @@ def choose_tracks(
     results: Manifest,
     mic: str | None,       # track or file with the voice
     game: str | None,      # track or file with the game
-    separate: str | None,  # for one mixed track: "none" or "demucs"
+    separate: str | None,  # one mixed track: "demucs" splits it, "none" hides the warning
     device: str,
     progress: bool,
 ) -> tuple[Pair, tuple[Path, ...]]:  # the tracks to score, the files to cut clips from

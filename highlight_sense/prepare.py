@@ -307,7 +307,7 @@ def prepare(
     game_name: str | None = None,                   # of all recordings (default: the name of each recording's folder)
     mic: str | None = None,                         # audio track with the voice, a:0 or a title (default: a guess)
     game: str | None = None,                        # audio track with the game (default: a guess)
-    separate: str | None = None,                    # "none": use a single mixed track as both
+    separate: str | None = None,                    # "none" hides the warning about a single mixed track
     unlabelled: Literal["skip", "negative"] = "skip",  # recordings without a row: leave out, or expect no highlights
     front_end: FrontEnd = FrontEnd(),
     workers: int = 1,                               # recordings prepared at once, each in its own process

@@ -204,7 +204,7 @@ def detect_recording(
     config: DetectConfig,
     mic: str | None = None,       # track or file with the voice
     game: str | None = None,      # track or file with the game
-    separate: str | None = None,  # for one mixed track: "none" or "demucs"
+    separate: str | None = None,  # one mixed track: "demucs" splits it, "none" hides the warning
     force: bool = False,          # replace foreign files
     progress: bool = True,
 ) -> Detection:
@@ -215,8 +215,7 @@ def detect_recording(
         edited = _keeps_edits(results)
         results.require_ours("highlights.json", *([] if edited else ["highlights.csv"]))
         pair, files = choose_tracks(job, results, mic, game, separate, config.device, progress)
-        warning = "; scores will be worse than with two tracks" if pair.mixed else ""
-        if progress: print(printable(f"{job.name}: {pair}{warning}"))
+        if progress: print(printable(f"{job.name}: {pair}"))
         scores, reused = _keep_scores(detector, pair, results, config.batch_size, progress)
         settled = settle_choice(config, detector.info.recording_threshold)
         moments, chosen, near = _search(scores, settled)
@@ -264,7 +263,7 @@ def detect(
     *,
     mic: str | None = None,            # track or file with the voice (default: a guess)
     game: str | None = None,           # track or file with the game (default: a guess)
-    separate: str | None = None,       # for one mixed track: "none" or "demucs"
+    separate: str | None = None,       # one mixed track: "demucs" splits it, "none" hides the warning
     force: bool = False,               # replace foreign files
     progress: bool = True,
     describe: Callable[[Detection], str] = _listing,  # what to print about each
@@ -323,7 +322,7 @@ def evaluate_recordings(
     *,
     mic: str | None = None,            # track with the voice (default: a guess)
     game: str | None = None,           # track with the game (default: a guess)
-    separate: str | None = None,       # for one mixed track: "none" or "demucs"
+    separate: str | None = None,       # one mixed track: "demucs" splits it, "none" hides the warning
     unlabelled: Literal["skip", "negative"] = "skip",  # recordings without a row: leave out, or expect no highlights
     progress: bool = True,
 ) -> dict:                             # see `event_metrics`; and the threshold

@@ -105,7 +105,7 @@ def _guess_pair(media: MediaInfo, separate: str | None) -> Pair:
     if len(media.tracks) == 1:
         only = Track(media.path, media.tracks[0].number, media.tracks[0].title)
         return Pair(only, only, "the only track")
-    if separate:
+    if separate == "demucs":
         found = f"found {len(media.tracks)} tracks, expected one mix to separate"
         raise InputError(f"{media.path}: {found}; name it, as in --mic a:0 --game a:0")
     voice, game, why = guess_tracks(media)
@@ -140,25 +140,26 @@ def _warn_of_sound(pair: Pair) -> None:
     if fault: warn(f"{pair.voice.path}: {fault}")
 
 # %% ../nbs/machinery/tracks.ipynb #54737b13
-_MIXED = ("record voice and game as two tracks (OBS: Settings, Output, Recording, Audio Track), "
-          "pass two files with --mic and --game, split the mix with --separate demucs, "
-          "or use it as it is, with worse results, with --separate none")
+_MIXED = ("found one track for both voice and game, expected two; highlights are found less surely in a mix. Record "
+          "two tracks (OBS: Settings, Output, Recording, Audio Track), or split the mix with detect --separate demucs; "
+          "--separate none hides this line")
 
 
-def _fault_of_one_track(pair: Pair, mic: str | None, game: str | None) -> str:  # found, expected, to do
-    "Tell why one track does not do for both the voice and the game."
+def _accept_mix(pair: Pair, mic: str | None, game: str | None) -> None:
+    "Warn that one track serves as both voice and game; raise `InputError` if that is probably a slip."
     if None in (mic, game) or len(probe(pair.voice.path, measured=False).tracks) < 2:
-        return f"found one track for both voice and game, expected two; {_MIXED}"
+        warn(f"{pair.voice.path}: {_MIXED}")
+        return
     found = f"found --mic {mic} and --game {game}, which name the same track"
     way = f"name another, or if a:{pair.voice.number} is a mix of both, add --separate demucs or --separate none"
-    return f"{found}, expected two; {way}"
+    raise InputError(f"{pair.voice.path}: {found}, expected two; {way}")
 
 # %% ../nbs/machinery/tracks.ipynb #79ed2541
 def choose_pair(
     recording: str | Path | None,  # None if voice and game are separate files
     mic: str | None = None,        # a:0, a title, or a file; default: by title or sound
     game: str | None = None,       # likewise
-    separate: str | None = None,   # what to do with one mixed track: "none" or "demucs"
+    separate: str | None = None,   # "none" hides the warning about a mix; "demucs" expects one
 ) -> Pair:
     "Decide which tracks hold the voice and the game."
     media = None if recording is None else probe(recording, measured=False)
@@ -172,7 +173,7 @@ def choose_pair(
     elif voice_track: pair = _complete(media, voice_track, is_game=False)
     elif game_track: pair = _complete(media, game_track, is_game=True)
     else: pair = _guess_pair(media, separate)
-    if pair.mixed and separate is None: raise InputError(f"{pair.voice.path}: {_fault_of_one_track(pair, mic, game)}")
+    if pair.mixed and separate is None: _accept_mix(pair, mic, game)
     _warn_of_sound(pair)
     return pair
 

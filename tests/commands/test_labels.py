@@ -40,7 +40,7 @@ def prepare(recordings: Path, out: Path, table: str | bytes, *more: object) -> t
 def labelled(clips: Path) -> dict[str, list[tuple[float, float]]]:
     "Where the highlights of each recording are, by its clips; [] for one with negatives only."
     found = {}
-    for path in sorted(clips.rglob("*.pt")):
+    for path in sorted(clips.glob("*tive/*/*.pt")):
         clip = torch.load(path, weights_only=True)
         times = [tuple(round(clip["start_s"] + time_s, 6) for time_s in one) for one in clip["highlights_s"]]
         found[clip["recording"]] = found.get(clip["recording"], []) + times
@@ -170,14 +170,18 @@ def test_evaluate_leaves_them_out(recordings, tmp_path):
     assert {path.name for path in (tmp_path/"out").iterdir() if path.is_dir()} == {"monday"}
 
 
-def test_evaluate_a_single_mix(recordings, tmp_path):
-    "A recording with a single track is measured as it is detected: with `--separate none`."
+def test_a_single_mix(recordings, tmp_path):
+    "A recording with a single track is prepared and measured as it is detected: with one warning, and none on request."
     noise = np.random.default_rng(0).normal(0, 0.1, 20 * 8000).astype(np.float32)
     write_recording(tmp_path/"mix.mka", {"Mix": noise}, 8000)
     (tmp_path/"labels.csv").write_text(HEADER + "mix,5.25,6.5\n")
-    words = "evaluate", recordings.parent/"model.pt", tmp_path/"mix.mka", "--labels", tmp_path/"labels.csv"
-    assert "--separate none" in printed(*words)
-    printed(*words, "--separate", "none", code=0)
+    table = "--labels", tmp_path/"labels.csv"
+    for words in (("evaluate", recordings.parent/"model.pt", tmp_path/"mix.mka", *table),
+                  ("prepare", tmp_path/"mix.mka", *table, "-o", tmp_path/"clips", *CLIPS)):
+        assert printed(*words, code=0).count("highlights are found less surely in a mix") == 1
+        assert "warning" not in printed(*words, "--separate", "none", code=0)
+    mels = [torch.load(path, weights_only=True)["tensor"] for path in (tmp_path/"clips").rglob("*.pt")]
+    assert mels and all(torch.equal(*mel) for mel in mels)
 
 
 def test_game_is_a_track(recordings, tmp_path):
