@@ -237,8 +237,8 @@ def save_decision(path: str | Path, event_threshold: float, events: EventDecisio
 
 # %% ../nbs/machinery/checkpoint.ipynb #c320c1b3
 _CHOICES = {
-    "F1": "has the best F1", "false alarms": "has the best recall with so few false alarms",
-    "precision": "has the best recall with such a precision", "user": "was given to train",
+    "F1": "has the best F1", "false alarms": "has the best recall within the allowed false alarms",
+    "precision": "has the best recall at the required precision", "user": "was given to train",
     "steps": "suits models whose steps were taught"}
 
 

@@ -245,7 +245,7 @@ def _listing(detection: Detection) -> str:
     return "\n".join(map(printable, lines))
 
 # %% ../nbs/04a_recordings.ipynb #ebe4597f
-_STARTER_LINE = "model: the starter, which has never heard a real stream; --model names another"
+_STARTER_LINE = "model: the starter, which was not trained on real streams; --model names another"
 
 
 def _model_or_starter(model: str | Path | None, progress: bool) -> Path:
