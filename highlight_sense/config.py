@@ -218,22 +218,23 @@ class TrainConfig(_Training):
     bleed: float = 0.25
     mixed: float = 0.4                # probability that both tracks of a window become their mix; notebook: never
     draws: int = 4                    # windows around each highlight of a stored recording, in each epoch
-    # weight of the loss of single steps, taught by where highlights start and end; 0: off; notebook: off
+    # weight of the loss of single steps, where the times of highlights are known; 0: off; notebook: off
     step_weight: float = 1.0
-    soft_edge_s: float = 0.5          # seconds within which a single step turns from background to highlight
+    soft_edge_s: float = 0.5          # seconds over which the target of a step rises at the edge of a highlight
     warmup: float = 0.1               # share of the steps over which the learning rate rises; notebook: constant
     grad_clip: float = 1.0            # largest norm of the gradient
     pos_weight: float | None = None   # weight of positive clips in the loss (default: 1)
-    frozen_epochs: int = 0            # number of epochs in which the convolutions first keep their initial weights
-    max_duration_s: float = 60.0      # every clip is padded or cut to this many seconds
+    frozen_epochs: int = 0            # keep the initial weights of the convolutions for this many epochs
+    max_duration_s: float = 60.0      # cut longer clips to this many seconds; recipe notebook also pads shorter ones
     val_split: float = 0.15           # share of the clips held out for validation
     split: Literal["group", "time", "notebook"] = "group"  # hold out whole streams, blocks of time, or clips at random
     lengths: Literal["notebook", "measured"] = "notebook"  # of negatives in recipe notebook: its table, or measured
-    threshold: float | None = None    # probability above which a clip is picked (default: best F1; notebook: 0.5)
+    # probability above which a clip or a moment is picked (default: best F1; clips in recipe notebook: 0.5)
+    threshold: float | None = None
     least_precision: float | None = None  # choose the threshold that reaches this precision in validation
-    # find as many highlights in recordings as this many false alarms an hour allow (default: best F1)
+    # allow at most this many false alarms an hour in validation recordings (default: best F1)
     false_alarms_per_hour: float | None = None
-    # highlights an hour in recordings, if only clips can be held out (default: as many as in the data, or else 10)
+    # highlights an hour, to correct the threshold where only clips are held out (default: as in the data, or else 10)
     highlights_per_hour: float | None = None
     seed: int = 42                    # seed of the split, the sampler, the augmentation and the weights
     save_minutes: float = 10.0        # minutes between saves of last.pt within an epoch; each epoch ends with one

@@ -38,7 +38,8 @@ def test_another_model_is_silent(found, tmp_path):
     "With `--model` nothing is said about the starter, and the scores are computed anew."
     folder, _ = found
     small = small_model(tmp_path/"m.pt")
-    words = "detect", folder.parent.parent/"stream.mka", "-m", small, "-o", tmp_path/"out", "--top", 1, "--device", "cpu"
+    stream = folder.parent.parent/"stream.mka"
+    words = "detect", stream, "-m", small, "-o", tmp_path/"out", "--top", 1, "--device", "cpu"
     assert "starter" not in printed(*words, code=0)
     checkpoint = json.loads((tmp_path/"out"/"stream"/"highlights.json").read_text())["checkpoint"]
     assert checkpoint["about"] is None
