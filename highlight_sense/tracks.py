@@ -140,13 +140,13 @@ def _warn_of_sound(pair: Pair) -> None:
     if fault: warn(f"{pair.voice.path}: {fault}")
 
 # %% ../nbs/machinery/tracks.ipynb #54737b13
-_MIXED = ("found one track for both voice and game, expected two; highlights are found less surely in a mix. Record "
+_MIXED = ("found one track for both voice and game, expected two; highlights in a mix are found less reliably. Record "
           "two tracks (OBS: Settings, Output, Recording, Audio Track), or split the mix with detect --separate demucs; "
           "--separate none hides this line")
 
 
 def _accept_mix(pair: Pair, mic: str | None, game: str | None) -> None:
-    "Warn that one track serves as both voice and game; raise `InputError` if that is probably a slip."
+    "Warn that one track serves as both voice and game; raise `InputError` if that is probably a mistake."
     if None in (mic, game) or len(probe(pair.voice.path, measured=False).tracks) < 2:
         warn(f"{pair.voice.path}: {_MIXED}")
         return

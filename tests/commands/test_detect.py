@@ -284,7 +284,7 @@ def test_flv_with_one_track(obs, place, score, checkpoint):
     flv = remux(obs, place/"stream.flv", only_track=1)
     code, _, warning = call("detect", "--model", checkpoint, flv, "-o", place/"flv", "--device", "cpu", "--window", 15)
     assert code == 0 and "\n" not in warning, warning
-    assert all(way in warning for way in ("less surely", "--separate demucs", "--separate none", "OBS"))
+    assert all(way in warning for way in ("less reliably", "--separate demucs", "--separate none", "OBS"))
     record = json.loads((place/"flv"/"stream"/"highlights.json").read_text())
     assert record["voice"] == record["game"]
     later = np.concatenate([np.zeros(round(picture_start_s(flv) * RATE_HZ), np.float32), read_audio(obs, (1,))[0]])

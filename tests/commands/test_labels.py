@@ -178,7 +178,7 @@ def test_a_single_mix(recordings, tmp_path):
     table = "--labels", tmp_path/"labels.csv"
     for words in (("evaluate", recordings.parent/"model.pt", tmp_path/"mix.mka", *table),
                   ("prepare", tmp_path/"mix.mka", *table, "-o", tmp_path/"clips", *CLIPS)):
-        assert printed(*words, code=0).count("highlights are found less surely in a mix") == 1
+        assert printed(*words, code=0).count("highlights in a mix are found less reliably") == 1
         assert "warning" not in printed(*words, "--separate", "none", code=0)
     mels = [torch.load(path, weights_only=True)["tensor"] for path in (tmp_path/"clips").rglob("*.pt")]
     assert mels and all(torch.equal(*mel) for mel in mels)
