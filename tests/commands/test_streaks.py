@@ -2,6 +2,7 @@
 import json
 import re
 import shutil
+from itertools import pairwise
 from pathlib import Path
 
 import pandas as pd
@@ -53,7 +54,7 @@ def test_a_streak_is_found(joined):
     assert (parts[0]["start_s"], parts[-1]["end_s"]) == (streak["start_s"], streak["end_s"])
     assert streak["probability"] == max(part["probability"] for part in parts)
     assert all(part["end_s"] - part["start_s"] < LONGEST_S + 0.01 for part in parts)
-    assert all(0 <= after["start_s"] - before["end_s"] <= 6 for before, after in zip(parts, parts[1:]))
+    assert all(0 <= after["start_s"] - before["end_s"] <= 6 for before, after in pairwise(parts))
     table = pd.read_csv(joined/"highlights.csv")
     assert table.parts.tolist() == [len(one["parts"]) or 1 for one in highlights(joined)]
 
