@@ -316,7 +316,7 @@ def _padded_length(frames: int) -> int:
 class _Gathered:
     "A batch as it leaves the CPU."
     plan: _BatchPlan
-    places: torch.Tensor | None   # (B, T / 16) share of each step that is highlight, -1 if unknown; None: all unknown
+    places: torch.Tensor | None   # (B, T / 16) share of each step that is highlight, -1 if unknown; None: no highlight
     frames: torch.Tensor   # (B, T, 2, n_mels) half or single precision, infinite where there is padding
     masks: torch.Tensor    # (B, T) 1 on sound, 0 on padding
     fading: torch.Tensor   # (F, 2, n_mels) frames that fade in
@@ -393,7 +393,7 @@ def gather(
     if soft_edge_s is not None:
         rows = zip(clips, plan.pieces, plan.labels)
         found = np.stack([_place_steps(*row, soft_edge_s, size // 16) for row in rows])
-        if (found >= 0).any(): places = torch.from_numpy(found)
+        if (found > 0).any(): places = torch.from_numpy(found)
     return _Gathered(plan, places, frames, masks, *seams)
 
 # %% ../nbs/machinery/batches.ipynb #c4d37991

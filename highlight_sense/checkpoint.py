@@ -238,8 +238,7 @@ def save_decision(path: str | Path, event_threshold: float, events: EventDecisio
 # %% ../nbs/machinery/checkpoint.ipynb #c320c1b3
 _CHOICES = {
     "F1": "has the best F1", "false alarms": "has the best recall within the allowed false alarms",
-    "precision": "has the best recall at the required precision", "user": "was given to train",
-    "steps": "suits models whose steps were taught"}
+    "precision": "has the best recall at the required precision", "user": "was given to train"}
 
 
 def _measured_in_words(events: EventDecision) -> str:
@@ -256,10 +255,11 @@ def describe_threshold(info: CheckpointInfo) -> str:
     if info.recording_threshold is None: return ""
     shown = f"threshold {info.recording_threshold:.3g}"
     if events is None: return f"{shown} was chosen on clips; highlights are rarer in recordings, so expect false alarms"
-    if events.chosen_by != "rarity": return f"{shown} {_CHOICES[events.chosen_by]}{_measured_in_words(events)}"
+    if events.chosen_by in _CHOICES: return f"{shown} {_CHOICES[events.chosen_by]}{_measured_in_words(events)}"
     clips = "" if info.threshold is None else f" ({info.threshold:.3g})"
     few = "no validation recordings to choose it on"
     if events.recordings: few = f"{events.labels} labels in validation recordings are too few to choose it on"
+    if events.chosen_by == "steps": return f"{shown} suits models whose steps were taught; {few}"
     return f"{shown} is that of clips{clips}, corrected for {events.highlights_per_hour:.3g} highlights an hour; {few}"
 
 # %% ../nbs/machinery/checkpoint.ipynb #400d4530

@@ -67,7 +67,7 @@ def highlights_of(
     if not isinstance(found, (list, tuple)): return []
     try: places = [(float(start_s), float(end_s)) for start_s, end_s in found]
     except (TypeError, ValueError, RuntimeError, OverflowError): return []
-    return [(start_s, end_s) for start_s, end_s in places if 0 <= start_s < end_s < math.inf]
+    return [(start_s, end_s) for start_s, end_s in places if 0 <= start_s < end_s < 1e9]
 
 # %% ../nbs/machinery/clip_files.ipynb #69399d43
 def times_of(

@@ -12,7 +12,7 @@ import math
 import os
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TypeVar
+from typing import BinaryIO, TypeVar
 
 import msgspec
 import torch
@@ -22,6 +22,13 @@ from .files import InputError, read_json, write_atomically
 from .pickles import UnsafeFile, numpy_numbers, require_safe_file, require_safe_record
 
 # %% ../nbs/machinery/records.ipynb #5bd60e50
+def _may_map(path: str, file: BinaryIO) -> bool:
+    "Return whether PyTorch can map an open `.pt` file into memory: not in its old format, nor under an invalid name."
+    zipped = file.read(4) == b"PK\x03\x04"
+    file.seek(0)
+    return zipped and path.encode(errors="ignore").decode() == path
+
+# %% ../nbs/machinery/records.ipynb #391151bf
 def _load_safely(path: str, mapped: bool = False) -> object:
     "Read a `.pt` file, or a member of a zip archive (`archive.zip::member`), with every check."
     archive, inside, member = path.partition(".zip::")
@@ -30,7 +37,7 @@ def _load_safely(path: str, mapped: bool = False) -> object:
         needed = numpy_numbers() if require_safe_file(file) else nullcontext()
         size = file.seek(0, os.SEEK_END)
         file.seek(0)
-        source = path if mapped and content is None else file
+        source = path if mapped and content is None and _may_map(path, file) else file
         with needed: record = torch.load(source, map_location="cpu", weights_only=True, mmap=source is path)
     require_safe_record(record, size)
     return record

@@ -109,6 +109,9 @@ class WindowPair(NamedTuple):
     frames: int                   # of both
 
 # %% ../nbs/machinery/windows.ipynb #a182913a
+_LEAST = 43  # frames of the longest gap, 1 s
+
+
 class WindowPairs:
     "The pairs of windows of an epoch: some around each highlight, each with one of the background."
 
@@ -124,7 +127,7 @@ class WindowPairs:
         self.gaps = _list_background(recordings)
         self.lengths = np.asarray(lengths)
         self.most = min(max_frames, int((self.gaps[:, 2] - self.gaps[:, 1]).max(initial=0)))
-        if self.most < 1: self.highlights = self.highlights[:0]  # without background, nothing can be paired
+        if self.most < _LEAST: self.highlights = self.highlights[:0]  # without background, nothing can be paired
 
     def __len__(self) -> int: return len(self.highlights) * self.draws
 

@@ -1,5 +1,6 @@
 """`prepare` stores whole recordings next to the clips, `pack` takes them along, and nothing counts them as clips."""
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -91,3 +92,18 @@ def test_a_damaged_recording_is_left_out(place, tmp_path):
     for number in range(20): shutil.copy(next((clips/"Positive").rglob("*.pt")), clips/"Positive"/f"more{number}.pt")
     assert "left out 1 unusable" in printed("pack", clips, "-o", packed, code=0)
     assert list(load_recordings(packed).group) == ["evening_part2"]
+
+
+def test_odd_files(place, tmp_path):
+    "PyTorch's old format, an invalid name and endless times: each is read, or left out of the list of highlights."
+    clips = tmp_path/"clips"
+    shutil.copytree(place/"clips", clips)
+    path = clips/"Recording"/"Positive"/"other.pt"
+    record = torch.load(path, weights_only=True)
+    odd = os.fsdecode(os.fsencode(path.parent) + b"/odd\xff.pt")
+    shutil.copy(path, odd)
+    torch.save(record | {"highlights_s": [[1.0, 2.0], [3.0, 1e308]]}, path, _use_new_zipfile_serialization=False)
+    for each in (path, odd): assert "whole recording" in printed("info", each, code=0)
+    rows = load_recordings(clips).set_index("path")
+    assert len(rows) == 3 and rows.highlights[str(path)] == [(1.0, 2.0)]
+    assert (recording_frames(str(path)) == recording_frames(odd)).all()
