@@ -89,8 +89,8 @@ def is_recording(
     name: str,  # from `name_inside`
 ) -> bool:
     "Return whether a file of a clip folder or pack is a whole recording."
-    *above, folder, _, _ = ("", "", *PurePosixPath(name).parts)
-    return folder == "Recording" and not {"Positive", "Negative"} & set(above)
+    folders = PurePosixPath(name).parts[:-2]  # above the game's
+    return folders[-1:] == ("Recording",) and not {"Positive", "Negative"} & set(folders)
 
 # %% ../nbs/machinery/clip_files.ipynb #48783937
 def clip_place(path: str, root: Path) -> tuple[str | None, str]:

@@ -20,6 +20,7 @@ from .checkpoint import CheckpointInfo, EventDecision, describe_threshold, save_
 from .config import DetectConfig, TrainConfig
 from .detect import Scores, find_moments
 from .detector import FastDetector, load_detector
+from .log import warn
 from .metrics import event_metrics, match_events
 from .progress import Bar, SoundBar
 from .recordings import score_log_mel, to_rows
@@ -211,6 +212,16 @@ def _decide(
     threshold = correct_for_rarity(of_clips, float(val_clips.label.mean()), rate, stride_s)
     return threshold, EventDecision("rarity", **counts, highlights_per_hour=rate)
 
+# %% ../nbs/04b_decide.ipynb #9d25b205
+def _warn_of_unused(config: TrainConfig, events: EventDecision) -> None:
+    "Warn of options that had no effect on the threshold for recordings."
+    if config.false_alarms_per_hour is not None and events.chosen_by in ("rarity", "steps"):
+        warn(f"--false-alarms-per-hour: found {events.labels} usable labels in held-out recordings, expected at least "
+             f"{_LEAST_LABELS}; it has no effect. Label and prepare more recordings")
+    if config.highlights_per_hour is not None and events.chosen_by != "rarity":
+        warn("--highlights-per-hour: found a threshold that was not corrected for rarity, expected one that was; "
+             "it has no effect. Leave it out")
+
 # %% ../nbs/04b_decide.ipynb #6b8abf90
 def decide_threshold(
     checkpoint: str | Path,     # best.pt of a run
@@ -226,5 +237,6 @@ def decide_threshold(
     if detector.info.events: return detector.info
     found = _find_all(detector, recordings, progress)
     threshold, events = _decide(detector, found, train_clips, val_clips, config)
+    _warn_of_unused(config, events)
     save_decision(checkpoint, threshold, events)
     return replace(detector.info, event_threshold=threshold, events=events)
