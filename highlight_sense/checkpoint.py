@@ -264,8 +264,9 @@ def describe_threshold(info: CheckpointInfo) -> str:
 
 # %% ../nbs/machinery/checkpoint.ipynb #400d4530
 def in_words(values: object) -> object:
-    "Format a dict, list or dataclass as one line; return other values unchanged."
-    if dataclasses.is_dataclass(values): values = dataclasses.asdict(values)
+    "Format a dict, list or dataclass as one line, leaving out None in a dataclass; return other values unchanged."
+    if dataclasses.is_dataclass(values):
+        values = {name: value for name, value in dataclasses.asdict(values).items() if value is not None}
     if isinstance(values, (list, tuple)): return ", ".join(map(str, values))
     if not isinstance(values, dict): return values
     parts = [f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in values.items()]
@@ -277,9 +278,6 @@ def describe_checkpoint(path: Path) -> dict[str, object]:
     model, info = load_checkpoint(path)
     names = ("dialect", "epochs", "max_frames", "threshold", "event_threshold", "events", "calibration", "version")
     facts = {name: in_words(getattr(info, name)) for name in names}
-    if info.events:
-        known = dataclasses.asdict(info.events).items()
-        facts["events"] = in_words({name: value for name, value in known if value is not None})
     figures = {}
     for name, value in info.metrics.items():
         if name == "threshold": continue

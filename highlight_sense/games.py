@@ -33,7 +33,6 @@ _GENRES = {  # share; sounds of the player, of opponents, of what bursts; cries;
 class _Game:
     "A synthetic game: its sounds, and how it plays."
     name: str
-    genre: str
     hits: dict[str, tuple[Hit, ...]]    # own (of the player), enemy, blast, click
     cries: tuple[Cry, ...]
     always: str                         # engine, crowd or empty
@@ -57,7 +56,7 @@ def draw_game(rng: np.random.Generator) -> _Game:
             for who, some in zip(("own", "enemy", "blast", "click"), (*kinds, ("click", "bleep")))}
     monsters = tuple(draw_cry(str(rng.choice(cries)), rng) for _ in range(4))
     return _Game(
-        name=genre.capitalize(), genre=genre, hits=hits, cries=monsters, always=always,
+        name=genre.capitalize(), hits=hits, cries=monsters, always=always,
         own_per_s=rng.uniform(1.5, 11), enemy_per_s=rng.uniform(1, 7), cries_per_s=rng.uniform(0.3, 2.5),
         blasts_per_s=rng.uniform(0, 0.8), incidents_per_s=rng.uniform(0, 0.4), tail_s=rng.uniform(0.05, 0.6),
         wet=rng.uniform(0, 0.8), even=bool(rng.random() < 0.5), drive=float(rng.uniform(0.5, 2)))

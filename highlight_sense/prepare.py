@@ -18,6 +18,7 @@ import pandas as pd
 import torch
 
 from .audio import log_mel, stream_log_mel
+from .clip_files import clip_record
 from .clip_folders import clip_folder, clip_source, require_clip_names
 from .config import FrontEnd, PrepareConfig
 from .files import InputError
@@ -198,20 +199,6 @@ def _cut_clips(
             mels.append((k, log_mel(torch.from_numpy(waveform), front_end)))
         yield block, mels
 
-# %% ../nbs/00c_prepare.ipynb #6015acfb
-def _clip_record(
-    mel: torch.Tensor,
-    clip: PlannedClip,
-    highlights: Sequence[tuple[float, float]],  # of the recording
-    **names: str,                               # clip_name, game, recording
-) -> dict:
-    "Make the content of a clip's file."
-    start_s, end_s, label = clip
-    inside = [[max(first_s, start_s) - start_s, min(last_s, end_s) - start_s]
-              for first_s, last_s in highlights if first_s < end_s and last_s > start_s]
-    return {"tensor": mel, "clip_name": names["clip_name"], "game": names["game"], "label": label,
-            "recording": names["recording"], "start_s": start_s, "end_s": end_s, "highlights_s": inside}
-
 # %% ../nbs/00c_prepare.ipynb #9984b940
 _EIGHT_TO_SIXTEEN = ((FrontEnd().frames(8), FrontEnd().frames(16), 1.0),)
 SESSION_CLIPS = PrepareConfig(lengths=_EIGHT_TO_SIXTEEN, negative_s=16.0, match_lengths=True)
@@ -272,8 +259,7 @@ def _write_clips(
     for block, mels in _cut_clips(recording, planned, pair, front_end):
         for k, mel in mels:
             tensor = mel.half() if config.half else mel
-            names = {"clip_name": paths[k].stem, "game": paths[k].parent.name, "recording": recording.name}
-            write_record(_clip_record(tensor, planned[k], highlights, **names), paths[k])
+            write_record(clip_record(tensor, paths[k], recording.name, highlights, *planned[k]), paths[k])
         yield block
 
 # %% ../nbs/00c_prepare.ipynb #a006d562

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from .clip_files import clip_row, half_frames, highlights_of, list_recordings, read_clip
+from .clip_files import clip_record, clip_row, half_frames, highlights_of, list_recordings, read_clip
 from .config import FrontEnd, require_front_end
 from .files import InputError, write_atomically
 from .log import warn
@@ -38,15 +38,6 @@ def _grow_frames(
     frames = np.memmap(file, np.float16, "r+").reshape(-1, 2, n_mels)
     return torch.from_numpy(frames).permute(1, 2, 0)
 
-# %% ../nbs/machinery/stored_recordings.ipynb #eef008cf
-def _clamp(
-    highlights: Iterable[tuple[float, float]],  # start_s, end_s
-    end_s: float,                               # of the recording
-) -> list[list[float]]:                         # start_s, end_s
-    "Cut highlights to a recording that starts at 0, and leave out those outside it."
-    inside = [[max(float(first_s), 0.0), min(float(last_s), end_s)] for first_s, last_s in highlights]
-    return [[first_s, last_s] for first_s, last_s in inside if first_s < last_s]
-
 # %% ../nbs/machinery/stored_recordings.ipynb #9804e5d1
 def store_recording(
     mels: Iterable[torch.Tensor],                # (2, n_mels, frames) each, as `stream_log_mel` gives them
@@ -60,8 +51,7 @@ def store_recording(
             prefix=".unfinished-", suffix=".part.frames", dir=path.parent) as growing:
         tensor = _grow_frames(mels, growing.file, front_end.n_mels)
         end_s = front_end.seconds(tensor.shape[2])
-        record = {"tensor": tensor, "clip_name": path.stem, "game": path.parent.name, "label": "Recording",
-                  "recording": recording, "start_s": 0.0, "end_s": end_s, "highlights_s": _clamp(highlights, end_s)}
+        record = clip_record(tensor, path, recording, highlights, 0.0, end_s, "Recording")
         with open(temporary, "wb") as file: torch.save(record, file)
 
 # %% ../nbs/machinery/stored_recordings.ipynb #b2699d81

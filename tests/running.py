@@ -71,6 +71,13 @@ def uneven_noise(seconds: int, rate_hz: int) -> np.ndarray:  # (2, samples)
     return levels * rng.normal(size=levels.shape)
 
 
+def write_rated(place: Path, seconds: int, rate_hz: int) -> None:
+    "Write a recording of uneven noise, `stream.mka`, and a model that rates its moments, `model.pt`."
+    mic, game = uneven_noise(seconds, rate_hz)
+    write_recording(place/"stream.mka", {"Mic": mic, "Game": game}, rate_hz)
+    rating_model(place/"model.pt")
+
+
 def write_clips(place: Path, positives: int, negatives: int, frames: int = 60) -> Path:
     "Write clips of noise; each stream has both classes."
     rng = np.random.default_rng(0)

@@ -24,14 +24,12 @@ from highlight_sense.checkpoint import load_checkpoint
 from highlight_sense.config import MODELS, DetectConfig, PrepareConfig, TrainConfig
 from highlight_sense.disturbances import DISTURBANCES
 from highlight_sense.games import spoil
-from highlight_sense.labels import read_labels
 from highlight_sense.media import write_recording
-from highlight_sense.metrics import event_metrics
 from highlight_sense.music import compose
 from highlight_sense.packing import pack_clips
 from highlight_sense.prepare import prepare
 from highlight_sense.process import run_jobs
-from highlight_sense.recordings import detect
+from highlight_sense.recordings import evaluate_recordings
 from highlight_sense.records import load_record, write_record
 from highlight_sense.run import train
 from highlight_sense.sessions import make_sessions
@@ -80,12 +78,11 @@ def plan_voice(
         end_s = start_s + rng.uniform(2.8, 9)
         fight = row["kind"] == "fight"
         clear = fight and int(row["kills"]) >= 3
-        alone = 0.3 if fight else 0.45  # probability of excitement that is no highlight
         choice = rng.random()
         if clear and choice < 0.65 and free(start_s, end_s):
             said.append(("excited", start_s, end_s))
             highlights.append((onset_s, end_s))
-        elif choice < alone and free(start_s, end_s, 2) and no_fight(start_s, end_s):
+        elif not fight and choice < 0.45 and free(start_s, end_s, 2) and no_fight(start_s, end_s):
             said.append(("excited", start_s, end_s))
         elif choice < 0.6 and free(start_s, start_s + 4):
             said.append((disturbance(rng), start_s, start_s + rng.uniform(0.6, 4)))
@@ -212,25 +209,14 @@ def make(args: argparse.Namespace) -> None:
 
 
 # ---------------------------------------------------------------- its figures
-def rows_of(moments: list) -> np.ndarray:  # (moments, 3)
-    "Convert moments to start, end and probability."
-    return np.array([(one.start_s, one.end_s, one.probability) for one in moments]).reshape(-1, 3)
-
-
 def measure(args: argparse.Namespace) -> None:
     "Measure the starter on labelled recordings, and keep the figures."
     figures = json.loads(FIGURES.read_text(encoding="utf-8"))
     for text in args.sets:
         name, _, places = text.partition("=")
         recordings, labels = map(Path, places.split(","))
-        known = read_labels(labels, [recordings], "skip")
-        place = args.work/recordings.name
-        found = detect(list(known), place, STARTER, DetectConfig(device=args.device))
-        truth = {one.name: np.array(known[path]).reshape(-1, 2) for path, one in zip(known, found)}
-        picked = {one.name: rows_of(one.highlights) for one in found}
-        considered = {one.name: rows_of(one.moments) for one in found}
-        lengths_s = {one.name: one.scores.duration_s for one in found}
-        figures["measured"][name] = event_metrics(truth, picked, lengths_s, considered)
+        config, place = DetectConfig(device=args.device), args.work/recordings.name
+        figures["measured"][name] = evaluate_recordings(STARTER, [recordings], labels, config, place)
         FIGURES.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     write_card()
 

@@ -9,9 +9,7 @@ from pathlib import Path
 import numpy as np
 import opentimelineio
 import pytest
-from running import printed, rating_model, run, uneven_noise
-
-from highlight_sense.media import write_recording
+from running import printed, run, write_rated
 
 SECONDS, RATE_HZ = 60, 8000
 
@@ -28,9 +26,7 @@ def detect(place: Path, out: Path, *options: object) -> str:
 def place(tmp_path_factory) -> Path:
     "A recording, a model, and three highlights in `out/stream`."
     place = tmp_path_factory.mktemp("edited")
-    mic, game = uneven_noise(SECONDS, RATE_HZ)
-    write_recording(place/"stream.mka", {"Mic": mic, "Game": game}, RATE_HZ)
-    rating_model(place/"model.pt")
+    write_rated(place, SECONDS, RATE_HZ)
     assert "3 highlights" in detect(place, place/"out")
     return place
 

@@ -6,11 +6,10 @@ from pathlib import Path
 
 import av
 import pytest
-from running import RATE_HZ, rating_model, run, uneven_noise
+from running import RATE_HZ, run, write_rated
 
 from highlight_sense.clips import clip_stem
 from highlight_sense.detections import fingerprint
-from highlight_sense.media import write_recording
 
 SECONDS = 60
 
@@ -19,11 +18,10 @@ SECONDS = 60
 def place(tmp_path_factory) -> Path:
     "A folder with a recording and its detection, in `out/stream`."
     place = tmp_path_factory.mktemp("failed")
-    mic, game = uneven_noise(SECONDS, RATE_HZ)
-    stream, model = place/"stream.mka", rating_model(place/"model.pt")
-    write_recording(stream, {"Mic": mic, "Game": game}, RATE_HZ)
+    write_rated(place, SECONDS, RATE_HZ)
     code, printed, complaint = run(
-        "detect", "--model", model, stream, "-o", place/"out", "--top", 2, "--max-length", 6, "--device", "cpu")
+        "detect", "--model", place/"model.pt", place/"stream.mka", "-o", place/"out", "--top", 2, "--max-length", 6,
+        "--device", "cpu")
     assert code == 0 and "2 highlights" in printed, complaint
     return place
 

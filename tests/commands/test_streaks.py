@@ -7,9 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from running import printed, rating_model, run, uneven_noise
-
-from highlight_sense.media import write_recording
+from running import printed, run, write_rated
 
 SECONDS, RATE_HZ, LONGEST_S = 60, 8000, 4
 
@@ -28,9 +26,7 @@ def highlights(folder: Path) -> list[dict]: return json.loads((folder/"highlight
 def place(tmp_path_factory) -> Path:
     "A recording, a model, and its scores in `out/stream`."
     place = tmp_path_factory.mktemp("merging")
-    mic, game = uneven_noise(SECONDS, RATE_HZ)
-    write_recording(place/"stream.mka", {"Mic": mic, "Game": game}, RATE_HZ)
-    rating_model(place/"model.pt")
+    write_rated(place, SECONDS, RATE_HZ)
     assert "streak of" not in detect(place, place/"out", "--top", 6)
     return place
 
