@@ -6,7 +6,7 @@
     python tools/starter.py card                      # highlight_sense/starter.md, from benchmarks/starter.json
 
 This repository makes everything that the starter is trained on: varied synthetic sessions, and ViZDoom playing
-Freedoom, with synthetic voices over both. The same seed gives the same sessions. WORK needs about 3 GB.
+Freedoom, with synthetic voices over both. The same seed gives the same sessions. WORK needs about 15 GB.
 """
 import argparse
 import csv
@@ -22,7 +22,7 @@ import torch
 
 from highlight_sense.checkpoint import load_checkpoint
 from highlight_sense.config import MODELS, DetectConfig, PrepareConfig, TrainConfig
-from highlight_sense.disturbances import DISTURBANCES
+from highlight_sense.evenings import plan_voice
 from highlight_sense.games import spoil
 from highlight_sense.media import write_recording
 from highlight_sense.music import compose
@@ -42,83 +42,22 @@ CARD = STARTER.with_suffix(".md")
 FIGURES = ROOT/"benchmarks/starter.json"
 ABOUT = "starter model of highlight-sense, from synthetic sessions and ViZDoom with Freedoom only"
 LARGEST_MB = 3
-TALK = ("calm", "lively")
-Passage = tuple[str, float, float]  # kind, start_s, end_s
+VARIETY = 0.85  # share of the synthetic sessions that are as varied as real ones
+Scene = tuple[str, float, float]  # kind, start_s, end_s
 
 
 # ---------------------------------------------------------------- sessions of a real engine
-def read_scenes(path: Path) -> list[dict]:
-    "Read what happens in a recording of tools/doom_sessions.py."
-    with open(path, encoding="utf-8") as file: return list(csv.DictReader(file))
+def read_scenes(path: Path) -> list[Scene]:
+    "Read what happens in a recording of tools/doom_sessions.py; a fight with few kills counts as a skirmish."
+    with open(path, encoding="utf-8") as file: rows = list(csv.DictReader(file))
+    return [("skirmish" if row["kind"] == "fight" and int(row["kills"]) < 3 else row["kind"],
+             float(row["start_s"]), float(row["end_s"])) for row in rows]
 
 
 def read_game(path: Path) -> np.ndarray:
     "Read a game's sound."
     with wave.open(str(path)) as file: sound = np.frombuffer(file.readframes(file.getnframes()), "<i2")
     return sound.astype(np.float32) / 32768
-
-
-def plan_voice(
-    scenes: list[dict], length_s: float, rng: np.random.Generator,
-) -> tuple[list[Passage], list[tuple[float, float]]]:  # passages of the voice, highlights
-    "Plan the voice: it is excited by two of three fights, and sometimes without one."
-    said, highlights = [], []
-    fights = [(float(row["start_s"]), float(row["end_s"])) for row in scenes if row["kind"] == "fight"]
-
-    def free(start_s: float, end_s: float, gap_s: float = 0.5) -> bool:
-        inside = start_s > 0 and end_s < length_s - 0.5
-        return inside and all(end_s + gap_s < start or start_s - gap_s > end for _, start, end in said)
-
-    def no_fight(start_s: float, end_s: float) -> bool:
-        return all(end_s + 6 < start or start_s > end + 2 for start, end in fights)
-
-    for row in scenes:
-        onset_s = float(row["start_s"])
-        start_s = onset_s + rng.uniform(0.3, 2.5)
-        end_s = start_s + rng.uniform(2.8, 9)
-        fight = row["kind"] == "fight"
-        clear = fight and int(row["kills"]) >= 3
-        choice = rng.random()
-        if clear and choice < 0.65 and free(start_s, end_s):
-            said.append(("excited", start_s, end_s))
-            highlights.append((onset_s, end_s))
-        elif not fight and choice < 0.45 and free(start_s, end_s, 2) and no_fight(start_s, end_s):
-            said.append(("excited", start_s, end_s))
-        elif choice < 0.6 and free(start_s, start_s + 4):
-            said.append((disturbance(rng), start_s, start_s + rng.uniform(0.6, 4)))
-        elif choice < 0.8 and free(start_s, end_s):
-            said.append((str(rng.choice(TALK)), start_s, end_s))
-    for start_s in rng.uniform(2, length_s - 12, int(length_s/50)):
-        end_s = start_s + rng.uniform(2.8, 9)
-        if rng.random() < 0.5:
-            if free(start_s, start_s + 4):
-                said.append((disturbance(rng), start_s, start_s + rng.uniform(0.6, 4)))
-        elif free(start_s, end_s, 2) and no_fight(start_s, end_s): said.append(("excited", start_s, end_s))
-    return sorted([*said, *plan_talk(said, length_s, rng)], key=start_of), sorted(highlights)
-
-
-def disturbance(rng: np.random.Generator) -> str:
-    "Draw a kind of disturbance."
-    weights = np.array(list(DISTURBANCES.values()), float)
-    return str(rng.choice(list(DISTURBANCES), p=weights/weights.sum()))
-
-
-def start_of(passage: Passage) -> float: return passage[1]
-
-
-def plan_talk(said: list[Passage], length_s: float, rng: np.random.Generator) -> list[Passage]:
-    "Fill the gaps with talk."
-    talk, time_s, gap_s, lively = [], 0.0, rng.uniform(3, 9), rng.uniform(0.15, 0.5)
-    while time_s < length_s - 3:
-        time_s += min(0.8 + rng.exponential(gap_s), 20)
-        end_s = time_s + rng.uniform(1.2, 2.6) * (1 if rng.random() < 0.6 else rng.integers(2, 6))
-        busy = [end for _, start, end in said if start - 0.3 < time_s < end + 0.3]
-        end_s = min([end_s, *(start - 0.4 for _, start, _ in said if start > time_s - 0.3)])
-        if busy: time_s = max(busy)
-        elif 1 < end_s - time_s and end_s < length_s:
-            talk.append((TALK[rng.random() < lively], time_s, end_s))
-            time_s = end_s
-    return talk
 
 
 def add_music(track: np.ndarray, levels: Levels, rng: np.random.Generator) -> None:
@@ -135,12 +74,12 @@ def add_music(track: np.ndarray, levels: Levels, rng: np.random.Generator) -> No
     track += with_level(np.resize(noise, len(track)), rng.normal(levels.ambience, 3))
 
 
-def cut(game: np.ndarray, scenes: list[dict], piece: int, pieces: int) -> tuple[np.ndarray, list[dict]]:
+def cut(game: np.ndarray, scenes: list[Scene], piece: int, pieces: int) -> tuple[np.ndarray, list[Scene]]:
     "Take one of several equal pieces of a recording, and the scenes that lie in it."
     length_s = len(game) / SYNTH_RATE_HZ / pieces
     first_s = piece * length_s
-    inside = [row | {"start_s": float(row["start_s"]) - first_s, "end_s": float(row["end_s"]) - first_s}
-              for row in scenes if first_s <= float(row["start_s"]) and float(row["end_s"]) < first_s + length_s]
+    inside = [(kind, start_s - first_s, end_s - first_s) for kind, start_s, end_s in scenes
+              if first_s <= start_s and end_s < first_s + length_s]
     first, last = round(first_s*SYNTH_RATE_HZ), round((first_s + length_s)*SYNTH_RATE_HZ)
     return game[first:last], inside
 
@@ -149,7 +88,7 @@ def make_doom_session(recording: Path, out: Path, piece: int, pieces: int, take:
     "Give a piece of the engine's recording a voice, and write both; return its labels."
     rng = np.random.default_rng([seed, take, piece, *recording.stem.encode()])
     game, scenes = cut(read_game(recording), read_scenes(recording.with_suffix(".csv")), piece, pieces)
-    said, highlights = plan_voice(scenes, len(game)/SYNTH_RATE_HZ, rng)
+    said, highlights = plan_voice(scenes, rng.uniform(0.4, 0.8), len(game)/SYNTH_RATE_HZ, rng)
     levels = draw_levels(rng)
     voice = various_voice_track(said, len(game), levels, rng)
     game = with_level(game, levels.gunfire - 3)
@@ -165,7 +104,7 @@ def make_doom_session(recording: Path, out: Path, piece: int, pieces: int, take:
 def make_data(args: argparse.Namespace) -> Path:
     "Make all sessions, cut them into clips and pack them; return the pack."
     sessions = args.work/"sessions"
-    labels = [make_sessions(sessions, args.sessions, args.minutes, args.seed, args.workers, variety=1.0)]
+    labels = [make_sessions(sessions, args.sessions, args.minutes, args.seed, args.workers, variety=VARIETY)]
     if args.doom:
         jobs = [(recording, sessions, piece, args.pieces, take, args.seed)
                 for recording in sorted(args.doom.glob("*.wav"))
@@ -201,9 +140,11 @@ def make(args: argparse.Namespace) -> None:
     known = load_checkpoint(STARTER)[1]
     labels = pd.read_csv(args.work/"sessions/labels.csv").dropna()
     doom = len(list(args.doom.glob("*.wav"))) if args.doom else 0
-    made = {"date": str(date.today()), "sessions": args.sessions, "minutes": args.minutes, "doom_sessions": doom,
-            "takes": args.takes*args.pieces, "highlights": len(labels), "seed": args.seed, "epochs": known.epochs,
-            "size_mb": round(size_mb, 2), "threshold": known.recording_threshold, "command": args.command_line}
+    made = {
+        "date": str(date.today()), "sessions": args.sessions, "minutes": args.minutes, "variety": VARIETY,
+        "doom_sessions": doom, "takes": args.takes*args.pieces, "highlights": len(labels), "seed": args.seed,
+        "epochs": known.epochs, "size_mb": round(size_mb, 2), "threshold": known.recording_threshold,
+        "command": args.command_line}
     FIGURES.write_text(json.dumps({"made": made, "measured": {}}, indent=1) + "\n", encoding="utf-8")
     write_card()
 
@@ -230,8 +171,9 @@ your taste; a model trained on your own labels is better.
 ## What it is made of
 
 - A network of the default size (`train --model default`), {made[size_mb]} MB in half precision; {made[epochs]} epochs.
-- {made[sessions]} synthetic sessions of {made[minutes]:g} minutes (`make_sessions(..., variety=1.0)`): drawn voices,
-  rooms, microphones, games, music and levels; in some sessions the tracks bleed into each other, or are one mix.
+- {made[sessions]} synthetic sessions of {made[minutes]:g} minutes (`make_sessions(..., variety={made[variety]})`):
+  drawn voices, rooms, microphones, games, music and levels; in some sessions the tracks bleed into each other, or are
+  one mix.
 - {made[doom_sessions]} recordings of ViZDoom (MIT), which plays Freedoom (BSD-3-Clause), made by
   `tools/doom_sessions.py`, each with {made[takes]} synthetic streamers.
 - {made[highlights]} highlights in all. **None of it is recorded speech or a real stream.** The weights are under the
@@ -299,10 +241,10 @@ def main() -> None:
     making = verbs.add_parser("make", help="make sessions, train, write the starter and its card")
     making.add_argument("work", type=Path, help="folder for sessions, clips and the run")
     making.add_argument("--doom", type=Path, help="folder of tools/doom_sessions.py (default: synthetic games only)")
-    making.add_argument("--sessions", type=int, default=100, help="synthetic sessions (default: 100)")
+    making.add_argument("--sessions", type=int, default=300, help="synthetic sessions (default: 300)")
     making.add_argument("--minutes", type=float, default=4, help="length of a synthetic session (default: 4)")
     making.add_argument("--pieces", type=int, default=2, help="pieces of each recording of the engine (default: 2)")
-    making.add_argument("--takes", type=int, default=2, help="streamers for each of these pieces (default: 2)")
+    making.add_argument("--takes", type=int, default=6, help="streamers for each of these pieces (default: 6)")
     making.add_argument("--seed", type=int, default=27, help="seed of every random choice (default: 27)")
     making.add_argument("--epochs", type=int, default=9, help="passes over the data (default: 9)")
     making.add_argument("--workers", type=int, default=1, help="sessions made at the same time (default: 1)")
