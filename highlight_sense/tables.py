@@ -10,7 +10,7 @@ import csv
 import io
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -94,11 +94,29 @@ def _as_row(values: Sequence[str], names: Sequence[str], separator: str, where: 
     way = "write numbers with a point (9.5), and quote a text that holds a comma" if separator == "," else "remove some"
     raise InputError(f"{where}: found {len(values)} values, expected {len(named)} ({', '.join(named)}); {way}")
 
+# %% ../nbs/machinery/tables.ipynb #9ac54997
+def _read_rows(
+    reader: Iterator[list[str]],  # of the module csv
+    names: Sequence[str],
+    separator: str,
+    path: Path,
+    first: int,                   # the place of the header
+    odd: Callable[[InputError], object] | None,
+) -> Iterator[TableRow]:
+    "Yield the rows that hold anything; pass the error of one that does not fit to `odd`, or raise it."
+    for values in reader:
+        if not any(map(str.strip, values)): continue
+        try: yield _as_row(values, names, separator, f"{path}: line {first + 1 + reader.line_num}")
+        except InputError as error:
+            if odd is None: raise
+            odd(error)
+
 # %% ../nbs/machinery/tables.ipynb #06be8149
 def read_table(
     path: str | Path,
     columns: Sequence[str],          # that the table must have, in lower case
     what: str = "a table of labels",  # for messages
+    odd: Callable[[InputError], object] | None = None,  # gets the error of each row that is left out (default: raise)
 ) -> list[TableRow]:                 # those that hold anything, in order
     "Read a table with a header, as a person or a spreadsheet saved it."
     lines = _without_comments(io.StringIO(_read_text(Path(path), f"expected {what}")))
@@ -106,8 +124,7 @@ def read_table(
         first, separator, names = _find_header(lines, columns)
         _require_columns(names, columns, f"{path}: line {first + 1}")
         reader = csv.reader(lines[first + 1:], delimiter=separator, skipinitialspace=separator != "\t", strict=True)
-        return [_as_row(values, names, separator, f"{path}: line {first + 1 + reader.line_num}")
-                for values in reader if any(map(str.strip, values))]
+        return list(_read_rows(reader, names, separator, Path(path), first, odd))
     except csv.Error as error:
         raise InputError(f"{path}: found no table ({error}), expected {what}; save it as CSV again") from None
 
