@@ -57,7 +57,7 @@ def _first_byte(
         part.unlink(missing_ok=True)
         raise ConnectionError("the server has another file than before")
     if status >= 500 or status in (408, 429): raise ConnectionError(f"the server answered {status}")
-    raise InputError(f"{shown_url(response.url)}: found nothing there (the server answered {status}), expected a file; "
+    raise InputError(f"{shown_url(response.url)}: found no such file (the server answered {status}), expected one; "
                      "check the address")
 
 # %% ../nbs/machinery/download.ipynb #6aed845a
@@ -264,7 +264,7 @@ def download_recording(
         options = _download_options(url, folder, key) | {"progress_hooks": [partial(_show_progress, bar)]}
         info = _run_yt_dlp(url, options)
     if not (info and info.get("requested_downloads")):
-        raise InputError(f"{shown_url(url)}: found nothing to download, expected a recording; "
+        raise InputError(f"{shown_url(url)}: found no recording there, expected one; "
                          "check the address in a browser")
     path = Path(info["requested_downloads"][0]["filepath"])
     return path.rename(folder/f"{_plain_name(info['fulltitle'])}-{key}{_suffix_of(path)}")

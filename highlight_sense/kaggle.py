@@ -153,7 +153,7 @@ def fetch_dataset(
     if folder.exists():
         raise InputError(f"{source}: found a file, expected a folder of clips; give the folder that it is in")
     if not KAGGLE_HANDLE.fullmatch(str(source)) or isinstance(source, Path):
-        raise InputError(f"{source}: found nothing there, "
+        raise InputError(f"{source}: found no such folder, "
                          "expected a folder of clips or a Kaggle data set as owner/name; check the path")
     with _kaggle_settings(cache): return _ask_kaggle(source, partial(_download_once, source, _kaggle_account()))
 

@@ -54,7 +54,8 @@ def find_recordings(
     for place in [places] if isinstance(places, (str, Path)) else places:
         place = Path(place)
         if not place.exists():
-            raise InputError(f"{place}: found nothing there, expected a recording or a folder of them; check the path")
+            expected = "expected a recording or a folder of them"
+            raise InputError(f"{place}: found no such file or folder, {expected}; check the path")
         files = [place] if place.is_file() else list(filter(is_media, _files_below(place)))
         if not files:
             expected = "expected recordings such as .mkv, .mp4, .mov or .wav"

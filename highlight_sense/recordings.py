@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from .audio import read_log_mel
-from .checkpoint import CheckpointInfo, describe_threshold, load_checkpoint
+from .checkpoint import CheckpointInfo, describe_threshold
 from .config import DetectConfig
 from highlight_sense.detect import (
     Explanation, Highlight, Moment, Scores, add_context, choose_moments, combine, cut_windows, explain, find_moments,
@@ -37,7 +37,7 @@ from .progress import Bar, SoundBar
 from .results import Manifest, hash_of
 from .seen import warn_of_seen_recordings
 from .starter import starter_path
-from .text import clock, printable
+from .text import clock, clock_pair, printable
 from .tracks import Pair, duration_of_pair
 
 # %% ../nbs/04a_recordings.ipynb #eda86b0e
@@ -142,25 +142,15 @@ def _table_of(folder: Path) -> tuple[RankedHighlight, ...] | None:
 
 # %% ../nbs/04a_recordings.ipynb #e8d68637
 def _remarks_on(
-    asked: DetectConfig,
-    info: CheckpointInfo,
     outdated: Sequence[str],  # published files of an earlier choice
     edited: bool = False,     # highlights.csv belongs to a person
 ) -> tuple[str, ...]:
-    "List what the user should know about the highlights."
-    remarks, config = [], settle_choice(asked, info.recording_threshold)
-    if config.threshold != asked.threshold: remarks.append(describe_threshold(info))
-    if config.top != asked.top:
-        choices = "--top, --per-hour or --threshold chooses others"
-        remarks.append(f"no threshold in this checkpoint, so the best {config.top} are taken; {choices}")
-    if info.calibration is None:
-        remarks.append("no calibration in this checkpoint: its probabilities only rank moments")
+    "List what the user should know about the highlights of a recording."
     if edited:
         kept = "highlights.csv was edited, so it is kept, and `publish` uses it"
-        remarks.append(f"{kept}; remove it, or use --force, to publish what was found now (highlights.json)")
-    elif outdated:
-        remarks.append(f"{', '.join(outdated)}: from an earlier choice of highlights; publish again")
-    return tuple(remarks)
+        return (f"{kept}; remove it, or use --force, to publish what was found now (highlights.json)",)
+    if outdated: return (f"{', '.join(outdated)}: from an earlier choice of highlights; publish again",)
+    return ()
 
 # %% ../nbs/04a_recordings.ipynb #6875d7a1
 def _explain_all(
@@ -219,7 +209,7 @@ def detect_recording(
         scores, reused = _keep_scores(detector, pair, results, config.batch_size, progress)
         settled = settle_choice(config, detector.info.recording_threshold)
         moments, chosen, near = _search(scores, settled)
-        remarks = _remarks_on(config, detector.info, results.outdated(choice_key(chosen)), edited)
+        remarks = _remarks_on(results.outdated(choice_key(chosen)), edited)
         found = Detection(job.name, job.folder, pair, scores, moments, chosen, near, reused, remarks)
         record = describe_detection(detector, pair, job.name, files, scores.duration_s, settled)
         _write_files(detector, found, record, results)
@@ -237,7 +227,8 @@ def _listing(detection: Detection) -> str:
     lines = [f"{_headline(detection)}, written to {detection.folder}"]
     for one in detection.highlights:
         streak = f"  streak of {len(one.parts)}" if one.parts else ""
-        lines.append(f"  {clock(one.start_s)} to {clock(one.end_s)}  probability {one.probability:.2f}{streak}")
+        start, end = clock_pair(one.start_s, one.end_s)
+        lines.append(f"  {start} to {end}  probability {one.probability:.2f}{streak}")
     lines += [f"  {remark}" for remark in detection.remarks]
     if detection.near_misses and not detection.highlights:
         nearest = f"the nearest miss has probability {detection.near_misses[0].probability:.2f}"
@@ -245,20 +236,38 @@ def _listing(detection: Detection) -> str:
     return "\n".join(map(printable, lines))
 
 # %% ../nbs/04a_recordings.ipynb #ebe4597f
-_STARTER_LINE = "model: the starter, which was not trained on real streams; --model names another"
+def _remarks_on_model(
+    asked: DetectConfig,
+    info: CheckpointInfo,
+    starter: bool = False,
+) -> list[str]:
+    "List what the user should know about the model."
+    remarks, config = [], settle_choice(asked, info.recording_threshold)
+    if config.threshold != asked.threshold:
+        synthetic = f"threshold {config.threshold:.3g} was chosen on synthetic recordings"
+        remarks.append(synthetic if starter else describe_threshold(info))
+    if config.top != asked.top:
+        choices = "--top, --per-hour or --threshold chooses others"
+        remarks.append(f"no threshold in this checkpoint, so the best {config.top} are taken; {choices}")
+    if info.calibration is None:
+        remarks.append("no calibration in this checkpoint: its probabilities only rank moments")
+    return remarks
 
-
-def _model_or_starter(model: str | Path | None, progress: bool) -> Path:
-    "Return the path of the model, or that of the starter, and say so."
-    if model is not None: return Path(model)
-    if progress: print(_STARTER_LINE)
-    return starter_path()
+# %% ../nbs/04a_recordings.ipynb #0d0c36be
+def _load_model(model: str | Path | None, config: DetectConfig, progress: bool) -> FastDetector:
+    "Load a checkpoint or the starter, and say which and what to know about it."
+    detector = load_detector(starter_path() if model is None else model, config)
+    name = Path(detector.path).name
+    if model is None: name = "the starter, which was not trained on real streams; --model names another"
+    remarks = _remarks_on_model(config, detector.info, starter=model is None)
+    if progress: print(*map(printable, [f"model: {name}", *(f"  {remark}" for remark in remarks)]), sep="\n")
+    return detector
 
 # %% ../nbs/04a_recordings.ipynb #e21087cb
 def detect(
     recordings: Sequence[str | Path],  # files, folders, web addresses; empty: `mic` and `game` are files
     out: str | Path,                   # folder that gets a folder for each recording
-    model: str | Path | None = None,   # checkpoint (default: the starter)
+    model: str | Path | FastDetector | None = None,  # checkpoint, or one that is loaded (default: the starter)
     config: DetectConfig = DetectConfig(),
     *,
     mic: str | None = None,            # track or file with the voice (default: a guess)
@@ -269,7 +278,7 @@ def detect(
     describe: Callable[[Detection], str] = _listing,  # what to print about each
 ) -> list[Detection]:
     "Find the highlights of recordings; raise `InputError` at the end if one of them failed."
-    detector = load_detector(_model_or_starter(model, progress), config)
+    detector = model if isinstance(model, FastDetector) else _load_model(model, config, progress)
     jobs, failed = plan_jobs(recordings, out, game, progress)
     require_one_recording((mic, game), len(jobs) + len(failed))
 
@@ -334,8 +343,9 @@ def evaluate_recordings(
     with ExitStack() as stack:
         place = Path(out or stack.enter_context(tempfile.TemporaryDirectory()))
         options = {"mic": mic, "game": game, "separate": separate, "progress": progress}
-        found = detect(list(known), place, checkpoint, config, describe=_headline, **options)
+        detector = load_detector(checkpoint, config)
+        found = detect(list(known), place, detector, config, describe=_headline, **options)
         truth = {one.name: np.array(known[path]).reshape(-1, 2) for path, one in zip(known, found)}
-        metrics = _measure(found, truth) | _threshold_used(config, load_checkpoint(checkpoint)[1])
+        metrics = _measure(found, truth) | _threshold_used(config, detector.info)
         if out is not None: _write_metrics(place, found, truth, metrics)
     return metrics

@@ -27,7 +27,7 @@ from highlight_sense.drawing import (
     still_of, tick_marks)
 from .files import InputError, write_atomically
 from .log import warn
-from .text import clock
+from .text import clock, clock_pair
 from .tracks import Pair, read_pair
 
 # %% ../nbs/05b_report.ipynb #dcf66777
@@ -69,15 +69,28 @@ def _describe_search(record: DetectionRecord) -> dict:
 # %% ../nbs/05b_report.ipynb #1010cd06
 def _place(one: RankedHighlight, duration_s: float) -> dict:
     "Locate a highlight, or a part of a streak, on the curve."
-    return {"probability": one.probability, "start": clock(one.start_s), "end": clock(one.end_s),
+    start, end = clock_pair(one.start_s, one.end_s)
+    return {"probability": one.probability, "start": start, "end": end,
             "left": percent(one.start_s, 0, duration_s), "right": percent(one.end_s, 0, duration_s)}
 
+# %% ../nbs/05b_report.ipynb #a835e34a
+_LEAST = 0.6  # percent of the curve's width
 
+
+def _widen(places: Sequence[dict]) -> list[dict]:
+    "Give places on the curve, in order of time, a width that can be seen."
+    lefts = [*(place["left"] for place in places[1:]), math.inf]
+    widths = [max(place["right"] - place["left"], min(_LEAST, 0.8 * (left - place["left"])))
+              for place, left in zip(places, lefts)]
+    return [place | {"width": round(width, 3)} for place, width in zip(places, widths)]
+
+# %% ../nbs/05b_report.ipynb #fd66bc12
 def _place_on_curve(one: RankedHighlight, duration_s: float) -> dict:
     "Locate a highlight or a near miss on the curve, and collect the values of its entry."
+    place, = _widen([_place(one, duration_s)])
+    parts = _widen([_place(part, duration_s) for part in one.parts])
     without = (one.window.without_voice, one.window.without_game) if one.window else (None, None)
-    return {"rank": one.rank, **_place(one, duration_s), "parts": [_place(part, duration_s) for part in one.parts],
-            **dict(zip(("without_voice", "without_game"), without))}
+    return {"rank": one.rank, **place, "parts": parts, **dict(zip(("without_voice", "without_game"), without))}
 
 # %% ../nbs/05b_report.ipynb #d9fa8469
 def _describe_curve(scores: Scores) -> dict:

@@ -6,7 +6,7 @@
 __all__ = ['warn_of_seen_clips', 'warn_of_seen_recordings']
 
 # %% ../nbs/machinery/seen.ipynb #7e9f223a
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -16,14 +16,17 @@ from .text import first_three, table_cell
 
 # %% ../nbs/machinery/seen.ipynb #bf63844b
 _COLUMNS = ["group", "label", "frames", "crc32"]
+_TIMES = ["start_s", "end_s"]  # of clips that `prepare` cut; earlier versions wrote none
 
 
 def _read_split(checkpoint: Path) -> pd.DataFrame | None:
     "Read the clips that a checkpoint was trained and validated on, if it is in a run folder."
     path = checkpoint.parent/"split.csv"
     if not path.is_file(): return None
-    try: return pd.read_csv(path, usecols=_COLUMNS, dtype={"group": str})
-    except (OSError, ValueError) as error:
+    try:
+        split = pd.read_csv(path, dtype={"group": str})
+        return split[[*_COLUMNS, *(name for name in _TIMES if name in split)]]
+    except (OSError, ValueError, KeyError) as error:
         found = f"found no table of clips ({type(error).__name__}), expected the table of a run"
         warn(f"{path}: {found}; whether {checkpoint.name} was trained on these clips is unknown")
         return None
@@ -46,18 +49,36 @@ def warn_of_seen_clips(
     seen = sum(one in known for one in index[_COLUMNS[1:]].itertuples(index=False, name=None))
     names = _known_names(index.group, split)
     if not (seen or names): return
-    found = f"found {seen} of {len(index)} clips" if seen else f"found clips of recordings ({names})"
-    warn(f"{checkpoint}: {found} that it was trained or validated on, expected others; the figures flatter it")
+    if seen: found, then = f"found {seen} of {len(index)} clips that", "the figures"
+    else: found, then = f"found clips of recordings ({names}) with names that", "if they are the same, the figures"
+    warn(f"{checkpoint}: {found} it was trained or validated on, expected others; {then} flatter it")
+
+# %% ../nbs/machinery/seen.ipynb #8149ab8f
+_ALIKE = 0.9  # share of the clips; a person may correct a few labels
+
+
+def _fits(
+    clips: pd.DataFrame,                          # of a recording: label; perhaps start_s, end_s
+    highlights: Sequence[tuple[float, float]],    # of a recording: start_s, end_s
+) -> bool:
+    "Return whether clips can be from a recording with these highlights."
+    timed = clips.dropna(subset=_TIMES) if set(_TIMES) <= set(clips) else clips[:0]
+    if timed.empty: return True
+    found = [any(start_s < clip.end_s and end_s > clip.start_s for start_s, end_s in highlights)
+             for clip in timed.itertuples()]
+    return bool((timed.label == found).mean() >= _ALIKE)
 
 # %% ../nbs/machinery/seen.ipynb #09ca8db4
 def warn_of_seen_recordings(
     checkpoint: str | Path,
-    recordings: Collection[Path],
+    recordings: Mapping[Path, Sequence[tuple[float, float]]],  # with their highlights: start_s, end_s
 ) -> None:
-    "Warn if a checkpoint was trained or validated on recordings with these names."
+    "Warn if a checkpoint was trained or validated on recordings with these names, and perhaps these highlights."
     split = _read_split(Path(checkpoint))
     if split is None: return
-    names = _known_names([path.stem for path in recordings], split)
+    fitting = [path.stem for path, highlights in recordings.items()
+               if _fits(split[split.group == table_cell(path.stem)], highlights)]
+    names = _known_names(fitting, split)
     if not names: return
     found = f"found recordings with names that it was trained or validated on ({names})"
     warn(f"{checkpoint}: {found}, expected others; if they are the same, the figures flatter it")

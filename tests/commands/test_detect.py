@@ -581,12 +581,12 @@ def test_disk_full_at_any_file(number, brief, place, tmp_path, monkeypatch):
     (["{place}/plain.mkv", "--top", "0"], "above 0"),
     (["{place}/plain.mkv", "--min-length", "9", "--max-length", "5"], "at most"),
     (["{place}/plain.mkv", "--top", "many"], "many"),
-    (["{place}/nothing.mkv"], "found nothing there"),
+    (["{place}/nothing.mkv"], "found no such file or folder"),
     (["{place}/best.pt"], "--model names the model"),
     ([], "--mic and --game"),
     (["--mic", "{place}/mic.mka"], "--mic and --game"),
     (["{place}/empty"], "no media file"),
-    (["ftp://example.org/stream.mkv"], "found nothing there"),
+    (["ftp://example.org/stream.mkv"], "found no such file or folder"),
 ], ids=lambda value: " ".join(value).replace("{place}/", "") if isinstance(value, list) else "")
 def test_bad_usage(arguments, words, checkpoint, plain, folder_of_many, place, tmp_path):
     "One line says what to do, and nothing is written."

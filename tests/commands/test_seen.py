@@ -2,6 +2,7 @@
 import shutil
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from running import TRAINING, run, small_model, write_clips, write_stream
 
@@ -45,7 +46,7 @@ def test_its_own_clips(trained, tmp_path):
     for clips in (trained/"clips", tmp_path/"renamed"):
         assert message in evaluated(best, clips, "--workers", 0)
     longer = write_clips(tmp_path/"longer", 4, 4, frames=70)
-    assert "found clips of recordings (stream0) that it was trained" in evaluated(best, longer, "--workers", 0)
+    assert "found clips of recordings (stream0) with names that it was trained" in evaluated(best, longer, "--workers", 0)
     shutil.copy(best, tmp_path/"moved.pt")
     assert "trained" not in evaluated(tmp_path/"moved.pt", trained/"clips", "--workers", 0)
 
@@ -57,3 +58,16 @@ def test_its_own_recordings(trained, tmp_path):
         (tmp_path/"labels.csv").write_text(LABELS.format(name=name))
         words = tmp_path/f"{name}.mka", "--labels", tmp_path/"labels.csv"
         assert ("found recordings with names that" in evaluated(trained/"run"/"best.pt", *words)) == known
+
+
+def test_a_namesake(trained, tmp_path):
+    "A recording whose highlights are elsewhere is another one, whatever its name."
+    split = pd.read_csv(trained/"run"/"split.csv")
+    shutil.copy(trained/"run"/"best.pt", tmp_path)
+    write_stream(tmp_path/"stream0.mka")
+    (tmp_path/"labels.csv").write_text(LABELS.format(name="stream0"))
+    for start_s, known in ((0, True), (4, False)):
+        timed = split.assign(start_s=split.label.map({1: start_s, 0: 5}), end_s=split.label.map({1: start_s + 3, 0: 8}))
+        timed.to_csv(tmp_path/"split.csv", index=False)
+        said = evaluated(tmp_path/"best.pt", tmp_path/"stream0.mka", "--labels", tmp_path/"labels.csv")
+        assert ("found recordings with names that" in said) == known
