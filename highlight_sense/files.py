@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['InputError', 'named', 'write_atomically', 'remove_unfinished', 'require_folder', 'hash_file', 'read_json',
-           'only_writer']
+           'only_writer', 'locked']
 
 # %% ../nbs/machinery/files.ipynb #f730fbf7
 import errno
@@ -17,6 +17,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 try: import fcntl
 except ImportError: fcntl = None  # Windows
@@ -137,3 +139,20 @@ def only_writer(folder: str | Path) -> Iterator[Path]:
         if fcntl:
             _held.discard(descriptor)
             os.close(descriptor)
+
+# %% ../nbs/machinery/files.ipynb #1c02baf2
+_PATIENCE_S = 30
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    "Be the only process and the only thread that changes a file for the length of a block."
+    place = path.with_name(f".{path.stem}.lock")
+    lock = FileLock(place, timeout=_PATIENCE_S)
+    try:
+        with named(path, place): lock.acquire()
+    except Timeout:
+        found = f"found a program that has been writing it for {_PATIENCE_S} s, expected none"
+        raise InputError(f"{path}: {found}; close that program and try again") from None
+    try: yield
+    finally: lock.release()
