@@ -24,6 +24,7 @@ from .detect import Explanation, Highlight, Moment, Scores
 from .detector import FastDetector
 from .files import InputError, write_atomically
 from .media import LONGEST_RECORDING_S
+from .picks import PICKS, count_verdicts, read_picks
 from .records import read_as
 from .results import MANIFEST, Manifest, hash_of
 from .text import clock, table_cell
@@ -259,13 +260,15 @@ def read_detection(
 
 # %% ../nbs/machinery/detections.ipynb #1549bd94
 def describe_found(folder: Path) -> dict[str, object]:
-    "Describe a detection by its recording, its tracks, its model and what was found."
+    "Describe a detection by its recording, its tracks, its model, what was found, and what a person decided."
     record = read_detection(folder)
     about = {} if record.checkpoint.about is None else {"about": record.checkpoint.about}
     streaks = sum(bool(one.parts) for one in record.highlights)
+    verdicts = count_verdicts(read_picks(folder/PICKS))
+    decided = {"decided": verdicts} if verdicts else {}
     return {"kind": "detection", "recording": record.recording.name, "duration": clock(record.recording.duration_s),
             "tracks": record.tracks, "model": record.checkpoint.path, **about, "highlights": len(record.highlights),
-            "streaks": streaks, "near misses": len(record.near_misses)}
+            "streaks": streaks, "near misses": len(record.near_misses), **decided}
 
 # %% ../nbs/machinery/detections.ipynb #17cbea62
 def _rounded(moment: Moment) -> dict[str, float]:

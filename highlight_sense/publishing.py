@@ -14,12 +14,12 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from .decisions import published_highlights
 from .detections import DetectionRecord, RankedHighlight, fingerprint, has_grown_from, read_detection
 from .files import InputError
 from .log import warn
 from .media import MediaInfo, probe
 from .results import Manifest
-from .selection import select_highlights
 from .titles import kind_of_title
 from .tracks import Pair, Track
 
@@ -100,7 +100,7 @@ def read_past_detection(
     located = {path: _locate_file(path, known, elsewhere) for path, known in listed}
     tracks = [Track(located.get(one.path) or _separated_file(folder, one.path), one.number, one.title)
               for one in (record.voice, record.game)]
-    selected, edits = select_highlights(Manifest(folder, force), record)
+    selected, edits = published_highlights(Manifest(folder, force), record)
     return PastDetection(folder, selected, tuple(located.values()), Pair(*tracks, record.tracks), edits)
 
 # %% ../nbs/machinery/publishing.ipynb #36f37d29

@@ -31,7 +31,9 @@ from .detector import FastDetector, load_detector, score_in_batches, too_short
 from .files import InputError, only_writer, write_atomically
 from .jobs import Job, choose_tracks, do_each, plan_jobs, require_one_recording
 from .labels import read_labels
+from .log import warn
 from .metrics import event_metrics, plot_events, save_figure
+from .picks import PICKS, count_verdicts, read_picks
 from .process import one_thread, prefetch, usable_cores
 from .progress import Bar, SoundBar
 from .results import Manifest, hash_of
@@ -140,12 +142,23 @@ def _table_of(folder: Path) -> tuple[RankedHighlight, ...] | None:
     except InputError: return None
     return earlier.highlights if earlier.table is None else earlier.table
 
+# %% ../nbs/04a_recordings.ipynb #1902f4cf
+def _decided_in(folder: Path) -> str:
+    "Say what a person decided in a folder; empty if nothing."
+    try: verdicts = count_verdicts(read_picks(folder/PICKS))
+    except InputError as error:
+        warn(str(error))
+        return ""
+    return f"{PICKS}: {verdicts}" if verdicts else ""
+
 # %% ../nbs/04a_recordings.ipynb #e8d68637
 def _remarks_on(
     outdated: Sequence[str],  # published files of an earlier choice
     edited: bool = False,     # highlights.csv belongs to a person
+    decided: str = "",        # what a person decided, in words
 ) -> tuple[str, ...]:
     "List what the user should know about the highlights of a recording."
+    if decided: return (f"{decided}; `publish` uses what was kept",)
     if edited:
         kept = "highlights.csv was edited, so it is kept, and `publish` uses it"
         return (f"{kept}; remove it, or use --force, to publish what was found now (highlights.json)",)
@@ -209,7 +222,7 @@ def detect_recording(
         scores, reused = _keep_scores(detector, pair, results, config.batch_size, progress)
         settled = settle_choice(config, detector.info.recording_threshold)
         moments, chosen, near = _search(scores, settled)
-        remarks = _remarks_on(results.outdated(choice_key(chosen)), edited)
+        remarks = _remarks_on(results.outdated(choice_key(chosen)), edited, _decided_in(job.folder))
         found = Detection(job.name, job.folder, pair, scores, moments, chosen, near, reused, remarks)
         record = describe_detection(detector, pair, job.name, files, scores.duration_s, settled)
         _write_files(detector, found, record, results)
