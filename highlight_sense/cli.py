@@ -368,7 +368,9 @@ def _detect(
     /,
     *,
     out: option(Path, "Output folder; each recording gets a folder of its own in it.", "-o"),
-    model: option(Path | None, "Model file (default: the starter model of this package).", "-m") = None,
+    model: option(
+        str | None, "Model: a file, or a name that `models` lists (default: the one in use, at first the starter that "
+        "comes with this package).", "-m") = None,
     mic: option(str | None, "The voice: track a:0, a title, or a file of its own (default: by title or sound).") = None,
     game: option(str | None, "The game: track a:1, a title, or a file of its own (default: by title or sound).") = None,
     separate: _SEPARATE = None,
@@ -380,6 +382,19 @@ def _detect(
     _refuse_models(recordings)
     found = detect_all(recordings, out, model, config, mic=mic, game=game, separate=separate, force=force)
     if any(one.highlights for one in found): print(f"next: highlight-sense publish {out}")
+
+# %% ../nbs/07_cli.ipynb #2652d394
+@_verb
+def _models(
+    action: argument(Literal["use"] | None, "ACTION", "use: choose a model.") = None,
+    name: argument(str | None, "NAME", "The model to use from now on: starter, or another in the list.") = None,
+    /,
+) -> None:
+    "List the starter and the models that learnt from you, and what each was made from; or use one: models use NAME."
+    from highlight_sense.models import go_back, list_models
+    if action is None: print(*map(printable, list_models().splitlines()), sep="\n")
+    elif name is None: raise InputError("models use: found no name, expected one; `highlight-sense models` lists them")
+    else: print(f"{go_back(name)} is in use")
 
 # %% ../nbs/07_cli.ipynb #09d5deb7
 @_verb

@@ -19,7 +19,7 @@ from pathlib import Path
 import platformdirs
 
 from .checkpoint import load_checkpoint
-from .files import InputError, hash_file, locked, write_atomically
+from .files import InputError, hash_file, locked, remove_unfinished, write_atomically
 from .log import warn
 from .records import read_as
 from .starter import starter_path
@@ -42,6 +42,7 @@ class Origin:
 
 # %% ../nbs/machinery/models.ipynb #fc3fafd9
 STARTER = "starter"
+_NAME = r"\w[\w.-]{0,99}"
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class _Adopted:
 
     def __post_init__(self) -> None:
         "Raise `ValueError` for a name that no copy has."
-        if re.fullmatch(r"\w[\w.-]{0,99}", self.name) and self.name != STARTER: return
+        if re.fullmatch(_NAME, self.name) and self.name != STARTER: return
         raise ValueError(f"found the name {self.name!r:.40}, expected letters, digits, dots, dashes and underscores")
 
 # %% ../nbs/machinery/models.ipynb #1149a58c
@@ -89,15 +90,18 @@ def _read_list() -> _Registry:
     return read_as(_Registry, path, "the list of models", _ADVICE) if path.exists() else _Registry()
 
 # %% ../nbs/machinery/models.ipynb #5c0c1cf8
-def _recover(error: InputError) -> _Registry:
-    "List the models in the folder, after the list was damaged, and keep that under another name."
-    folder = _folder()
-    kept = next(place for number in count(1) if not (place := folder/f"models.damaged-{number}.json").exists())
-    os.replace(folder/_LIST, kept)
+def _models_there() -> _Registry:
+    "List the models in the folder, after the list was damaged."
+    there = [path for path in sorted(_folder().glob("*.pt")) if re.fullmatch(_NAME, path.stem)]
+    return _Registry(tuple(_Adopted(path.stem, hash_file(path), "") for path in there))
+
+
+def _keep_damaged(error: InputError) -> None:
+    "Copy a damaged list, and say so."
+    kept = next(place for number in count(1) if not (place := _folder()/f"models.damaged-{number}.json").exists())
+    shutil.copyfile(_folder()/_LIST, kept)
     found = str(error).removesuffix(_ADVICE)
     warn(f"{found}a new one lists the models in that folder, and the damaged one is kept as {kept.name}")
-    there = [path for path in sorted(folder.glob("*.pt")) if not path.name.startswith(".")]
-    return _Registry(tuple(_Adopted(path.stem, hash_file(path), "") for path in there))
 
 # %% ../nbs/machinery/models.ipynb #5c40b7a6
 def _change(change: Callable[[_Registry], _Registry]) -> _Registry:
@@ -105,9 +109,12 @@ def _change(change: Callable[[_Registry], _Registry]) -> _Registry:
     path = _folder()/_LIST
     path.parent.mkdir(parents=True, exist_ok=True)
     with locked(path):
+        remove_unfinished(path.parent)
+        damage = None
         try: known = _read_list()
-        except InputError as error: known = _recover(error)
+        except InputError as error: known, damage = _models_there(), error
         changed = change(known)
+        if damage: _keep_damaged(damage)
         content = json.dumps(asdict(changed), indent=1) + "\n"
         with write_atomically(path) as unfinished: unfinished.write_text(content, encoding="utf-8")
     return changed

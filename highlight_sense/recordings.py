@@ -33,6 +33,7 @@ from .jobs import Job, choose_tracks, do_each, plan_jobs, require_one_recording
 from .labels import read_labels
 from .log import warn
 from .metrics import event_metrics, plot_events, save_figure
+from .models import find_model
 from .picks import PICKS, count_verdicts, read_picks
 from .process import one_thread, prefetch, usable_cores
 from .progress import Bar, SoundBar
@@ -267,20 +268,23 @@ def _remarks_on_model(
     return remarks
 
 # %% ../nbs/04a_recordings.ipynb #0d0c36be
-def _load_model(model: str | Path | None, config: DetectConfig, progress: bool) -> FastDetector:
-    "Load a checkpoint or the starter, and say which and what to know about it."
-    detector = load_detector(starter_path() if model is None else model, config)
-    name = Path(detector.path).name
-    if model is None: name = "the starter, which was not trained on real streams; --model names another"
-    remarks = _remarks_on_model(config, detector.info, starter=model is None)
-    if progress: print(*map(printable, [f"model: {name}", *(f"  {remark}" for remark in remarks)]), sep="\n")
+def _load_model(wanted: str | Path | None, config: DetectConfig, progress: bool) -> FastDetector:
+    "Load a model by its file or name, or the model in use, and say which and what to know about it."
+    name, path = find_model(wanted)
+    detector, starter = load_detector(path, config), path == starter_path()
+    line = f"model: {name}"
+    if starter: line = "model: the starter, which was not trained on real streams; --model names another"
+    elif wanted is None: line = f"{line}, the one in use; `highlight-sense models` lists others"
+    remarks = _remarks_on_model(config, detector.info, starter)
+    if progress: print(*map(printable, [line, *(f"  {remark}" for remark in remarks)]), sep="\n")
     return detector
 
 # %% ../nbs/04a_recordings.ipynb #e21087cb
 def detect(
     recordings: Sequence[str | Path],  # files, folders, web addresses; empty: `mic` and `game` are files
     out: str | Path,                   # folder that gets a folder for each recording
-    model: str | Path | FastDetector | None = None,  # checkpoint, or one that is loaded (default: the starter)
+    # a file, a name in the list of models, or a loaded one (default: the one in use)
+    model: str | Path | FastDetector | None = None,
     config: DetectConfig = DetectConfig(),
     *,
     mic: str | None = None,            # track or file with the voice (default: a guess)

@@ -98,13 +98,21 @@ def _expected(kind: object) -> str:
     origin, parts = get_origin(kind), get_args(kind)
     if origin is Annotated: return _expected(parts[0])
     if origin in (Union, UnionType): return _expected(next(part for part in parts if part is not type(None)))
-    if origin is Literal: return f"{', '.join(parts[:-1])} or {parts[-1]}"
+    if origin is Literal: return " or ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
     return {int: "a whole number", float: "a number, with a point and not a comma"}.get(kind, "another value")
 
 # %% ../nbs/machinery/usage.ipynb #637de7c7
 def _name_of(argument: cyclopts.Argument) -> str:
     "Return how a user writes an option or an argument."
     return " or ".join(argument.names)
+
+# %% ../nbs/machinery/usage.ipynb #9b21e815
+_OTHERWISE = {("train", "--model"): "to start from a checkpoint, name it with --init"}
+
+
+def _advice(verb: str, name: str) -> str:
+    "Say what to do about a value that an option does not take."
+    return _OTHERWISE.get((verb, name), "change it")
 
 # %% ../nbs/machinery/usage.ipynb #978ecdcc
 def usage_line(error: cyclopts.CycloptsError) -> str:
@@ -116,7 +124,7 @@ def usage_line(error: cyclopts.CycloptsError) -> str:
         return f"{verb}: found no {_name_of(error.argument)}, expected one; {see}"
     if isinstance(error, cyclopts.CoercionError) and error.token is not None:
         name, kind = error.token.keyword or _name_of(error.argument), error.target_type or error.argument.hint
-        return f"{name}: found {error.token.value!r}, expected {_expected(kind)}; change it"
+        return f"{name}: found {error.token.value!r}, expected {_expected(kind)}; {_advice(verb, name)}"
     if isinstance(error, cyclopts.UnusedCliTokensError):
         return f"{verb}: found {error.unused_tokens[0]!r} left over, expected fewer arguments; {see}"
     words = " ".join(str(error).split())

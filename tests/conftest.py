@@ -2,7 +2,10 @@
 
 `--times 25` makes them 25 times as thorough; `-m "not long"` leaves them out.
 """
+import os
+import shutil
 import signal
+import tempfile
 
 import pytest
 
@@ -13,9 +16,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # models in use are the user's own: tests have a folder of theirs, also in the processes that they start
+    os.environ["HIGHLIGHT_SENSE_HOME"] = tempfile.mkdtemp(prefix="highlight-sense-home-")
     config.addinivalue_line("markers", "long: kills many processes or damages many files; --times sets how many")
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # inherited from a shell job started with &
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_unconfigure() -> None:
+    shutil.rmtree(os.environ["HIGHLIGHT_SENSE_HOME"], ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
