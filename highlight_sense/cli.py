@@ -374,14 +374,35 @@ def _detect(
     mic: option(str | None, "The voice: track a:0, a title, or a file of its own (default: by title or sound).") = None,
     game: option(str | None, "The game: track a:1, a title, or a file of its own (default: by title or sound).") = None,
     separate: _SEPARATE = None,
+    review: flag("Also store what the review page and `learn` need (50 MB an hour), and open the page.") = False,
     force: _FORCE = False,
     config: DetectConfig = DetectConfig(),
 ) -> None:
     "Find the highlights of recordings: scores.csv, highlights.json and highlights.csv for each."
     from highlight_sense.recordings import detect as detect_all
     _refuse_models(recordings)
-    found = detect_all(recordings, out, model, config, mic=mic, game=game, separate=separate, force=force)
-    if any(one.highlights for one in found): print(f"next: highlight-sense publish {out}")
+    found = detect_all(recordings, out, model, config, mic=mic, game=game, separate=separate, force=force,
+                       keep_mel=review)
+    if review: _review(out)
+    elif any(one.highlights for one in found): print(f"next: highlight-sense publish {out}")
+
+# %% ../nbs/07_cli.ipynb #ad9fd464
+@_verb
+def _review(
+    out: argument(Path, "OUT", "Folder that `detect` wrote."),
+    /,
+    *,
+    port: option(int, "Port to serve on; 0: any free one.") = 0,
+    no_browser: flag("Print the address without opening it.") = False,
+    host: option(
+        str, "Address to serve on. 0.0.0.0 lets a phone in the same network open the page; whoever has the printed "
+        "address can see the previews and decide.") = "127.0.0.1",
+    budget: option(int, "Moments to ask about in each recording.") = 30,
+    recordings: option(Path | None, "Folder to look in for recordings that were moved.") = None,
+) -> None:
+    "Open a page that plays what was found, to keep, drop and trim it; each verdict is saved at once in picks.csv."
+    from highlight_sense.review import review
+    review(out, port, not no_browser, host, budget, recordings)
 
 # %% ../nbs/07_cli.ipynb #2652d394
 @_verb

@@ -198,7 +198,8 @@ def _make_snippet(one: RankedHighlight, pair: Pair) -> str:  # data: address
 def read_templates() -> dict[str, str]:
     "Read the templates of the report, by name."
     folder = importlib.resources.files("highlight_sense").joinpath("templates")
-    return {file.name: file.read_text(encoding="utf-8") for file in folder.iterdir()}
+    files = [file for file in folder.iterdir() if not file.name.startswith("review.")]  # a page of its own
+    return {file.name: file.read_text(encoding="utf-8") for file in files}
 
 # %% ../nbs/05b_report.ipynb #43aaa129
 def _render(
