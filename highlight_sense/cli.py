@@ -386,7 +386,20 @@ def _detect(
     if review: _review(out)
     elif any(one.highlights for one in found): print(f"next: highlight-sense publish {out}")
 
-# %% ../nbs/07_cli.ipynb #ad9fd464
+# %% ../nbs/07_cli.ipynb #2652d394
+@_verb
+def _models(
+    action: argument(Literal["use"] | None, "ACTION", "use: choose a model.") = None,
+    name: argument(str | None, "NAME", "The model to use from now on: starter, or another in the list.") = None,
+    /,
+) -> None:
+    "List the starter and the models that learnt from you, and what each was made from; or use one: models use NAME."
+    from highlight_sense.models import go_back, list_models
+    if action is None: print(*map(printable, list_models().splitlines()), sep="\n")
+    elif name is None: raise InputError("models use: found no name, expected one; `highlight-sense models` lists them")
+    else: print(f"{go_back(name)} is in use")
+
+# %% ../nbs/07_cli.ipynb #cadf2ea4
 @_verb
 def _review(
     out: argument(Path, "OUT", "Folder that `detect` wrote."),
@@ -403,19 +416,6 @@ def _review(
     "Open a page that plays what was found, to keep, drop and trim it; each verdict is saved at once in picks.csv."
     from highlight_sense.review import review
     review(out, port, not no_browser, host, budget, recordings)
-
-# %% ../nbs/07_cli.ipynb #2652d394
-@_verb
-def _models(
-    action: argument(Literal["use"] | None, "ACTION", "use: choose a model.") = None,
-    name: argument(str | None, "NAME", "The model to use from now on: starter, or another in the list.") = None,
-    /,
-) -> None:
-    "List the starter and the models that learnt from you, and what each was made from; or use one: models use NAME."
-    from highlight_sense.models import go_back, list_models
-    if action is None: print(*map(printable, list_models().splitlines()), sep="\n")
-    elif name is None: raise InputError("models use: found no name, expected one; `highlight-sense models` lists them")
-    else: print(f"{go_back(name)} is in use")
 
 # %% ../nbs/07_cli.ipynb #09d5deb7
 @_verb

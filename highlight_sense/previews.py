@@ -37,13 +37,15 @@ class _Worker:
         self._make = make
         self._made: dict[Hashable, tuple[object, Exception | None]] = {}
         self._wanted: list[Hashable] = []  # the most urgent first
+        self._stopped = False
         self._changed = Condition()
         Thread(target=self._work, daemon=True).start()
 
     def _work(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._wanted)
+                self._changed.wait_for(lambda: self._wanted or self._stopped)
+                if self._stopped: return
                 key = self._wanted[0]
             try: made = self._make(key), None
             except Exception as error: made = None, error  # raised where it is asked for
@@ -67,11 +69,17 @@ class Ahead(_Worker):
         "Return a thing as soon as it is made; make those in `then` after it. A failure is raised, and forgotten."
         self.want([key, *then])
         with self._changed:
-            self._changed.wait_for(lambda: key in self._made)
-            made, error = self._made[key]
-            if error: del self._made[key]
+            self._changed.wait_for(lambda: key in self._made or self._stopped)
+            made, error = self._made.get(key, (None, InputError("found the end of the review, expected it to run")))
+            if error: self._made.pop(key, None)
         if error: raise error
         return made
+
+    def stop(self) -> None:
+        "Make nothing more; those that are waited for fail."
+        with self._changed:
+            self._stopped = True
+            self._changed.notify_all()
 
 # %% ../nbs/machinery/previews.ipynb #a2b7d4c2
 _AROUND_S = 10.0

@@ -276,7 +276,8 @@ class ReviewServer:
         self._closed = Event()
         own_name = socket.gethostname().lower()
         names = None if any_name else ["localhost", own_name, f"{own_name}.local"]
-        app = _make_app(_Playing(reviews, Path(self._clips.name)), self.token, names, self._closed.set)
+        self._room = _Playing(reviews, Path(self._clips.name))
+        app = _make_app(self._room, self.token, names, self._closed.set)
         config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=2)
         self._server = uvicorn.Server(config)
         self._thread = Thread(target=self._server.run, kwargs={"sockets": [listening]}, daemon=True)
@@ -289,6 +290,7 @@ class ReviewServer:
 
     def stop(self) -> None:
         "End the server, and remove the clips."
+        self._room.clips.stop()
         self._server.should_exit = True
         self._thread.join(5)
         self._clips.cleanup()
