@@ -23,7 +23,7 @@ from scipy.signal import find_peaks
 
 from .audio import read_log_mel
 from .config import DetectConfig, FrontEnd
-from .metrics import smooth_curve, time_curve, to_probabilities
+from .metrics import HILL_STEPS, smooth_curve, time_curve, to_probabilities
 from .tracks import Pair
 
 # %% ../nbs/04_detect.ipynb #7c280fb5
@@ -119,6 +119,7 @@ class Scores:
     curve: np.ndarray      # (steps,) 0 to 1
     step_s: float          # length of a step; the first starts at 0 s
     steps_taught: bool = False  # whether the curve can be trusted step by step
+    hill_steps: int = HILL_STEPS  # steps over which the curve is averaged to find moments in it
 
     @property
     def times_s(self) -> np.ndarray:
@@ -226,7 +227,7 @@ def _trim(hill: _Interval, height: float, curve: np.ndarray) -> _Interval:
 # %% ../nbs/04_detect.ipynb #f0390417
 def _intervals_by_steps(scores: Scores, longest: int) -> list[_Interval]:  # longest: steps
     "Find the intervals of a network whose steps were taught."
-    smooth = smooth_curve(scores.curve)
+    smooth = smooth_curve(scores.curve, scores.hill_steps)
     above = _above_floor(smooth, longest, scores.step_s)
     steps = scores.curve - (smooth - above)
     return [_trim(hill, _EDGE * above[hill.peak], steps) for hill in _find_intervals(above, longest, _FLANK)]

@@ -24,6 +24,7 @@ from .detect import Explanation, Highlight, Moment, Scores
 from .detector import FastDetector
 from .files import InputError, write_atomically
 from .media import LONGEST_RECORDING_S
+from .metrics import HILL_STEPS
 from .picks import PICKS, count_verdicts, read_picks
 from .records import read_as
 from .results import MANIFEST, Manifest, hash_of
@@ -41,6 +42,9 @@ def write_scores(scores: Scores, path: Path) -> None:
     starts_s = ends_s - scores.step_s
     recording = pd.DataFrame({"kind": ["recording"], "start_s": [0.0], "end_s": [scores.duration_s]})
     windows = scores.windows.assign(kind="window")
+    if scores.hill_steps != HILL_STEPS:
+        hill = pd.DataFrame({"kind": ["hill"], "start_s": [0.0], "end_s": [scores.hill_steps * scores.step_s]})
+        recording = pd.concat([recording, hill], ignore_index=True)
     kind = _CURVES[scores.steps_taught]
     curve = pd.DataFrame({"kind": kind, "start_s": starts_s, "end_s": ends_s, "probability": scores.curve})
     table = pd.concat([recording, windows, curve], ignore_index=True)[_COLUMNS]
@@ -55,7 +59,10 @@ def _scores_in(table: pd.DataFrame) -> Scores:
     windows = windows[["start_s", "end_s", "logit", "probability", "peak_s"]].astype(float)
     heights = curve.probability.to_numpy(float)
     step_s = float(curve.end_s.iloc[-1]) / len(curve)
-    scores = Scores(float(recording.end_s[0]), windows, heights, step_s, steps_taught)
+    hill_s = [float(end_s) for end_s in table.end_s[table.kind == "hill"]]
+    hill_steps = round(hill_s[0] / step_s) if hill_s else HILL_STEPS
+    if not 1 <= hill_steps <= len(curve): raise ValueError("a hill out of range")
+    scores = Scores(float(recording.end_s[0]), windows, heights, step_s, steps_taught, hill_steps)
     for numbers in (windows.to_numpy(), heights):
         if not (len(numbers) and np.isfinite(numbers).all()): raise ValueError("a missing or non-finite value")
     for time_s in (scores.step_s, scores.duration_s):

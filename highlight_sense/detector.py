@@ -26,6 +26,7 @@ from .engine import OpenVINOEngine
 from .files import InputError, hash_file
 from .kernels import CudaGraphed, accelerate, is_accelerated
 from .process import give_back_memory, one_thread, prefetch, usable_cores
+from .taste import Taste, load_taste
 
 # %% ../nbs/machinery/detector.ipynb #ac9e22ba
 def _choose_lengths(
@@ -96,6 +97,7 @@ class FastDetector(Detector):
     info: CheckpointInfo
     precision: str                        # fp32, bf16 or fp16, as actually used
     engine: OpenVINOEngine | None = None  # default: PyTorch
+    taste: Taste | None = None            # what corrects the curve of a recording
 
     @property
     def device(self) -> torch.device: return next(self.model.parameters()).device
@@ -142,8 +144,8 @@ def load_detector(checkpoint: str | Path, config: DetectConfig = DetectConfig())
     engine = OpenVINOEngine(model, precision) if config.engine == "openvino" else None
     if engine: precision = engine.precision
     else: accelerate(model, device, config.kernels)
-    path = Path(checkpoint)
-    return FastDetector(model, windows, front_end, info.scaling, path, hash_file(path), info, precision, engine,
+    path, taste = Path(checkpoint), load_taste(checkpoint, front_end.n_mels)
+    return FastDetector(model, windows, front_end, info.scaling, path, hash_file(path), info, precision, engine, taste,
                         steps_taught=info.steps_taught)
 
 # %% ../nbs/machinery/detector.ipynb #edcbb6be

@@ -42,6 +42,7 @@ from .results import Manifest, hash_of
 from .seen import warn_of_seen_recordings
 from .starter import starter_path
 from .stored_recordings import LOG_MEL, store_recording
+from .taste import Summary, Taste, corrected_curve
 from .text import clock, clock_pair, printable
 from .tracks import Pair, duration_of_pair
 
@@ -61,6 +62,12 @@ class _Meter:
             yield block
 
 # %% ../nbs/04a_recordings.ipynb #e61656dd
+def _correct(scores: Scores, taste: Taste, features: np.ndarray) -> Scores:
+    "Correct the curve of a recording by its step features."
+    curve = corrected_curve(taste, scores.curve, features)
+    return dataclasses.replace(scores, curve=curve, steps_taught=True, hill_steps=int(taste.hill_steps))
+
+# %% ../nbs/04a_recordings.ipynb #d9ae95cc
 def score_log_mel(
     detector: FastDetector,
     blocks: Iterable[torch.Tensor],  # log-mel (2, n_mels, frames) each, one after the other
@@ -71,14 +78,16 @@ def score_log_mel(
     "Score the log-mel of a recording."
     front_end, windows = detector.front_end, detector.windows
     meter = _Meter(blocks, bar, front_end.seconds(1))
-    scored = score_in_batches(detector, cut_windows(meter, windows), batch_size)
+    summary = Summary(meter, windows.step)
+    scored = score_in_batches(detector, cut_windows(summary if detector.taste else meter, windows), batch_size)
     duration_s = front_end.seconds(meter.frames - 1)
     if not len(scored.starts): raise too_short(path, duration_s, windows, front_end)
     broken = int((~np.isfinite(scored.logits)).sum())
     if broken:
         found = f"found {broken} of {len(scored.logits)} scores that are not finite"
         raise InputError(f"{detector.path}: {found}, expected finite ones; use other weights, or --precision fp32")
-    return combine(detector, scored, duration_s)
+    scores = combine(detector, scored, duration_s)
+    return _correct(scores, detector.taste, summary.features) if detector.taste else scores
 
 # %% ../nbs/04a_recordings.ipynb #c60c52ed
 def score_recording(
