@@ -466,18 +466,30 @@ _RECORDS = (".pt", ".pth", ".ckpt", ".bin")  # endings that programs give to wha
 
 def _describer(path: Path) -> Callable[[Path], dict[str, object]]:
     "Return the function that describes this kind of file; each lives where the file is read."
-    if (path/"highlights.json").is_file():
-        from highlight_sense.detections import describe_found
-        return describe_found
-    if path.is_dir():
-        from highlight_sense.clip_table import describe_folder
-        return describe_folder
+    if path.is_dir(): return _folder_describer(path)
     if path.suffix == ".xml" and path.is_file():
         from highlight_sense.engine import describe_exported
         return describe_exported
+    if path.suffix == ".csv":
+        from highlight_sense.tables import describe_table
+        return describe_table
     if path.suffix in _RECORDS or "::" in str(path): return _record_describer(path)
     from highlight_sense.tracks import describe_tracks
     return describe_tracks
+
+# %% ../nbs/07_cli.ipynb #88ce37fb
+def _folder_describer(path: Path) -> Callable[[Path], dict[str, object]]:
+    "Return the function that describes this kind of folder."
+    from highlight_sense.detections import describe_all_found, describe_found
+    from highlight_sense.run_folder import describe_run, is_run
+    if (path/"highlights.json").is_file(): return describe_found
+    if is_run(path): return describe_run
+    if any(path.glob("*/highlights.json")): return describe_all_found
+    if _recordings_in(path):
+        from highlight_sense.labels import describe_recordings
+        return describe_recordings
+    from highlight_sense.clip_table import describe_folder
+    return describe_folder
 
 # %% ../nbs/07_cli.ipynb #20ac5948
 def _record_describer(path: Path) -> Callable[[Path], dict[str, object]]:
@@ -493,9 +505,11 @@ def _record_describer(path: Path) -> Callable[[Path], dict[str, object]]:
 # %% ../nbs/07_cli.ipynb #bcea2be5
 @_verb
 def _info(
-    file: argument(Path, "FILE", "Clip, clip folder, pack, checkpoint, run, exported network, recording or detection."),
+    file: argument(
+        Path, "FILE", "Clip, clip folder, pack, checkpoint, run, exported network, recording, folder of recordings, "
+        "table, detection or folder of detections."),
     /,
 ) -> None:
     "Say what a file is and what it holds."
-    path = file/"best.pt" if (file/"best.pt").is_file() else file
+    path = file.parent if file.name == "highlights.json" else file
     print(_table(_describer(path)(path)))

@@ -13,9 +13,10 @@ from pathlib import Path
 import msgspec
 import pandas as pd
 
-from .clip_files import by_label, clip_row, half_frames, list_clips, read_clip, times_of
+from .clip_files import by_label, clip_row, half_frames, list_clips, list_recordings, read_clip, times_of
 from .config import FrontEnd, require_front_end
 from .files import InputError, write_atomically
+from .log import warn
 from .pack import Pack, describe_pack, is_pack, open_pack
 from .progress import Bar
 from .stored_recordings import load_recordings
@@ -99,11 +100,21 @@ def write_unusable(left_out: str, folder: Path) -> None:
     with write_atomically(folder/"unusable.txt") as unfinished: unfinished.write_text(left_out + "\n")
 
 # %% ../nbs/machinery/clip_table.ipynb #e66a864e
+def _lengths_of_whole(path: Path) -> list[int]:  # frames
+    "Find how long the whole recordings of a folder or pack are."
+    if is_pack(path): return load_recordings(path).frames.tolist()
+    lengths = []
+    for recording in list_recordings(path):
+        try: lengths.append(read_clip(recording, mapped=True, finite=False)["tensor"].shape[2])
+        except InputError as error: warn(f"{error}; left out")
+    return lengths
+
+# %% ../nbs/machinery/clip_table.ipynb #2c04fa44
 def _count_whole(path: Path) -> dict[str, object]:
     "Count the whole recordings of a folder or pack, and their hours; empty where none are stored."
-    recordings = load_recordings(path)
-    hours = FrontEnd().seconds(int(recordings.frames.sum())) / 3600
-    return {"whole recordings": len(recordings), "their hours": round(hours, 2)} if len(recordings) else {}
+    lengths = _lengths_of_whole(path)
+    if not lengths: return {}
+    return {"whole recordings": len(lengths), "their hours": round(FrontEnd().seconds(sum(lengths)) / 3600, 2)}
 
 # %% ../nbs/machinery/clip_table.ipynb #9484533d
 def describe_folder(path: Path, progress: bool = True) -> dict[str, object]:

@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['write_scores', 'read_scores', 'fingerprint', 'has_grown_from', 'RankedHighlight', 'DetectionRecord', 'to_json_values',
-           'write_detection', 'read_detection', 'describe_found', 'round_highlight', 'rank_highlight', 'choice_key',
-           'describe_detection', 'write_highlights', 'require_own_folder', 'require_same_recording']
+           'write_detection', 'read_detection', 'describe_found', 'describe_all_found', 'round_highlight',
+           'rank_highlight', 'choice_key', 'describe_detection', 'write_highlights', 'require_own_folder',
+           'require_same_recording']
 
 # %% ../nbs/machinery/detections.ipynb #05dea894
 import dataclasses
@@ -273,9 +274,22 @@ def describe_found(folder: Path) -> dict[str, object]:
     streaks = sum(bool(one.parts) for one in record.highlights)
     verdicts = count_verdicts(read_picks(folder/PICKS))
     decided = {"decided": verdicts} if verdicts else {}
-    return {"kind": "detection", "recording": record.recording.name, "duration": clock(record.recording.duration_s),
+    duration = clock(round(record.recording.duration_s))
+    return {"kind": "detection", "recording": record.recording.name, "duration": duration,
             "tracks": record.tracks, "model": record.checkpoint.path, **about, "highlights": len(record.highlights),
             "streaks": streaks, "near misses": len(record.near_misses), **decided}
+
+# %% ../nbs/machinery/detections.ipynb #50293ec9
+def describe_all_found(folder: Path) -> dict[str, object]:
+    "Say what was found in each recording of a folder of detections."
+    lines = {}
+    for path in sorted(folder.glob("*/highlights.json")):
+        try: found = describe_found(path.parent)
+        except InputError as error: lines[path.parent.name] = str(error)
+        else:
+            many = "" if found["highlights"] == 1 else "s"
+            lines[path.parent.name] = f"{found['highlights']} highlight{many} in {found['duration']}"
+    return {"kind": "detections", "recordings": len(lines), **lines}
 
 # %% ../nbs/machinery/detections.ipynb #17cbea62
 def _rounded(moment: Moment) -> dict[str, float]:

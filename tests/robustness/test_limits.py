@@ -336,7 +336,7 @@ def test_missing_inputs(healthy, tmp_path):
         ("detect", "--model", model, gone, *out), ("publish", gone))
     of_another_kind = (
         ("detect", "--model", clips, stream, *out), ("detect", "--model", model, labels, *out),
-        ("evaluate", model, labels), ("info", labels), ("audit", labels, clips), ("train", stream, *out))
+        ("evaluate", model, labels), ("info", __file__), ("audit", labels, clips), ("train", stream, *out))
     for words in (*missing, *of_another_kind): printed(*words)
     for words in (("train", clips, *out, "--init", gone), ("detect", "--model", gone, stream, *out)):
         assert f"{gone}: found no such file, expected a checkpoint" in printed(*words)  # birdnet-team/geomodel#13
