@@ -121,8 +121,9 @@ def _show_in_notebook(server: ReviewServer) -> bool:
 def _summarise(reviews: Sequence[Reviewed], out: Path) -> str:
     "Count what was decided, and say what to do next."
     picks = [pick for one in reviews for pick in read_picks(one.verdicts.path)]
-    line = f"{count_verdicts(picks) or 'no verdict'}, in {out}"
-    return f"{line}\nnext: highlight-sense publish {out}" if kept(picks) else line
+    place = printable(str(out))
+    line = f"{count_verdicts(picks) or 'no verdict'}, in {place}"
+    return f"{line}\nnext: highlight-sense publish {place}" if kept(picks) else line
 
 # %% ../nbs/06_review.ipynb #3e19b500
 def review(
@@ -143,5 +144,5 @@ def review(
         if browser: webbrowser.open(server.address)
         server.wait()
     finally: server.stop()
-    print(printable(_summarise(reviews, Path(out))))
+    print(_summarise(reviews, Path(out)))
     return None

@@ -37,7 +37,7 @@ from .verdicts import Verdicts, describe_candidates
 # %% ../nbs/machinery/review_server.ipynb #bb690922
 @dataclass(frozen=True)
 class Reviewed:
-    "A recording whose moments are looked at."
+    "A recording under review."
     shown: Shown
     scores: Scores
     threshold: float | None
@@ -161,6 +161,13 @@ class _Telling:
         steps = one.scores.curve[first:max(last, first + 1)]
         return {**draw_stretch(one.shown, *ends_s), "curve": area_path(steps)}
 
+# %% ../nbs/machinery/review_server.ipynb #8f0bbc2d
+def _times_in(request: Request) -> tuple[float, float]:  # start_s, end_s
+    "Read two times from a request."
+    times_s = [float(request.query_params[name]) for name in ("start", "end")]
+    if not all(0 <= time_s < 1e7 for time_s in times_s): raise ValueError(f"found times {times_s}, expected seconds")
+    return times_s[0], times_s[1]
+
 # %% ../nbs/machinery/review_server.ipynb #4dc75eba
 class _Deciding(_Telling):
     "Answers that write."
@@ -188,13 +195,6 @@ class _Deciding(_Telling):
         chosen = one.choose(len(one.asked) + 10).items()
         one.asked.update([(number, kind) for number, kind in chosen if number not in one.asked][:10])
         return self.state(request)
-
-# %% ../nbs/machinery/review_server.ipynb #8f0bbc2d
-def _times_in(request: Request) -> tuple[float, float]:  # start_s, end_s
-    "Read two times from a request."
-    times_s = [float(request.query_params[name]) for name in ("start", "end")]
-    if not all(0 <= time_s < 1e7 for time_s in times_s): raise ValueError(f"found times {times_s}, expected seconds")
-    return times_s[0], times_s[1]
 
 # %% ../nbs/machinery/review_server.ipynb #37173531
 class _Playing(_Deciding):

@@ -6,6 +6,8 @@ import os
 import shutil
 import signal
 import tempfile
+from collections.abc import Iterator
+from importlib.util import find_spec
 
 import pytest
 
@@ -31,3 +33,18 @@ def pytest_unconfigure() -> None:
 def times(request: pytest.FixtureRequest) -> int:
     "How many times as thorough as usual."
     return request.config.getoption("--times")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[object]:
+    "A headless Chromium. Without one these tests are skipped, but fail in CI."
+    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if not found or find_spec("playwright") is None:
+        assert not os.environ.get("CI"), "found no Chromium or no Python package playwright"
+        pytest.skip("needs Chromium and the Python package playwright")
+    from playwright.sync_api import sync_playwright
+    with sync_playwright() as play:
+        options = ["--no-sandbox", "--autoplay-policy=no-user-gesture-required"]
+        chromium = play.chromium.launch(executable_path=found, args=options)
+        yield chromium
+        chromium.close()

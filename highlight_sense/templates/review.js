@@ -424,7 +424,7 @@ const judge = verdict => once(async () => {
   if (!element("endpanel").hidden) refresh()
 })
 
-const undo = () => once(async () => {
+const undo = () => busy ? setTimeout(undo, 50) : once(async () => {
   const done = undoable(), last = done.pop()
   if (!last) return
   const [recording, number] = last
@@ -649,7 +649,7 @@ async function start() {
   catch (error) { return notice(error.message) }
   element("which").replaceChildren(...state.recordings.map(({name}, index) => make("option", name, {value: index})))
   document.querySelector(".which").hidden = state.recordings.length < 2
-  document.querySelector("h1").hidden = state.recordings.length > 1
+  document.querySelector("h1").classList.toggle("hidden", state.recordings.length > 1)
   let last = null
   try { last = JSON.parse(sessionStorage.getItem("review at")) } catch { /* a sandboxed frame */ }
   const known = last && state.recordings[last.recording]?.candidates[last.number]

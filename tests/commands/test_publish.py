@@ -2,12 +2,10 @@
 import base64
 import io
 import json
-import os
 import shutil
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Iterator
 from fractions import Fraction
-from importlib.util import find_spec
 from pathlib import Path
 
 import av
@@ -227,21 +225,6 @@ def test_an_edited_file_stops_everything(name, detected):
 
 
 # --- the report in a browser
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[object]:
-    "A headless Chromium. Without one these tests are skipped, but fail in CI."
-    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if not found or find_spec("playwright") is None:
-        assert not os.environ.get("CI"), "found no Chromium or no Python package playwright"
-        pytest.skip("needs Chromium and the Python package playwright")
-    from playwright.sync_api import sync_playwright
-    with sync_playwright() as play:
-        options = ["--no-sandbox", "--autoplay-policy=no-user-gesture-required"]
-        chromium = play.chromium.launch(executable_path=found, args=options)
-        yield chromium
-        chromium.close()
-
 
 class Visit:
     "A page in the browser, with its requests and what it logs."
