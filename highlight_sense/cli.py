@@ -154,7 +154,7 @@ def _prepare(
     recordings: argument(tuple[Path, ...], "RECORDING", "Media files, or folders of them; two audio tracks work best."),
     /,
     *,
-    labels: option(Path, "CSV file with the columns recording, start_s, end_s."),
+    labels: option(Path, "CSV file with the columns recording, start_s, end_s; picks.csv is one, too."),
     out: option(Path, "New clip folder.", "-o"),
     game_name: option(str | None, "Name of the game (default: the name of each recording's folder).") = None,
     mic: option(str | None, "Audio track with the voice: a:0, or a title (default: by title or sound).") = None,
@@ -249,7 +249,9 @@ def _evaluate(
     data: argument(tuple[Path, ...], "DATA", "Clip folder or pack; with --labels, recordings and folders of them."),
     /,
     *,
-    labels: option(Path | None, "CSV file with the highlights of recordings: recording, start_s, end_s.") = None,
+    labels: option(
+        Path | None, "CSV file with the highlights of recordings: recording, start_s, end_s; picks.csv is one, too."
+    ) = None,
     unlabelled: _UNLABELLED = "skip",
     threshold: option(float | None, "Probability above which to pick (default: the checkpoint's).") = None,
     batch_size: option(int | None, "Clips or windows at a time (default: 32 clips, or what suits the device).") = None,
@@ -416,6 +418,27 @@ def _review(
     "Open a page that plays what was found, to keep, drop and trim it; each verdict is saved at once in picks.csv."
     from highlight_sense.review import review
     review(out, port, not no_browser, host, budget, recordings)
+
+# %% ../nbs/07_cli.ipynb #4796d829
+@_verb
+def _picks(
+    action: argument(Literal["import"], "ACTION", "import: write marks of other programs into picks.csv."),
+    sources: argument(
+        tuple[Path, ...], "SOURCE", "Markers or clips of Twitch (CSV), a recording with chapters, an edit decision "
+        "list (EDL), labels of Audacity, or a table with the columns recording, start_s, end_s."),
+    /,
+    *,
+    to: option(Path, "Folder that `detect` wrote, with one recording or more."),
+    length: option(
+        float, "Seconds kept before a mark that has no length, where the model found nothing in the half minute "
+        "before it.") = 15.0,
+    shift: option(
+        float, "Seconds to add to all times: above 0 if the recording began before the stream, else below.") = 0.0,
+) -> None:
+    "Import what you or your viewers marked in other programs; what was decided before stays."
+    from highlight_sense.importing import import_picks
+    new = import_picks(sources, to, length, shift)
+    if any(new.values()): print(f"next: highlight-sense publish {to}")
 
 # %% ../nbs/07_cli.ipynb #09d5deb7
 @_verb
