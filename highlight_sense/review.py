@@ -8,21 +8,22 @@ __all__ = ['find_candidates', 'questions', 'review']
 # %% ../nbs/06_review.ipynb #1632533a
 import sys
 import webbrowser
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from itertools import chain, zip_longest
 from pathlib import Path
 
 import numpy as np
 
-from .detect import Scores, find_moments
+from .detect import Moment, Scores, explain, find_moments
 from .detections import DetectionRecord, RankedHighlight, read_detection, read_scores
+from .detector import FastDetector, load_detector
 from .files import InputError
 from .picks import Pick, count_verdicts, kept, read_picks
 from .previews import Shown
 from .publishing import find_detections
-from .review_server import Reviewed, ReviewServer
+from .review_server import Progress, Reviewed, ReviewServer
 from .text import printable
 from .verdicts import Candidate, Verdicts, is_about
 
@@ -93,6 +94,29 @@ def _choose_questions(
     numbers = {(one.start_s, one.end_s): number for number, one in enumerate(verdicts.candidates)}
     return {numbers[one.start_s, one.end_s]: one.kind for one in chosen}
 
+# %% ../nbs/06_review.ipynb #3be87b04
+class _Explaining:
+    "Explanations of moments, by the model that scored them; it is loaded when the first is asked for."
+
+    def __init__(self, record: DetectionRecord, scores: Scores, shown: Shown):
+        self.record = record
+        self.scores = scores
+        self.shown = shown
+
+    @cached_property
+    def detector(self) -> FastDetector:
+        "The model; `InputError` if it is another one by now."
+        known = self.record.checkpoint
+        detector = load_detector(known.path, replace(self.record.settings, device="auto"))
+        if detector.digest == known.sha256: return detector
+        raise InputError(f"{known.path}: found another model, expected the one that scored the recording; detect again")
+
+    def __call__(self, one: Candidate) -> tuple[float, float, float]:
+        "Compute the probability of a moment with both tracks, without the voice and without the game."
+        moment = Moment(one.start_s, one.end_s, (one.start_s + one.end_s) / 2, one.probability)
+        why = explain(self.detector, self.shown.past().pair, self.scores, moment)
+        return round(why.probability, 4), round(why.without_voice, 4), round(why.without_game, 4)
+
 # %% ../nbs/06_review.ipynb #6f94ef7c
 def _open_review(folder: Path, budget: int, recordings: str | Path | None = None) -> Reviewed:
     "Read a detection, and choose the questions about it."
@@ -103,7 +127,8 @@ def _open_review(folder: Path, budget: int, recordings: str | Path | None = None
     verdicts = Verdicts(folder, record.recording.name, duration_s, model, find_candidates(record, scores))
     choose = partial(_choose_questions, record, scores, verdicts)
     asked = choose(max(0, budget - len(verdicts.decided())))
-    return Reviewed(shown, scores, record.settings.threshold, verdicts, asked, choose)
+    explaining = _Explaining(record, scores, shown)
+    return Reviewed(shown, scores, record.settings.threshold, verdicts, asked, choose, explaining)
 
 # %% ../nbs/06_review.ipynb #7c41094e
 def _show_in_notebook(server: ReviewServer) -> bool:
@@ -125,6 +150,11 @@ def _summarise(reviews: Sequence[Reviewed], out: Path) -> str:
     line = f"{count_verdicts(picks) or 'no verdict'}, in {place}"
     return f"{line}\nnext: highlight-sense publish {place}" if kept(picks) else line
 
+# %% ../nbs/06_review.ipynb #c5846926
+def _teach(learn: Callable, folders: Sequence[Path], out: Path, report: Progress) -> str:
+    "Learn from the verdicts of these detections; return what came of it, in words."
+    return str(learn(folders, out, progress=report))
+
 # %% ../nbs/06_review.ipynb #3e19b500
 def review(
     out: str | Path,                        # folder of `detect`
@@ -133,11 +163,14 @@ def review(
     host: str = "127.0.0.1",                # where to serve; 0.0.0.0: to the whole network
     budget: int = 30,                       # moments to ask about in each recording
     recordings: str | Path | None = None,   # where to look for a recording that was moved
+    learn: Callable | None = None,          # `learn` of the next lesson, to offer it on the page
 ) -> ReviewServer | None:                   # in a notebook: the server, which `stop()` ends
     "Serve the page on which a person keeps, drops and trims what was found."
     if budget < 0: raise InputError(f"budget: found {budget}, expected 0 or more; choose another number")
-    reviews = [_open_review(folder, budget, recordings) for folder in find_detections(out)]
-    server = ReviewServer(reviews, host, port, any_name="google.colab" in sys.modules)
+    folders = find_detections(out)
+    reviews = [_open_review(folder, budget, recordings) for folder in folders]
+    teach = learn and partial(_teach, learn, folders, Path(out)/"learnt.pt")
+    server = ReviewServer(reviews, host, port, "google.colab" in sys.modules, teach)
     if _show_in_notebook(server): return server
     print(f"review: {server.address}\nEach verdict is saved at once; Ctrl-C ends the review", flush=True)
     try:

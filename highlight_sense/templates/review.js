@@ -18,6 +18,7 @@ let amounts = {}           // recording: how many clips are wanted
 let free = false           // play on after the end of the moment
 let busy = false
 const curves = {}
+const whys = {}            // "recording/number": why, where the state does not say
 const clips = new Map()    // "recording/number": promise of {url} or {error}
 
 // --- the server
@@ -197,6 +198,15 @@ function showWhy(why) {
   }
 }
 
+// Moments that were not chosen are explained once their clip is there, since both take the same computer.
+async function fetchWhy() {
+  const key = `${at.recording}/${at.number}`, one = momentNow()
+  if (one.why || one.probability === null || recordingNow().mixed) return
+  try { whys[key] ??= (await askJson(`why/${key}`)).why }
+  catch { return }  // the model or the recording is gone
+  if (key === `${at.recording}/${at.number}`) showWhy(whys[key])
+}
+
 function showFacts() {
   const one = momentNow(), queue = queueOf(at.recording), turn = queue.indexOf(at.number)
   const reason = KINDS[recordingNow().reasons[at.number] ?? one.kind]
@@ -293,6 +303,7 @@ async function showClip() {
   video.playbackRate = Number(element("speed").value)
   seek(trim.start)
   if (element("autoplay").checked) play()
+  fetchWhy()
   for (const following of upcoming(2)) fetchClip(recording, following)
 }
 
@@ -348,7 +359,7 @@ function show(number) {
   showEnd(false)
   element("now").style.left = `${place((one.start + one.end) / 2, 0, recordingNow().duration)}%`
   refresh()
-  showWhy(one.why)
+  showWhy(one.why ?? whys[`${at.recording}/${number}`])
   showPicture()
   showClip()
   try { sessionStorage.setItem("review at", JSON.stringify(at)) } catch { /* a sandboxed frame */ }
@@ -489,6 +500,7 @@ function showEnd(shown) {
   element("endtext").textContent = `${words.join(", ")}. Everything is saved.`
   element("again").hidden = !recordingNow().candidates.length
   element("endtitle").focus()
+  showLearning("learning").catch(error => notice(error.message))
 }
 
 const askMore = () => once(async () => {
@@ -497,6 +509,23 @@ const askMore = () => once(async () => {
   if (queueOf(at.recording).length === before) throw new Error("There are no more moments to ask about.")
   goNext()
 })
+
+// --- learning
+
+async function showLearning(path) {
+  const {running, share, words, sentence, error} = await askJson(path)
+  if (running === undefined) return  // nothing to learn with
+  const {keep, missed, drop} = showCounts()
+  element("learn").hidden = running
+  element("learn").disabled = !(keep + missed + drop)
+  element("share").hidden = !running
+  element("share").value = share
+  element("close").disabled = running
+  const line = running ? `${words || "starting"} …` : error || sentence
+  element("learned").hidden = !line
+  element("learned").textContent = line
+  if (running) setTimeout(() => showLearning("learning").catch(error => notice(error.message)), 700)
+}
 
 const closeReview = () => once(async () => {
   await ask("close")
@@ -611,6 +640,7 @@ const CLICKS = {
   on: () => seek(playhead() + .5), starthere: () => trimHere("start"), endhere: () => trimHere("end"), add: addHere,
   keys: () => element("help").showModal(), enough: () => showEnd(element("endpanel").hidden),
   again: () => show(at.number ?? 0), more: askMore, close: closeReview,
+  learn: () => once(() => showLearning("learn")),
   askwanted: () => {
     extra[at.recording] = [...(extra[at.recording] ?? []), ...wantedOf(at.recording).open]
     refresh()

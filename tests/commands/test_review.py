@@ -11,6 +11,7 @@ import urllib.request
 import webbrowser
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from queue import Queue
@@ -21,6 +22,8 @@ import av
 import numpy as np
 import pytest
 from running import rating_model, run, uneven_noise
+
+from highlight_sense.files import InputError
 
 PHONE, DESKTOP = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
 SECONDS, RATE_HZ = 60, 22_050
@@ -387,6 +390,82 @@ def test_on_a_phone(visit, review):
     seen.page.locator("#add").tap()
     until(lambda: [row["verdict"] for row in review.picks()] == ["missed"])
     assert seen.complaints == []
+
+
+def test_why(place, tmp_path, browser):
+    "A chosen moment is explained at once; one that is stored without an explanation, soon after it is shown."
+    folder = Path(shutil.copytree(place/"out", tmp_path/"out"))/"my evening"
+    values = json.loads((folder/"highlights.json").read_text())
+    known = values["near_misses"][-1].pop("window")["probability"]
+    values["near_misses"][-1]["window"] = None
+    (folder/"highlights.json").write_text(json.dumps(values))
+    with reviewing("review", tmp_path/"out", folder=folder) as review:
+        other = next(number for number, one in enumerate(review.state()["candidates"]) if not one["why"])
+        seen = Visit(browser, review.address)
+        assert seen.shown("#why").startswith("Why: ")
+        seen.value(f"show({other})")
+        assert seen.shown("#why") == ""
+        until(lambda: "without the voice" in seen.shown("#why"))
+        assert abs(json.loads(review.ask(f"why/0/{other}")[1])["why"][0] - known) < 0.01 and seen.complaints == []
+        seen.context.close()
+
+
+def test_in_a_notebook(review, browser):
+    "The page works in a frame of a foreign page, as a notebook shows it."
+    context = browser.new_context(viewport=DESKTOP)
+    page = context.new_page()
+    page.set_content(f"<iframe src='{review.address}' style='width: 100%; height: 860px'></iframe>")
+    frame = page.frame_locator("iframe")
+    frame.locator("#pictures img").first.wait_for()
+    frame.locator("#keep").click()
+    until(review.picks)
+    context.close()
+
+
+def test_several_recordings(place, tmp_path, browser):
+    "Each has its own questions and table; after the last moment of one comes the first of the next."
+    shutil.copytree(place/"out"/"my evening", tmp_path/"out"/"a")
+    shutil.copytree(place/"out"/"my evening", tmp_path/"out"/"b")
+    with reviewing("review", tmp_path/"out", "--budget", 1, folder=tmp_path/"out"/"b") as review:
+        seen = Visit(browser, review.address)
+        assert seen.shown("#counts").startswith("2 to do") and seen.page.locator("#which").is_visible()
+        seen.press("k")
+        until(lambda: seen.value("at.recording") == 1)
+        assert not review.picks() and (tmp_path/"out"/"a"/"picks.csv").exists()
+        seen.press("x")
+        until(review.picks)
+        until(lambda: "1 kept, 1 dropped" in seen.shown("#endtext"))
+        seen.context.close()
+
+
+def test_learning_from_the_page(place, tmp_path, browser, monkeypatch):
+    "The page starts learning, shows how far it is, and then what came of it."
+    from highlight_sense import review as page
+    steps = Queue()
+
+    def learn(folders: list[Path], out: Path, progress: Callable[[float, str], None]) -> str:
+        progress(0.5, "listening again")
+        steps.get(timeout=30)
+        if out.exists(): raise InputError("a line about what is wrong")
+        out.touch()
+        return f"Better than before: {len(folders)} recording."
+
+    monkeypatch.setattr(page, "review", partial(page.review, learn=learn))
+    shutil.copytree(place/"out", tmp_path/"out")
+    with reviewing("review", tmp_path/"out", folder=tmp_path/"out"/"my evening") as review:
+        seen = Visit(browser, review.address)
+        seen.press("k")
+        until(review.picks)
+        seen.page.locator("#enough").click()
+        for line in ("Better than before: 1 recording.", "a line about what is wrong"):
+            until(lambda: seen.page.locator("#learn").is_enabled())
+            seen.page.locator("#learn").click()
+            until(lambda: "listening again" in seen.shown("#learned"))
+            assert seen.value("document.getElementById('share').value") == 0.5
+            steps.put(None)
+            until(lambda line=line: seen.shown("#learned") == line)
+        assert seen.complaints == [] or all("400" in line for line in seen.complaints)
+        seen.context.close()
 
 
 # --- what goes wrong
