@@ -425,13 +425,13 @@ def _picks(
     action: argument(Literal["import"], "ACTION", "import: write marks of other programs into picks.csv."),
     sources: argument(
         tuple[Path, ...], "SOURCE", "Markers or clips of Twitch (CSV), a recording with chapters, an edit decision "
-        "list (EDL), labels of Audacity, or a table with the columns recording, start_s, end_s."),
+        "list (EDL), labels of Audacity, a table with the columns recording, start_s, end_s, or finished clips."),
     /,
     *,
     to: option(Path, "Folder that `detect` wrote, with one recording or more."),
     length: option(
-        float, "Seconds kept before a mark that has no length, where the model found nothing in the half minute "
-        "before it.") = 15.0,
+        float, "Seconds before a mark without a length; they are kept, unless the model found a moment in them."
+    ) = 15.0,
     shift: option(
         float, "Seconds to add to all times: above 0 if the recording began before the stream, else below.") = 0.0,
 ) -> None:

@@ -17,24 +17,26 @@ from .decisions import read_decisions
 from .detections import DetectionRecord, RankedHighlight, fingerprint, read_detection
 from .edl_marks import edl_marks
 from .files import InputError
-from .labels import is_media, recording_stem, recordings_called
+from .labels import find_recordings, is_media, recording_stem, recordings_called
+from .locate import locate_clips
 from .log import warn
 from .marks import Mark, text_marks
 from .media import open_media, probe, start_of
 from .picks import PICKS, Pick, save_picks
 from .publishing import find_detections
 from .selection import match_highlights
+from .stored_recordings import LOG_MEL
 from .tables import read_text
 from .text import clock, first_three, printable
 from .timecode import frame_number, is_drop_frame, start_timecode
 
 # %% ../nbs/machinery/importing.ipynb #077714fb
-def _chapter_marks(path: Path, name: str) -> list[Mark]:
+def _chapter_marks(path: Path, recording: str) -> list[Mark]:
     "Read the chapters of a recording as points; the one at its start marks nothing."
     with open_media(path) as container:
         begin_s = start_of(container)
         times_s = [float(chapter["start"] * chapter["time_base"]) - begin_s for chapter in container.chapters()]
-    return [Mark(time_s, recording=name) for time_s in times_s if time_s > 0.1]
+    return [Mark(time_s, recording=recording) for time_s in times_s if time_s > 0.1]
 
 # %% ../nbs/machinery/importing.ipynb #cd811588
 @dataclass(frozen=True)
@@ -47,6 +49,12 @@ class _Target:
     def files(self) -> list[Path]:
         "The files of the recording, where they were when it was searched."
         return list(map(Path, self.record.recording.files))
+
+    @property
+    def sound(self) -> Path | None:
+        "Where clips are located: in the stored log-mel, else in the recording; None if neither is there."
+        places = self.folder/LOG_MEL, *self.files[:1]
+        return next((place for place in places if place.is_file()), None)
 
     @property
     def known(self) -> list[RankedHighlight]:
@@ -110,14 +118,12 @@ def _inside(marks: Sequence[Mark], target: _Target, source: Path, shift_s: float
     return inside
 
 # %% ../nbs/machinery/importing.ipynb #acfe3df1
-_LOOK_BACK_S = 30.0
-
-
 def _as_moment(mark: Mark, known: Sequence[RankedHighlight], length_s: float) -> tuple[float, float]:
     "Return the start and the end of a marked moment."
     if mark.end_s is not None: return mark.start_s, mark.end_s
-    before = [one for one in known if one.start_s < mark.start_s and one.end_s > mark.start_s - _LOOK_BACK_S]
-    if not before: return max(0.0, mark.start_s - length_s), mark.start_s
+    earliest_s = max(0.0, mark.start_s - length_s)
+    before = [one for one in known if one.start_s < mark.start_s and one.end_s > earliest_s]
+    if not before: return earliest_s, mark.start_s
     best = max(before, key=lambda one: one.probability)
     return best.start_s, best.end_s
 
@@ -135,13 +141,21 @@ def _to_picks(marks: Sequence[Mark], target: _Target, length_s: float) -> list[P
     return picks
 
 # %% ../nbs/machinery/importing.ipynb #7d3f818f
+def _is_repeated(pick: Pick, others: Iterable[Pick]) -> bool:
+    "Tell whether one of the others is about the same moment."
+    for other in others:
+        shared_s = min(pick.end_s, other.end_s) - max(pick.start_s, other.start_s)
+        shorter_s = min(pick.end_s - pick.start_s, other.end_s - other.start_s)
+        if pick.key == other.key or shared_s >= shorter_s / 2: return True
+    return False
+
+# %% ../nbs/machinery/importing.ipynb #5003512e
 def _new_picks(picks: Sequence[Pick], target: _Target) -> list[Pick]:
-    "Leave out picks about moments that were decided before."
-    decided = read_decisions(target.folder, target.record)
-    keys = {pick.key for pick in decided}
-    times = {(pick.start_s, pick.end_s) for pick in decided}
-    return [pick for pick in picks
-            if pick.key not in keys and (round(pick.start_s, 3), round(pick.end_s, 3)) not in times]
+    "Leave out picks about moments that were decided before, by a person or by an earlier one of them."
+    decided, new = read_decisions(target.folder, target.record), []
+    for pick in picks:
+        if not _is_repeated(pick, [*decided, *new]): new.append(pick)
+    return new
 
 # %% ../nbs/machinery/importing.ipynb #b7d04125
 def _source_text_marks(path: Path, targets: Sequence[_Target]) -> list[Mark]:
@@ -158,15 +172,38 @@ def _source_text_marks(path: Path, targets: Sequence[_Target]) -> list[Mark]:
     raise InputError(f"{path}: {found}, expected {kinds}; export it again")
 
 # %% ../nbs/machinery/importing.ipynb #81426296
-def _read_source(path: Path, targets: Sequence[_Target]) -> list[Mark]:
+def _clip_marks(clips: Sequence[Path], targets: Sequence[_Target], progress: bool) -> list[Mark]:
+    "Locate finished clips in the recordings; those that are found in none are counted."
+    places = {place: target for target in targets if (place := target.sound)}
+    if not places:
+        found = "found neither the recordings nor log-mels of them"
+        raise InputError(f"{clips[0]}: {found}, expected one to look in; put the recordings back")
+    located = locate_clips(clips, list(places), progress)
+    lost = [one.clip.name for one in located if one.recording is None]
+    if lost:
+        found = f"found {len(lost)} of {len(clips)} clips in none of the recordings ({first_three(lost)})"
+        warn(f"{clips[0].parent}: {found}, expected each in one of {len(places)}; left out")
+    return [Mark(one.start_s, one.end_s, str(places[one.recording].files[0])) for one in located if one.recording]
+
+# %% ../nbs/machinery/importing.ipynb #2d603340
+def _media_marks(files: Sequence[Path], targets: Sequence[_Target], progress: bool) -> list[Mark]:
+    "Read the chapters of recordings, and locate the other files."
+    recordings = {known: target for target in targets for known in target.record.recording.fingerprints}
+    known = {file: recordings.get(fingerprint(file)) for file in files}
+    marks = [mark for file, target in known.items() if target for mark in _chapter_marks(file, str(target.files[0]))]
+    clips = [file for file, target in known.items() if target is None]
+    if clips: marks += _clip_marks(clips, targets, progress)
+    if marks: return marks
+    found = "found no clip of the recordings" if clips else "found no chapter after the start"
+    expected = "expected a recording with chapters, or a clip that was cut from one"
+    raise InputError(f"{files[0]}: {found}, {expected}; check --to")
+
+# %% ../nbs/machinery/importing.ipynb #8b16e0c5
+def _read_source(path: Path, targets: Sequence[_Target], progress: bool) -> list[Mark]:
     "Read the marks of a source, whatever it is."
     if not path.exists(): raise InputError(f"{path}: found no such file, expected a source of marks; check the path")
-    if not is_media(path): return _source_text_marks(path, targets)
-    same = [target for target in targets if fingerprint(path) in target.record.recording.fingerprints]
-    if not same: raise InputError(f"{path}: found a recording of no folder in --to, expected one; detect it first")
-    marks = _chapter_marks(path, same[0].record.recording.name)
-    if marks: return marks
-    raise InputError(f"{path}: found no chapter after its start, expected marks; set some with the hotkey of OBS")
+    if path.is_dir() or is_media(path): return _media_marks(find_recordings(path), targets, progress)
+    return _source_text_marks(path, targets)
 
 # %% ../nbs/machinery/importing.ipynb #f60e65ac
 def _import_source(
@@ -174,12 +211,12 @@ def _import_source(
 ) -> dict[Path, list[Pick]]:  # new picks by folder
     "Write the marks of a source into the folders of their recordings."
     new = {}
-    for target, marks in _assign(_read_source(source, targets), source, targets):
+    for target, marks in _assign(_read_source(source, targets, progress), source, targets):
         picks = _to_picks(_inside(marks, target, source, shift_s), target, length_s)
         fresh = _new_picks(picks, target)
         new[target.folder] = save_picks(target.folder/PICKS, fresh) if fresh else []
         found = sum(pick.found_start_s is not None for pick in fresh)
-        before = f", {len(picks) - len(fresh)} decided before" if len(picks) > len(fresh) else ""
+        before = f", {len(picks) - len(fresh)} repeated or decided before" if len(picks) > len(fresh) else ""
         words = f"{len(fresh)} new from {source.name}, {found} of them found by the model{before}"
         if progress: print(printable(f"{target.folder/PICKS}: {words}"))
     return new
@@ -188,7 +225,7 @@ def _import_source(
 def import_picks(
     sources: Iterable[str | Path],  # files that hold marks
     out: str | Path,                # folder of `detect`
-    length_s: float = 15.0,         # of a moment that ends at a point mark, where the model found none
+    length_s: float = 15.0,         # before a point mark, for which it stands, unless the model found a moment there
     shift_s: float = 0.0,           # added to all times
     progress: bool = True,          # print a line for each recording
 ) -> dict[Path, list[Pick]]:        # new picks by folder
