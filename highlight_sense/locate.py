@@ -7,6 +7,7 @@ __all__ = ['Located', 'locate_clips']
 
 # %% ../nbs/machinery/locate.ipynb #d3f8e082
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -131,16 +132,18 @@ def _peaks_of_recording(
 
 # %% ../nbs/machinery/locate.ipynb #2f1cdbf1
 _MIDDLE = 2**31  # stands for offset 0
+_COMMON = 8      # landmarks with the same code, for each copy of each clip
 
 
 def _count_votes(
     index: _Index,
-    peaks: np.ndarray,                # (peaks, 2) of one sound of a recording
+    peaks: np.ndarray,                # (peaks, 2) of a stretch of one sound of a recording
 ) -> tuple[np.ndarray, np.ndarray]:   # (places,) int64: copy * 2**32 + _MIDDLE + offset in frames; (places,) votes
     "Count the votes for each place of each clip; places with a single vote are left out."
     codes, frames = _landmarks(peaks)
     first = np.searchsorted(index.codes, codes)
     counts = np.searchsorted(index.codes, codes, side="right") - first
+    counts[counts > _COMMON * (index.copies.max(initial=0) + 1)] = 0
     before = np.cumsum(counts) - counts
     found = np.arange(counts.sum()) + np.repeat(first - before, counts)
     offsets = np.repeat(frames, counts) - index.frames[found]
@@ -148,6 +151,7 @@ def _count_votes(
     return places[votes > 1], votes[votes > 1]
 
 # %% ../nbs/machinery/locate.ipynb #6873a77a
+_STRETCH_OF_PEAKS = 5000
 _PROPOSALS = 5
 _LEAST_VOTES = 20
 
@@ -157,11 +161,12 @@ def _propose(
     sounds: Sequence[np.ndarray],           # (peaks, 2) of voice, game, both
 ) -> list[tuple[int, int, int]]:            # number of the clip, of its copy, offset in frames
     "Propose places of clips in a recording."
-    counted = [_count_votes(index, peaks) for peaks in sounds]
+    stretches = [part for peaks in sounds for part in np.array_split(peaks, len(peaks) // _STRETCH_OF_PEAKS + 1)]
+    counted = [_count_votes(index, part) for part in stretches]
     places, inverse = np.unique(np.concatenate([places for places, _ in counted]), return_inverse=True)
     votes = np.bincount(inverse, np.concatenate([votes for _, votes in counted]), len(places))
     copies, offsets = places >> 32, places % 2**32 - _MIDDLE
-    proposed, taken = [], np.zeros(index.copies.max() // _COPIES + 1, int)
+    proposed, taken = [], Counter()
     for k in np.argsort(-votes, kind="stable")[:np.sum(votes >= _LEAST_VOTES)]:
         number, copy = divmod(int(copies[k]), _COPIES)
         if taken[number] == _PROPOSALS: continue

@@ -98,3 +98,8 @@ def test_no_clips_or_no_recordings(tmp_path, evenings, stored):
     "Nothing is found in nothing."
     assert locate_clips([], stored) == []
     assert located(tmp_path, [], mix=between(evenings[0]).mean(axis=0)).recording is None
+
+
+def test_a_silent_clip(tmp_path, evenings, stored):
+    "A clip of digital silence has no peaks, and is found nowhere."
+    assert located(tmp_path, stored, mix=np.zeros(8 * RATE_HZ)).recording is None
