@@ -333,7 +333,8 @@ class ReviewServer:
         names = None if any_name else ["localhost", own_name, f"{own_name}.local"]
         self._room = _Playing(reviews, Path(self._clips.name))
         app = _make_app(self._room, teach and Lesson(teach), self.token, names, self._closed.set)
-        config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=2)
+        quiet = {"log_config": None, "access_log": False, "server_header": False, "proxy_headers": False}
+        config = uvicorn.Config(app, lifespan="off", timeout_graceful_shutdown=2, **quiet)
         self._server = uvicorn.Server(config)
         self._thread = Thread(target=self._server.run, kwargs={"sockets": [listening]}, daemon=True)
         self._thread.start()

@@ -12,6 +12,7 @@ from pathlib import Path
 from threading import RLock
 
 from .files import InputError
+from .labels import recording_stem
 from .picks import PICKS, Pick, read_picks, remove_pick, save_pick
 from .previews import stretch_around
 
@@ -73,11 +74,10 @@ class _Matched:
 class _Reading(_Matched):
     "Candidates that take up what is on disk."
 
-    def _take_up(self, pick: Pick) -> int:
-        "Return the number of the candidate that a row is about; or of a new one."
+    def _take_up(self, pick: Pick, taken: set[int]) -> int:
+        "Return the number of the candidate that a row is about, or of a new one."
         for number, one in enumerate(self.candidates):
-            if one.kind == "added" or not is_about(pick, one): continue
-            if self._about[number].key != self._first_pick(one).key: continue  # another row is about it
+            if one.kind == "added" or number in taken or not is_about(pick, one): continue
             self._about[number] = pick
             return number
         found = pick.found_start_s is not None
@@ -86,14 +86,12 @@ class _Reading(_Matched):
 
     def decided(self) -> dict[int, Pick]:
         "Read the picks, by the number of the candidate that each is about."
+        stem, picks = recording_stem(self.recording), read_picks(self.path)
         numbers = {pick.key: number for number, pick in enumerate(self._about)}
-        stem, found = self._about[0].key[0] if self._about else None, {}
-        for pick in read_picks(self.path):
-            number = numbers.get(pick.key)
-            if number is None:
-                if pick.start_s >= self.duration_s or stem not in (None, pick.key[0]): continue
-                number = self._take_up(pick)
-            found[number] = pick
+        found = {numbers[pick.key]: pick for pick in picks if pick.key in numbers}
+        for pick in picks:
+            elsewhere = pick.key[0] != stem or pick.start_s >= self.duration_s
+            if pick.key not in numbers and not elsewhere: found[self._take_up(pick, set(found))] = pick
         return found
 
 # %% ../nbs/machinery/verdicts.ipynb #f77c2537
@@ -116,9 +114,11 @@ class _Deciding(_Reading):
 
     def _write(self, number: int, verdict: str, start_s: float, end_s: float) -> None:
         about, (start_s, end_s) = self._about[number], self._trimmed(start_s, end_s)
-        if about.verdict == "missed" and verdict != "keep": remove_pick(self.path, about)
+        added = about.verdict == "missed"
+        if added and verdict == "unsure": raise InputError("found a moment that you added, expected to keep or drop it")
+        if added and verdict == "drop": remove_pick(self.path, about)
         else:
-            if about.verdict == "missed": verdict = "missed"
+            verdict = "missed" if added else verdict
             self._replace(number, replace(about, start_s=start_s, end_s=end_s, verdict=verdict, time=""))
 
 # %% ../nbs/machinery/verdicts.ipynb #b24cba2b

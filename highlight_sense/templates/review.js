@@ -189,7 +189,7 @@ function showWhy(why) {
   box.replaceChildren()
   if (!why || recordingNow().mixed) return
   box.append(make("p", whyLine(why)))
-  const rows = [["as it is", why[0], ""], ["without the voice", why[1], "less"], ["without the game", why[2], "less"]]
+  const rows = [["both tracks", why[0], ""], ["without the voice", why[1], "less"], ["without the game", why[2], "less"]]
   for (const [word, value, kind] of rows) {
     const bar = make("i", null, {className: kind}), frame = make("span")
     bar.style.width = `${100 * value}%`
@@ -623,9 +623,19 @@ const KEYS = {
 
 const ANYWHERE = new Set(["ArrowLeft", "?"])  // these work at the end, too
 
-document.addEventListener("keydown", event => {
-  if (event.ctrlKey || event.metaKey || event.altKey || element("help").open || !state) return
+// Where a layout has no such character, the key in its place on a US keyboard counts.
+function nameOf(event) {
   const name = event.key.length === 1 ? event.key.toLowerCase() : event.key
+  if (KEYS[name]) return name
+  const [, letter, digit] = event.code.match(/^(?:Key([A-Z])|Digit([1-4]))$/) ?? []
+  if (letter) return /[^\x00-\x7f]/.test(name) ? letter.toLowerCase() : name
+  return digit ?? {BracketLeft: "[", BracketRight: "]"}[event.code] ?? name
+}
+
+document.addEventListener("keydown", event => {
+  const modified = (event.ctrlKey || event.altKey) && !event.getModifierState("AltGraph")
+  if (modified || event.metaKey || element("help").open || !state) return
+  const name = nameOf(event)
   const target = event.target
   if (target.matches("input[type=range], select") && !"kxu".includes(name)) return
   if (target.matches("button, input, a") && [" ", "Enter"].includes(name)) return

@@ -195,7 +195,9 @@ def test_foreign_requests_are_refused(review):
 
 
 def test_it_sends_short_clips_never_the_recording(review, place):
-    "A clip covers the moment and ten seconds around it; paths lead nowhere else."
+    "A clip covers the moment and ten seconds around it; paths lead nowhere else; no log-mel needs to be stored."
+    (review.folder/"log-mel.pt").unlink()
+    assert len(json.loads(review.ask("picture/0/0")[1])["pictures"]) == 2
     one = review.state()["candidates"][0]
     status, content = review.ask("preview/0/0")
     assert status == 200
@@ -224,6 +226,15 @@ def test_a_moved_recording(place, tmp_path):
     shutil.copy(place/"my evening.mkv", tmp_path/"moved away.mkv")
     with reviewing("review", tmp_path/"out", "--recordings", tmp_path, folder=folder) as review:
         assert review.ask("preview/0/0")[0] == 200
+
+
+def test_another_machine_is_served_when_asked_for(place, tmp_path):
+    "`--host 0.0.0.0` prints an address of this machine in its network, which works with the token only."
+    shutil.copytree(place/"out", tmp_path/"out")
+    with reviewing("review", tmp_path/"out", "--host", "0.0.0.0", folder=tmp_path/"out"/"my evening") as review:
+        assert "0.0.0.0" not in review.address and review.ask("state")[0] == 200
+        assert review.ask("state", Host="192.0.2.7:80")[0] == 200  # as through a router
+        with pytest.raises(urllib.error.HTTPError): urllib.request.urlopen(review.address.partition("?")[0], timeout=10)
 
 
 def test_bad_options_are_one_line(place, tmp_path):
@@ -286,6 +297,9 @@ def test_playing_and_trimming_by_keys(visit, review):
     until(lambda: "added" in seen.shown("#verdict"))
     seen.press("x")  # it was a mistake
     until(lambda: len(review.picks()) == 1)
+    french = {"key": '"', "code": "Digit3", "bubbles": True}
+    seen.page.evaluate("one => document.body.dispatchEvent(new KeyboardEvent('keydown', one))", french)
+    assert seen.value("document.getElementById('clip').playbackRate") == 2
     seen.press("?")
     assert seen.page.locator("#help").is_visible()
     seen.press("Escape")
