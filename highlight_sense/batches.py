@@ -472,6 +472,7 @@ class ClipLoader:
         change: Callable[[torch.Tensor, torch.Tensor, np.ndarray], torch.Tensor] | None = None,
         # called with log-mels, masks and numbers of clips; gives other log-mels
         soft_edge_s: float | None = None,    # over which the share of highlight rises; default: no shares of steps
+        places: int = 0,                     # highlights in `index` whose places are known
     ):
         check_loading(1, workers)
         stored = index[index.highlights.notna()] if "highlights" in index else index[:0].assign(highlights=None)
@@ -480,6 +481,7 @@ class ClipLoader:
         self.device = torch.device(device)
         self.workers = workers
         self.padded_to, self.soft_edge_s = padded_to, soft_edge_s
+        self.places = places
         self.change = change
         self.done = 0
 
@@ -518,4 +520,6 @@ def training_loader(
         sources = pd.concat([clips, recordings])
     plans = TrainingPlans(clips.label, clips.frames, config, windows)
     taught = config.soft_edge_s if config.step_weight else None
-    return ClipLoader(sources, plans, device, config.workers, soft_edge_s=taught)
+    places = int(clips.places.sum()) if "places" in clips else 0
+    if windows: places += len(windows.highlights)
+    return ClipLoader(sources, plans, device, config.workers, soft_edge_s=taught, places=places)

@@ -13,7 +13,8 @@ from pathlib import Path
 import msgspec
 import pandas as pd
 
-from .clip_files import by_label, clip_row, half_frames, list_clips, list_recordings, read_clip, times_of
+from .clip_files import (
+    by_label, clip_row, half_frames, highlights_of, list_clips, list_recordings, read_clip, times_of)
 from .config import FrontEnd, require_front_end
 from .files import InputError, write_atomically
 from .log import warn
@@ -23,16 +24,20 @@ from .stored_recordings import load_recordings
 from .text import printable
 
 # %% ../nbs/machinery/clip_table.ipynb #ff5ec0a3
-_COLUMNS = ["path", "label", "game", "group", "frames", "crc32", "start_s", "end_s"]
+_COLUMNS = ["path", "label", "game", "group", "frames", "crc32", "start_s", "end_s", "places"]
 
 
+def _known_times(record: dict) -> dict[str, float]:
+    "Find when a clip starts and ends in its recording, and of how many highlights it knows the places."
+    return {**dict(zip(("start_s", "end_s"), times_of(record))), "places": len(highlights_of(record))}
+
+# %% ../nbs/machinery/clip_table.ipynb #e0527aa4
 def _read_row(path: str, root: Path) -> dict | InputError:
     "Return the row of a clip, or what is wrong with it."
     try: record = read_clip(path)
     except InputError as error: return error
-    start_s, end_s = times_of(record)
     facts = clip_row(record, path, root, half_frames(record["tensor"]))
-    return {"path": path, **facts, "start_s": start_s, "end_s": end_s}
+    return {"path": path, **facts, **_known_times(record)}
 
 # %% ../nbs/machinery/clip_table.ipynb #4680390d
 def _packed_rows(pack: Pack, paths: list[str]) -> list[dict]:
@@ -41,8 +46,7 @@ def _packed_rows(pack: Pack, paths: list[str]) -> list[dict]:
     rows = []
     for path in paths:
         row = pack.by_clip[path.partition(".pack::")[2]]
-        start_s, end_s = times_of(row.more)
-        rows.append({"path": path, **msgspec.structs.asdict(row), "start_s": start_s, "end_s": end_s})
+        rows.append({"path": path, **msgspec.structs.asdict(row), **_known_times(row.more)})
     return rows
 
 # %% ../nbs/machinery/clip_table.ipynb #fc6effb6
@@ -77,7 +81,7 @@ def load_index(
     root: str | Path,                    # clip folder or pack
     max_unusable: float = _MAX_UNUSABLE,  # share above which to stop
     progress: bool = False,              # show a progress bar
-) -> tuple[pd.DataFrame, list[str]]:     # path, label (1 positive), game, group, frames, crc32; the errors
+) -> tuple[pd.DataFrame, list[str]]:     # `_COLUMNS`: label 1 is positive; the errors
     "Return the table of usable clips; `InputError` if too many are unusable or a class is missing."
     table, unusable = _scan_clips(Path(root), progress)
     require_usable(root, len(table), unusable, max_unusable)

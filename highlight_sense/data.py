@@ -34,7 +34,7 @@ def get_data_index(
 # %% ../nbs/00_data.ipynb #e4aefc26
 def index_clips(
     root: str | Path,  # clip folder or pack
-) -> pd.DataFrame:     # path, label (1 positive), game, group, frames, crc32 of the log-mel, start_s, end_s
+) -> pd.DataFrame:     # path, label (1 positive), game, group, frames, crc32 of the log-mel, start_s, end_s, places
     "Return the table of usable clips; a warning lists the unusable ones."
     table, unusable = load_index(root)
     if unusable:

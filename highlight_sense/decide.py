@@ -222,6 +222,21 @@ def _warn_of_unused(config: TrainConfig, events: EventDecision) -> None:
         warn("--highlights-per-hour: found a threshold that was not corrected for rarity, expected one that was; "
              "it has no effect. Leave it out")
 
+# %% ../nbs/04b_decide.ipynb #52f434db
+_ENOUGH_LABELS = 20
+
+
+def _warn_of_few(config: TrainConfig, events: EventDecision) -> None:
+    "Warn of a limit of false alarms that was applied to little sound or few labels."
+    limit = config.false_alarms_per_hour
+    if events.chosen_by != "false alarms": return
+    if events.labels >= _ENOUGH_LABELS and limit * events.hours >= 1: return
+    found = f"found {events.labels} labels in {events.hours:.2g} h of validation recordings, in which the limit allows "
+    found += f"{math.floor(limit * events.hours)} false alarms"
+    least = f"expected at least {_ENOUGH_LABELS} labels, and hours enough for one false alarm"
+    warn(f"--false-alarms-per-hour: {found}, {least}; the threshold finds {round(events.recall * events.labels)} of "
+         f"the {events.labels}, and may be of little use. Label and prepare more recordings")
+
 # %% ../nbs/04b_decide.ipynb #6b8abf90
 def decide_threshold(
     checkpoint: str | Path,     # best.pt of a run
@@ -238,5 +253,6 @@ def decide_threshold(
     found = _find_all(detector, recordings, progress)
     threshold, events = _decide(detector, found, train_clips, val_clips, config)
     _warn_of_unused(config, events)
+    _warn_of_few(config, events)
     save_decision(checkpoint, threshold, events)
     return replace(detector.info, event_threshold=threshold, events=events)

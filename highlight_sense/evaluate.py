@@ -41,6 +41,7 @@ def clip_curves(
     mel: torch.Tensor,       # (2, n_mels, T)
     max_frames: int,         # length of the longest clip in training
     precision: str = "fp32",
+    taught: bool = False,    # single steps, where highlights are
 ) -> tuple[np.ndarray, np.ndarray]:  # attention and time curve, (steps,)
     "Return each step's attention weight and its probability of a highlight."
     frames = min(mel.shape[-1], max_frames)
@@ -50,7 +51,7 @@ def clip_curves(
     with autocast(device, precision): _, attention, step_logits = model.score_steps(spec[None].to(device), mask[None])
     steps = math.ceil(frames / model.shrink)
     attention, step_logits = (values[:, :steps].float().cpu().numpy() for values in (attention, step_logits))
-    return attention[0], time_curve(np.zeros(1, int), step_logits, attention)
+    return attention[0], time_curve(np.zeros(1, int), step_logits, None if taught else attention)
 
 # %% ../nbs/03a_evaluate.ipynb #156cc988
 def picture_clip(
@@ -58,12 +59,14 @@ def picture_clip(
     path: str | Path,       # clip
     max_frames: int,        # length of the longest clip in training
     title: str = "",
+    taught: bool = False,   # single steps, where highlights are
 ) -> Figure:
-    "Draw a clip's two log-mels, the model's attention over time, and the labelled highlights, if there are any."
+    "Draw a clip's two log-mels, what the model makes of it over time, and the labelled highlights, if there are any."
     record = read_clip(path)
     mel = record["tensor"].float()[..., :max_frames]
-    attention, _ = clip_curves(model, mel, max_frames)
-    return plot_clip_attention(mel.numpy(), attention, title=title, highlights_s=highlights_of(record))
+    attention, curve = clip_curves(model, mel, max_frames, taught=taught)
+    steps, places = curve if taught else attention, highlights_of(record)
+    return plot_clip_attention(mel.numpy(), steps, title=title, highlights_s=places, taught=taught)
 
 # %% ../nbs/03a_evaluate.ipynb #1fc23535
 def peaks_inside(
@@ -71,6 +74,7 @@ def peaks_inside(
     paths: Sequence[str],    # clips
     max_frames: int,         # length of the longest clip in training
     precision: str = "fp32",
+    taught: bool = False,    # single steps, where highlights are
 ) -> tuple[float, float] | None:  # share, and that of random peaks; None if no clip stores where its highlights are
     "Return the share of clips whose time curve peaks inside a labelled highlight."
     hits, chances = [], []
@@ -78,7 +82,7 @@ def peaks_inside(
         record = read_clip(path)
         places = highlights_of(record)
         if not places: continue
-        _, curve = clip_curves(model, record["tensor"].float(), max_frames, precision)
+        _, curve = clip_curves(model, record["tensor"].float(), max_frames, precision, taught)
         times_s = FrontEnd().seconds((np.arange(len(curve)) + 0.5) * model.shrink)
         inside = np.any([(start_s <= times_s) & (times_s <= end_s) for start_s, end_s in places], axis=0)
         hits.append(inside[curve.argmax()])
@@ -86,8 +90,15 @@ def peaks_inside(
     return (float(np.mean(hits)), float(np.mean(chances))) if hits else None
 
 # %% ../nbs/03a_evaluate.ipynb #61aab926
-def save_evaluation(measured: Evaluation, model: HighlightCRNN, paths: pd.Series, max_frames: int, out: Path) -> None:
-    "Draw an evaluation: precision and recall, confusion, reliability, and the attention in the surest positive clip."
+def save_evaluation(
+    measured: Evaluation,
+    model: HighlightCRNN,
+    paths: pd.Series,        # clips
+    max_frames: int,         # length of the longest clip in training
+    out: Path,
+    taught: bool = False,    # single steps, where highlights are
+) -> None:
+    "Draw an evaluation: precision and recall, confusion, reliability, and the surest positive clip."
     labels, probabilities = measured.labels, measured.probabilities
     save_figure(plot_precision_recall(labels, probabilities, measured.metrics["threshold"]), out/"precision_recall.png")
     save_figure(plot_confusion(measured.metrics), out/"confusion.png")
@@ -95,7 +106,7 @@ def save_evaluation(measured: Evaluation, model: HighlightCRNN, paths: pd.Series
     surest = int(np.argmax(np.where(labels == 1, probabilities, -1)))
     name = PurePosixPath(Path(paths[surest]).as_posix()).stem
     title = f"{name}, probability {probabilities[surest]:.2f}"
-    save_figure(picture_clip(model, paths[surest], max_frames, title), out/"attention.png")
+    save_figure(picture_clip(model, paths[surest], max_frames, title, taught), out/"attention.png")
 
 # %% ../nbs/03a_evaluate.ipynb #c107ed85
 def _more_figures(measured: Evaluation, groups: pd.Series, calibrated: bool) -> dict:
@@ -126,7 +137,7 @@ def _evaluate_clips(
     if threshold is None: threshold = 0.5 if info.threshold is None else info.threshold
     measured = evaluate(model, loader, device, threshold, None, precision, progress, info.scaling)
     measured.metrics.update(_more_figures(measured, index.group, info.calibration is not None))
-    inside = peaks_inside(model, index.path[index.label == 1], info.max_frames, precision)
+    inside = peaks_inside(model, index.path[index.label == 1], info.max_frames, precision, info.steps_taught)
     if inside is not None: measured.metrics["peak_inside"], measured.metrics["peak_by_chance"] = inside
     return measured
 
@@ -170,5 +181,5 @@ def evaluate_checkpoint(
         with write_atomically(folder/"metrics.json") as unfinished:
             unfinished.write_text(json.dumps(measured.metrics, indent=2) + "\n")
         write_unusable(left_out, folder)
-        save_evaluation(measured, model, index.path, info.max_frames, folder)
+        save_evaluation(measured, model, index.path, info.max_frames, folder, info.steps_taught)
     return measured

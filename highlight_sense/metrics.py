@@ -409,41 +409,45 @@ def _draw_log_mels(fig: Figure, tracks: Sequence[Axes], mel: np.ndarray, front_e
 # %% ../nbs/02a_metrics.ipynb #ea91332b
 def _draw_steps(
     axes: Axes,
-    attention: np.ndarray,   # (steps,)
+    values: np.ndarray,      # (steps,) attention, or probabilities of taught steps
     edges_s: np.ndarray,     # (steps + 1,)
     highlights_s: Sequence[tuple[float, float]],
+    taught: bool = False,
 ) -> None:
-    "Draw attention in multiples of an even one, and labelled highlights behind it."
-    axes.stairs(attention * len(attention), edges_s, fill=True, color=BLUE, alpha=0.85)
-    axes.axhline(1, color=GREY, linestyle="--", linewidth=1.2, label="even")
+    "Draw attention in multiples of an even one, or probabilities, and labelled highlights behind it."
+    if not taught: values = values * len(values)
+    axes.stairs(values, edges_s, fill=True, color=BLUE, alpha=0.85)
+    if not taught: axes.axhline(1, color=GREY, linestyle="--", linewidth=1.2, label="even")
     for k, (start_s, end_s) in enumerate(highlights_s):
         label = None if k else "labelled highlight"
         axes.axvspan(start_s, end_s, color=VERMILION, alpha=0.25, linewidth=0, label=label)
-    axes.legend(loc="upper left", ncols=2, fontsize=8)
-    axes.set(xlabel="time, s", ylabel="attention,\n× even", xlim=(0, edges_s[-1]), ylim=(0, None))
+    if highlights_s or not taught: axes.legend(loc="upper left", ncols=2, fontsize=8)
+    axes.set(xlabel="time, s", ylabel="probability" if taught else "attention,\n× even",
+             xlim=(0, edges_s[-1]), ylim=(0, 1.02 if taught else None))
 
 # %% ../nbs/02a_metrics.ipynb #02ec9780
 @matplotlib.rc_context({**STYLE, "axes.grid": False})
 def plot_clip_attention(
     mel: np.ndarray,                   # (2, n_mels, T) log-mel, voice then game; may be padded
-    attention: np.ndarray,             # (steps,) weights that add up to 1
+    steps: np.ndarray,                 # (steps,) attention, which adds up to 1, or probabilities of taught steps
     front_end: FrontEnd = FrontEnd(),
     title: str = "",
     frames: int | None = None,         # of the clip before padding; default: T
     frames_per_step: int = 16,         # by which the model's pooling shrinks time
     highlights_s: Sequence[tuple[float, float]] = (),  # labelled highlights: from, to
+    taught: bool = False,              # `steps` are probabilities
 ) -> Figure:
-    "Draw a clip's two log-mels, and below them the attention over time."
-    mel, attention = np.asarray(mel, dtype=float), np.asarray(attention, dtype=float)
+    "Draw a clip's two log-mels, and below them the attention, or the probability, over time."
+    mel, steps = np.asarray(mel, dtype=float), np.asarray(steps, dtype=float)
     frames = mel.shape[-1] if frames is None else frames
-    assert mel.shape[:2] == (2, front_end.n_mels) and attention.ndim == 1, (mel.shape, attention.shape)
+    assert mel.shape[:2] == (2, front_end.n_mels) and steps.ndim == 1, (mel.shape, steps.shape)
     assert 0 < frames <= mel.shape[-1], (frames, mel.shape)
-    steps = min(len(attention), math.ceil(frames / frames_per_step))
-    edges_s = front_end.seconds(np.minimum(np.arange(steps + 1) * frames_per_step, frames))
+    drawn = min(len(steps), math.ceil(frames / frames_per_step))
+    edges_s = front_end.seconds(np.minimum(np.arange(drawn + 1) * frames_per_step, frames))
     fig = Picture(9, 5.2)
     *tracks, below = fig.subplots(3, 1, sharex=True, height_ratios=(2, 2, 1.3))
     _draw_log_mels(fig, tracks, mel[..., :frames], front_end)
-    _draw_steps(below, attention[:steps], edges_s, highlights_s)
+    _draw_steps(below, steps[:drawn], edges_s, highlights_s, taught)
     below.set_xlim(0, front_end.seconds(frames))
     tracks[0].set_title(title)
     return fig

@@ -87,9 +87,25 @@ def test_limit_of_false_alarms(clips, start, tmp_path):
     "The limit holds on the recordings that it was chosen on, and the line says that it decided."
     words = ("train", clips, *TRAINING, "--init", start, "-o", tmp_path/"run", "--false-alarms-per-hour")
     assert "expected 0 or more" in printed(*words, -1)
-    assert "has the best recall within the allowed false alarms" in printed(*words, 30, code=0)
+    said = printed(*words, 30, code=0)
+    assert "has the best recall within the allowed false alarms" in said
+    assert "found 14 labels in 0.033 h" in said and "the limit allows 0 false alarms" in said
     _, events = decision(tmp_path/"run"/"best.pt")
     assert events.chosen_by == "false alarms" and 0 <= events.false_alarms_per_hour <= 30
+
+
+@pytest.mark.parametrize("placed", [19, 40])
+def test_few_places(start, tmp_path, placed):
+    "Single steps count as taught if the places of at least 20 highlights were known, in a clip folder as in a pack."
+    clips = write_clips(tmp_path/"clips", 40, 16)
+    for path in sorted((clips/"Positive").rglob("*.pt"))[:placed]:
+        torch.save(torch.load(path) | {"highlights_s": [[0.3, 0.9]]}, path)
+    pack_clips(clips, tmp_path/"clips.pack", progress=False)
+    for data in (clips, tmp_path/"clips.pack"):
+        out = tmp_path/f"run of {data.name}"
+        said = printed("train", data, *TRAINING, "--init", start, "-o", out, code=0)
+        assert load_checkpoint(out/"best.pt")[1].steps_taught == (placed == 40)
+        assert ("highlights are known, fewer than 20" in said) == (placed == 19)
 
 
 def test_only_clips(start, tmp_path):
