@@ -292,6 +292,7 @@ async function showClip() {
   const {recording, number} = at
   video.pause()
   video.removeAttribute("src")
+  video.load()  // or the last picture of the one before stays
   const waiting = setTimeout(() => message("Cutting the clip …"), 400)
   const clip = await fetchClip(recording, number, upcoming(3))
   clearTimeout(waiting)
