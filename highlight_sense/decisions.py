@@ -87,7 +87,8 @@ def _keep(record: DetectionRecord, picks: Sequence[Pick], scores: Scores) -> tup
     chosen = _kept_highlights(record, picks, scores)
     apart = [one for one in record.near_misses if one not in seen
              and not any(one.start_s < other.end_s and other.start_s < one.end_s for other in chosen)]
-    selected = replace(record, highlights=tuple(chosen), near_misses=tuple(apart), table=None)
+    by_hand = replace(record.settings, threshold=None, top=None, per_hour=None)
+    selected = replace(record, highlights=tuple(chosen), near_misses=tuple(apart), table=None, settings=by_hand)
     return selected, _in_words(record, picks)
 
 # %% ../nbs/machinery/decisions.ipynb #01d63e3d

@@ -14,7 +14,7 @@ from .marks import Mark
 from .timecode import STANDARD_RATES, frame_number
 
 # %% ../nbs/machinery/edl_marks.ipynb #bf23cbee
-_EVENT = re.compile(r"\d+\s+\S+.*?\s((?:\d\d:\d\d:\d\d[:;]\d\d\s*){4})")
+_EVENT = re.compile(r"\d+\s+\S+.*?\s((?:\d\d:\d\d:\d\d[:;]\d\d\s+){3}\d\d:\d\d:\d\d[:;]\d\d)")
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def _resolve_marks(text: str, clock: _Clock) -> list[Mark]:
     "Find the markers of DaVinci Resolve."
     marks = []
     for event in _events(text):
-        lengths = [int(found[1]) for line in event.below if (found := re.search(r"\|M:.*\|D:(\d+)", line))]
+        lengths = [int(found[1]) for line in event.below if (found := re.search(r"\|M:.*\|D:(\d{1,9})\b", line))]
         start_s = clock.seconds(event.timecodes[2])
         marks += [Mark(start_s, start_s + float(frames / clock.rate) if frames > 1 else None) for frames in lengths]
     return marks

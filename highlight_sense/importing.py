@@ -104,13 +104,17 @@ def _moved(mark: Mark, by_s: float) -> Mark:
     return replace(mark, start_s=mark.start_s + by_s, end_s=None if mark.end_s is None else mark.end_s + by_s)
 
 # %% ../nbs/machinery/importing.ipynb #f3d5574a
+_SHORTEST_S = 0.1
+
+
 def _inside(marks: Sequence[Mark], target: _Target, source: Path, shift_s: float) -> list[Mark]:
     "Move marks to the clock of the recording, and keep those inside it."
     duration_s = target.record.recording.duration_s
     offset_s = _timecode_s(target) if any(mark.by_timecode for mark in marks) else 0.0
     moved = [_moved(mark, shift_s - (offset_s if mark.by_timecode else 0)) for mark in marks]
     inside = [replace(mark, start_s=max(0.0, mark.start_s), end_s=mark.end_s and min(mark.end_s, duration_s))
-              for mark in moved if mark.start_s < duration_s and max(mark.start_s, mark.end_s or 0.0) > 0]
+              for mark in moved if mark.start_s < duration_s - _SHORTEST_S
+              and max(mark.start_s, mark.end_s or 0.0) > _SHORTEST_S]
     if len(inside) < len(marks):
         found = f"found {len(marks) - len(inside)} of {len(marks)} marks outside {target.record.recording.name}"
         expected = f"expected them in its {clock(duration_s)}"
@@ -120,7 +124,7 @@ def _inside(marks: Sequence[Mark], target: _Target, source: Path, shift_s: float
 # %% ../nbs/machinery/importing.ipynb #acfe3df1
 def _as_moment(mark: Mark, known: Sequence[RankedHighlight], length_s: float) -> tuple[float, float]:
     "Return the start and the end of a marked moment."
-    if mark.end_s is not None: return mark.start_s, mark.end_s
+    if mark.end_s is not None and mark.end_s - mark.start_s >= _SHORTEST_S: return mark.start_s, mark.end_s
     earliest_s = max(0.0, mark.start_s - length_s)
     before = [one for one in known if one.start_s < mark.start_s and one.end_s > earliest_s]
     if not before: return earliest_s, mark.start_s

@@ -35,9 +35,9 @@ def _require_possible(pick: "Pick") -> None:
     found = (pick.found_start_s, pick.found_end_s)
     for name, (start_s, end_s) in {"": (pick.start_s, pick.end_s), "found_": found}.items():
         if name and start_s is end_s is None: continue
-        if start_s is not None and end_s is not None and 0 <= start_s < end_s < math.inf: continue
+        if None not in (start_s, end_s) and 0 <= start_s < math.inf and 0.001 <= end_s - start_s < math.inf: continue
         shown = f"found {name}start_s {start_s} and {name}end_s {end_s}"
-        raise ValueError(f"{shown}, expected 0 or more seconds, and an end after the start")
+        raise ValueError(f"{shown}, expected 0 or more seconds, and an end at least 1 ms after the start")
     if pick.probability is None or 0 <= pick.probability <= 1: return
     raise ValueError(f"found probability {pick.probability}, expected 0 to 1")
 

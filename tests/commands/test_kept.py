@@ -115,6 +115,13 @@ def test_detect_again(place, tmp_path):
     np.testing.assert_allclose(cuts(out/"stream"), with_context((trimmed.start_s, trimmed.end_s)), atol=0.04)
 
 
+def test_as_labels(place, folder, tmp_path):
+    "`prepare` reads the table: what was kept is a positive, what was dropped is not."
+    decide(folder, 1, "keep"), decide(folder, 2, "drop"), decide(folder, 3, "unsure")
+    code, said, complaint = run("prepare", place/"stream.mka", "--labels", folder/PICKS, "-o", tmp_path/"clips")
+    assert code == 0 and "1 positive and" in said, complaint
+
+
 def test_an_unreadable_table(place, folder, tmp_path):
     "It is one line, nothing is published or lost, and `detect` does its work."
     (folder/PICKS).write_text("keep\n")
