@@ -649,7 +649,7 @@ const CLICKS = {
   keep: () => judge("keep"), drop: () => judge("drop"), unsure: () => judge("unsure"), undo, next: goNext,
   play: togglePlay, clip: togglePlay, message: togglePlay, back: () => seek(playhead() - .5),
   on: () => seek(playhead() + .5), starthere: () => trimHere("start"), endhere: () => trimHere("end"), add: addHere,
-  keys: () => element("help").showModal(), enough: () => showEnd(element("endpanel").hidden),
+  keys: () => element("help").showModal(), enough: () => at.number !== null && showEnd(element("endpanel").hidden),
   again: () => show(at.number ?? 0), more: askMore, close: closeReview,
   learn: () => once(() => showLearning("learn")),
   askwanted: () => {

@@ -260,6 +260,7 @@ def test_an_evening_by_keys(visit, review):
         until(lambda before=before: seen.shown("#when") != before)
         assert [row["verdict"] for row in review.picks()][-1] == verdict and len(review.picks()) == count
     assert seen.shown("#counts").split()[::2][:1] == [str(len(asked) - 4)] and "1 unsure" in seen.shown("#counts")
+    until(lambda: seen.value("clips.size") >= 6)  # those shown, and the next two, fetched ahead
     for count in (3, 2, 1, 0):
         seen.press("ArrowLeft")
         until(lambda count=count: len(review.picks()) == count)
@@ -450,6 +451,31 @@ def test_several_recordings(place, tmp_path, browser):
         until(review.picks)
         until(lambda: "1 kept, 1 dropped" in seen.shown("#endtext"))
         seen.context.close()
+
+
+def test_nothing_was_found(place, tmp_path, browser):
+    "Where nothing was found, the page says so, and a missed moment can still be added."
+    folder = Path(shutil.copytree(place/"out", tmp_path/"out"))/"my evening"
+    values = json.loads((folder/"highlights.json").read_text()) | {"highlights": [], "near_misses": []}
+    (folder/"highlights.json").write_text(json.dumps(values))
+    rows = list(csv.DictReader((folder/"scores.csv").open()))
+    with (folder/"scores.csv").open("w", newline="") as file:
+        table = csv.DictWriter(file, rows[0])
+        table.writeheader()
+        table.writerows(row | ({"probability": 0} if row["kind"] != "recording" else {}) for row in rows)
+    with reviewing("review", tmp_path/"out", folder=folder) as review:
+        context = browser.new_context(viewport=DESKTOP)
+        page, complaints = context.new_page(), []
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.goto(review.address)
+        until(lambda: page.locator("#endtitle").inner_text() == "Nothing was found")
+        for key in ("k", "[", " ", "ArrowRight", "a"): page.keyboard.press(key)
+        page.locator("#enough").click()
+        drag(page, "#plot", 0.5, 0.6)
+        until(review.picks)
+        page.locator("#pictures img").first.wait_for()
+        assert complaints == [] and [row["verdict"] for row in review.picks()] == ["missed"]
+        context.close()
 
 
 def test_learning_from_the_page(place, tmp_path, browser, monkeypatch):
