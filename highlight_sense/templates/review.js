@@ -516,9 +516,10 @@ const askMore = () => once(async () => {
 async function showLearning(path) {
   const {running, share, words, sentence, error} = await askJson(path)
   if (running === undefined) return  // nothing to learn with
-  const {keep, missed, drop} = showCounts()
+  const {keep, missed} = showCounts()
   element("learn").hidden = running
-  element("learn").disabled = !(keep + missed + drop)
+  element("learn").disabled = !(keep + missed)
+  element("learn").title = keep + missed ? "" : "Keep or add a moment first"
   element("share").hidden = !running
   element("share").value = share
   element("close").disabled = running
