@@ -7,7 +7,7 @@ __all__ = ['edl_marks']
 
 # %% ../nbs/machinery/edl_marks.ipynb #3012fd49
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from fractions import Fraction
 
 from .marks import Mark
@@ -74,16 +74,6 @@ def _cuts(text: str, clock: _Clock) -> list[Mark]:
         if names and end_s > start_s: cuts.append(Mark(start_s, end_s, names[0], by_timecode=True))
     return list(dict.fromkeys(cuts))
 
-# %% ../nbs/machinery/edl_marks.ipynb #e62316a3
-_HOUR_S = 3600.0
-
-
-def _without_hour(marks: list[Mark]) -> list[Mark]:
-    "Count the marks of a timeline from its start, rather than from 00:00:00:00."
-    if not marks or min(mark.start_s for mark in marks) < _HOUR_S: return marks
-    return [replace(mark, start_s=mark.start_s - _HOUR_S, end_s=None if mark.end_s is None else mark.end_s - _HOUR_S)
-            for mark in marks]
-
 # %% ../nbs/machinery/edl_marks.ipynb #bcda0572
 def edl_marks(text: str, rate: Fraction) -> list[Mark]:
     "Find the markers of a list, else its cuts, else its locators; `rate` is that of the recording."
@@ -91,4 +81,4 @@ def edl_marks(text: str, rate: Fraction) -> list[Mark]:
     locators = re.findall(r"^\*\s*LOC:\s*(\d\d:\d\d:\d\d[:;]\d\d)", text, re.MULTILINE)
     markers = _resolve_marks(text, clock)
     cuts = [] if markers else _cuts(text, clock)
-    return cuts or _without_hour(markers or [Mark(clock.seconds(each)) for each in locators])
+    return markers or cuts or [Mark(clock.seconds(each)) for each in locators]

@@ -103,6 +103,18 @@ def _moved(mark: Mark, by_s: float) -> Mark:
     "Move a mark in time."
     return replace(mark, start_s=mark.start_s + by_s, end_s=None if mark.end_s is None else mark.end_s + by_s)
 
+# %% ../nbs/machinery/importing.ipynb #531991e3
+_HOUR_S = 3600.0
+
+
+def _without_hour(marks: list[Mark], source: Path, longest_s: float) -> list[Mark]:
+    "Count the marks of a timeline from its start, rather than from 00:00:00:00."
+    if not marks or any(mark.by_timecode or mark.start_s < _HOUR_S for mark in marks): return marks
+    if longest_s > _HOUR_S:
+        found = "found no mark before 01:00:00:00, expected a timeline that begins there, as is usual"
+        warn(f"{source}: {found}; if it begins at 00:00:00:00, add --shift 3600")
+    return [_moved(mark, -_HOUR_S) for mark in marks]
+
 # %% ../nbs/machinery/importing.ipynb #f3d5574a
 _SHORTEST_S = 0.1
 
@@ -170,6 +182,7 @@ def _source_text_marks(path: Path, targets: Sequence[_Target]) -> list[Mark]:
         there = next((file for target in targets for file in target.files if file.is_file()), None)
         picture = probe(there).video if there else None
         marks = edl_marks(text, picture.rate if picture and picture.rate else Fraction(30))
+        marks = _without_hour(marks, path, max(target.record.recording.duration_s for target in targets))
     else: marks = text_marks(path, text)
     if marks: return marks
     found = "found no mark" if marks == [] else "found a text that is none of these"
