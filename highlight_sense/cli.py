@@ -416,8 +416,9 @@ def _review(
     recordings: option(Path | None, "Folder to look in for recordings that were moved.") = None,
 ) -> None:
     "Open a page that plays what was found, to keep, drop and trim it; each verdict is saved at once in picks.csv."
+    from highlight_sense.learn import learn
     from highlight_sense.review import review
-    review(out, port, not no_browser, host, budget, recordings)
+    review(out, port, not no_browser, host, budget, recordings, learn)
 
 # %% ../nbs/07_cli.ipynb #4796d829
 @_verb
@@ -439,6 +440,21 @@ def _picks(
     from highlight_sense.importing import import_picks
     new = import_picks(sources, to, length, shift)
     if any(new.values()): print(f"next: highlight-sense publish {to}")
+
+# %% ../nbs/07_cli.ipynb #5c9b01c8
+@_verb
+def _learn(
+    out: argument(tuple[Path, ...], "OUT...", "Folders that `detect` wrote and `review` was used on."),
+    /,
+    *,
+    output: option(Path, "Checkpoint to write.", "-o"),
+    model: option(
+        str | None, "Model to start from: a file, or a name that `models` lists (default: the one in use).") = None,
+    adopt: option(bool | None, "Use the new model from now on (default: if it is not worse).") = None,
+) -> None:
+    "Learn from what was kept and dropped, and say whether the new model is better."
+    from highlight_sense.learn import learn
+    print(*map(printable, f"{output}: {learn(out, output, model, adopt)}".splitlines()), sep="\n")
 
 # %% ../nbs/07_cli.ipynb #09d5deb7
 @_verb

@@ -7,7 +7,7 @@ __all__ = ['Bar', 'SoundBar']
 
 # %% ../nbs/machinery/progress.ipynb #e7b7f210
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from tqdm import tqdm
 
@@ -20,11 +20,19 @@ class Bar(tqdm):
     def __init__(
         self,
         *arguments: object,
-        progress: bool,     # False: stay hidden
+        progress: bool | Callable[[float, str], None],  # False: hidden; a function gets the share done, and the title
         **options: object,  # and `arguments`: those of tqdm
     ):
         moves = sys.stderr is not None and (sys.stderr.isatty() or "ipykernel" in sys.modules)
-        super().__init__(*arguments, disable=not (progress and moves), **options)
+        self._report = progress if callable(progress) else None
+        self._title, self._total, self._done = options.get("desc", ""), options.get("total"), 0.0
+        super().__init__(*arguments, disable=bool(self._report) or not (progress and moves), **options)
+
+    def update(self, n: float = 1) -> bool | None:
+        "Advance."
+        self._done += n
+        if self._report and self._total: self._report(min(1.0, self._done / self._total), self._title)
+        return super().update(n)
 
 # %% ../nbs/machinery/progress.ipynb #6ee93305
 def _sound_words(done_s: float, total_s: float | None, rate: float) -> str:

@@ -42,7 +42,7 @@ from .results import Manifest, hash_of
 from .seen import warn_of_seen_recordings
 from .starter import starter_path
 from .stored_recordings import LOG_MEL, store_recording
-from .taste import Summary, Taste, corrected_curve
+from .taste import Summary, Taste, corrected_curve, relative_features
 from .text import clock, clock_pair, printable
 from .tracks import Pair, duration_of_pair
 
@@ -64,7 +64,7 @@ class _Meter:
 # %% ../nbs/04a_recordings.ipynb #e61656dd
 def _correct(scores: Scores, taste: Taste, features: np.ndarray) -> Scores:
     "Correct the curve of a recording by its step features."
-    curve = corrected_curve(taste, scores.curve, features)
+    curve = corrected_curve(taste, scores.curve, relative_features(features))
     return dataclasses.replace(scores, curve=curve, steps_taught=True, hill_steps=int(taste.hill_steps))
 
 # %% ../nbs/04a_recordings.ipynb #d9ae95cc

@@ -98,11 +98,11 @@ def to_known(curve: np.ndarray) -> np.ndarray:  # (steps,) probabilities to (ste
 def corrected_curve(
     taste: Taste,
     curve: np.ndarray,     # (steps,) probabilities of the default network
-    features: np.ndarray,  # (at least steps, 4 * n_mels) as `Summary` collects them
+    features: np.ndarray,  # (at least steps, 4 * n_mels), relative
 ) -> np.ndarray:           # (steps,) probabilities
     "Correct the curve of a recording."
-    heard = torch.from_numpy(relative_features(features)[:len(curve)])[None]
-    logits = taste.eval()(heard, torch.from_numpy(to_known(curve))[None])
+    relative = torch.from_numpy(features[:len(curve)])[None]
+    logits = taste.eval()(relative, torch.from_numpy(to_known(curve))[None])
     return expit(logits[0].numpy().astype(float))
 
 # %% ../nbs/machinery/taste.ipynb #6fb27b28
