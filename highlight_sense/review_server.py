@@ -333,8 +333,8 @@ class ReviewServer:
         names = None if any_name else ["localhost", own_name, f"{own_name}.local"]
         self._room = _Playing(reviews, Path(self._clips.name))
         app = _make_app(self._room, teach and Lesson(teach), self.token, names, self._closed.set)
-        quiet = {"log_config": None, "access_log": False, "server_header": False, "proxy_headers": False}
-        config = uvicorn.Config(app, lifespan="off", timeout_graceful_shutdown=2, **quiet)
+        quiet = {"log_config": None, "log_level": "error", "access_log": False, "server_header": False}
+        config = uvicorn.Config(app, lifespan="off", proxy_headers=False, timeout_graceful_shutdown=2, **quiet)
         self._server = uvicorn.Server(config)
         self._thread = Thread(target=self._server.run, kwargs={"sockets": [listening]}, daemon=True)
         self._thread.start()
