@@ -219,7 +219,6 @@ def _likeness_at(
     begin: int, end: int,  # the part of the clip to compare, in frames
 ) -> float:
     "Compare a part of a clip with the recording."
-    begin, end = max(begin, -offset), min(end, len(frames) - offset)
     if FrontEnd().seconds(end - begin) < _TELLING_S: return 1.0
     return max(_likeness(mel[:, begin:end], sound) for sound in _sounds(frames[offset + begin:offset + end]))
 
@@ -240,8 +239,9 @@ def _piece_in_common(
     first, after, total = _best_run(np.where(_recurring(own, near, mel.shape[::-1]), 0.8, -0.2))
     if not total: return 0, 0, 0.0
     begin, end = int(own[first, 0]), int(own[after - 1, 0]) + 1
-    if _likeness_at(mel, frames, offset, 0, begin) >= _LEAST_LIKENESS_OF_END: begin = 0
-    if _likeness_at(mel, frames, offset, end, length) >= _LEAST_LIKENESS_OF_END: end = length
+    earliest, latest = max(0, -offset), min(length, len(frames) - offset)
+    if _likeness_at(mel, frames, offset, earliest, begin) >= _LEAST_LIKENESS_OF_END: begin = earliest
+    if _likeness_at(mel, frames, offset, end, latest) >= _LEAST_LIKENESS_OF_END: end = latest
     return begin, end, total
 
 # %% ../nbs/machinery/locate.ipynb #deb2d7e9
