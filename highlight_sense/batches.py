@@ -472,7 +472,7 @@ class ClipLoader:
         change: Callable[[torch.Tensor, torch.Tensor, np.ndarray], torch.Tensor] | None = None,
         # called with log-mels, masks and numbers of clips; gives other log-mels
         soft_edge_s: float | None = None,    # over which the share of highlight rises; default: no shares of steps
-        places: int = 0,                     # highlights in `index` whose places are known
+        teaches_steps: bool = False,         # whether enough highlights know their places
     ):
         check_loading(1, workers)
         stored = index[index.highlights.notna()] if "highlights" in index else index[:0].assign(highlights=None)
@@ -481,8 +481,7 @@ class ClipLoader:
         self.device = torch.device(device)
         self.workers = workers
         self.padded_to, self.soft_edge_s = padded_to, soft_edge_s
-        self.places = places
-        self.change = change
+        self.change, self.teaches_steps = change, teaches_steps
         self.done = 0
 
     def set_epoch(self, epoch: int, done: int = 0) -> None:
@@ -502,6 +501,18 @@ class ClipLoader:
             if self.change is not None: specs = self.change(specs, masks, gathered.plan.clips)
             yield specs, masks, *_targets(gathered, masks)
 
+# %% ../nbs/machinery/batches.ipynb #663d8d6e
+_ENOUGH = 20  # highlights; fewer are enough if they are half of all
+
+
+def _places_teach(
+    clips: pd.DataFrame,  # to train on: label; perhaps places, the number of highlights whose places are known
+    stored: int = 0,      # highlights in whole recordings, whose places are known
+) -> bool:
+    "Return whether enough highlights know their places to teach single steps."
+    known = stored + (int(clips.places.sum()) if "places" in clips else 0)
+    return known > 0 and known >= min(_ENOUGH, (int(clips.label.sum()) + stored) / 2)
+
 # %% ../nbs/machinery/batches.ipynb #c7ca2cbf
 def training_loader(
     clips: pd.DataFrame,        # path, label, frames, group
@@ -520,6 +531,5 @@ def training_loader(
         sources = pd.concat([clips, recordings])
     plans = TrainingPlans(clips.label, clips.frames, config, windows)
     taught = config.soft_edge_s if config.step_weight else None
-    places = int(clips.places.sum()) if "places" in clips else 0
-    if windows: places += len(windows.highlights)
-    return ClipLoader(sources, plans, device, config.workers, soft_edge_s=taught, places=places)
+    teaches = _places_teach(clips, len(windows.highlights) if windows else 0)
+    return ClipLoader(sources, plans, device, config.workers, soft_edge_s=taught, teaches_steps=teaches)

@@ -36,7 +36,6 @@ from .model import HighlightCRNN
 from .records import as_type, read_as
 from .results import Manifest, open_results
 from .run_folder import RunFolder
-from .steps import LEAST_PLACES
 from .stored_recordings import load_recordings, split_recordings
 from .text import printable, shown_url, table_cell
 from .train import Loader, TrainState, fit, make_loaders
@@ -250,13 +249,6 @@ def _describe_windows(loader: Loader, recordings: pd.DataFrame) -> str | None:
     heard = f"{minutes / 60:.1f} hours" if minutes >= 60 else f"{minutes:.0f} minutes"
     return f"{stored}: windows around {around}, and from {heard} of background"
 
-# %% ../nbs/machinery/run.ipynb #3ddba5a4
-def _describe_places(loader: Loader) -> str | None:
-    "Say that the places of too few highlights are known; None for enough, and for none at all."
-    places = getattr(loader, "places", 0)
-    if not 0 < places < LEAST_PLACES: return None
-    return f"the places of {places} highlights are known, fewer than {LEAST_PLACES}: detection will rely on attention"
-
 # %% ../nbs/machinery/run.ipynb #c635f557
 def _split_warning(index: pd.DataFrame, sides: Sequence[pd.DataFrame], config: TrainConfig) -> str | None:
     "Say how a split by recordings differs from what was asked for."
@@ -355,8 +347,7 @@ def train(
         if more_epochs or not (out/"last.pt").exists(): _write_spec(out, dataclasses.replace(spec, **computed), *tables)
         stored, held = split_recordings(recordings, *tables, run.config.split)
         loaders = make_loaders(*tables, run.config, device, stored)
-        lines = _describe_windows(loaders[0], stored), _describe_places(loaders[0])
-        if progress: print(*[f"{line}\n" for line in lines if line], sep="", end="")
+        if progress and (line := _describe_windows(loaders[0], stored)): print(line)
         state = fit(model, *loaders, run.config, run, progress)
         decided = decide_threshold(out/"best.pt", held, *tables, run.config, progress)
         if progress: print(describe_threshold(decided))
