@@ -11,7 +11,6 @@ import urllib.request
 import webbrowser
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from queue import Queue
@@ -480,7 +479,7 @@ def test_nothing_was_found(place, tmp_path, browser):
 
 def test_learning_from_the_page(place, tmp_path, browser, monkeypatch):
     "The page starts learning, shows how far it is, and then what came of it."
-    from highlight_sense import review as page
+    from highlight_sense import learn as learning
     steps = Queue()
 
     def learn(folders: list[Path], out: Path, progress: Callable[[float, str], None]) -> str:
@@ -490,7 +489,7 @@ def test_learning_from_the_page(place, tmp_path, browser, monkeypatch):
         out.touch()
         return f"Better than before: {len(folders)} recording."
 
-    monkeypatch.setattr(page, "review", partial(page.review, learn=learn))
+    monkeypatch.setattr(learning, "learn", learn)
     shutil.copytree(place/"out", tmp_path/"out")
     with reviewing("review", tmp_path/"out", folder=tmp_path/"out"/"my evening") as review:
         seen = Visit(browser, review.address)
