@@ -31,7 +31,9 @@ def evenings() -> list[np.ndarray]:
     "Make two evenings."
     rng = np.random.default_rng(0)
     notes = np.repeat(rng.choice(220 * 2 ** (np.arange(13) / 12), 300), RATE_HZ // 5)
-    song = 0.03 * np.sin(np.cumsum(2 * np.pi * notes / RATE_HZ))
+    phase = np.cumsum(2 * np.pi * notes / RATE_HZ)
+    decay = np.tile(np.exp(-np.arange(RATE_HZ // 5) / 1500), 300)  # a note has an attack
+    song = 0.05 * decay * sum(np.sin(k * phase) for k in range(1, 16))
     return [with_song(seed, song) for seed in (3, 4)]
 
 
