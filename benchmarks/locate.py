@@ -95,7 +95,8 @@ def report(cuts: list[Cut], found: list[Located], stored: dict[Path, Path]) -> N
         of_kind = errors_s[[cut.kind == kind for cut in cuts]]
         print(f"{kind}: both ends within {TOLERANCE_S} s: {np.sum(of_kind <= TOLERANCE_S)} of {len(of_kind)}")
     starts_s = [abs(each.start_s - cut.start_s) for cut, each, known in zip(cuts, found, right) if known]
-    print(f"found {sum(right)} of {len(cuts)}, both ends within {TOLERANCE_S} s: {np.mean(errors_s <= TOLERANCE_S):.1%}, "
+    close = np.mean(errors_s <= TOLERANCE_S)
+    print(f"found {sum(right)} of {len(cuts)}, both ends within {TOLERANCE_S} s: {close:.1%}, "
           f"starts: {np.mean(np.array(starts_s) <= TOLERANCE_S) * np.mean(right):.1%}; "
           f"median error of a start {1000 * np.median(starts_s):.0f} ms")
     print(f"in a wrong recording: {sum(each.recording is not None for each in found) - sum(right)}; "

@@ -438,7 +438,7 @@ def test_two_files_and_a_mix(place, tmp_path):
     assert "mic.mka, Mic/Aux (a:0)" in page and "game.mka (a:0)" in page
     assert "as asked for" in page and "one mix" not in page
     words = " ".join(page.split())
-    assert "how sure the model is, and how sure it would be without the voice or without the game; the sound" in words
+    assert "how sure the model is in one window around it, with and without each track; the sound" in words
     assert "</span>probability of a highlight or near miss</span>" in words and "its probability<" not in words
     assert call("detect", "--model", place/"best.pt", tmp_path/"mic.mka", "--separate", "none", *options)[0] == 0
     assert call("publish", mix, "--report")[0] == 0

@@ -46,7 +46,8 @@ def test_its_own_clips(trained, tmp_path):
     for clips in (trained/"clips", tmp_path/"renamed"):
         assert message in evaluated(best, clips, "--workers", 0)
     longer = write_clips(tmp_path/"longer", 4, 4, frames=70)
-    assert "found clips of recordings (stream0) with names that it was trained" in evaluated(best, longer, "--workers", 0)
+    said = evaluated(best, longer, "--workers", 0)
+    assert "found clips of recordings (stream0) with names that it was trained" in said
     shutil.copy(best, tmp_path/"moved.pt")
     assert "trained" not in evaluated(tmp_path/"moved.pt", trained/"clips", "--workers", 0)
 
