@@ -131,7 +131,7 @@ def learn(evenings: list[Evening], model: Model) -> Model:
     parts = [one for one, _ in left_out]
     after = pool([rank(one, curve, hill) for one, curve in left_out])
     before = pool([rank(one, one.curve, HILL_STEPS) for one in parts])
-    if average_precision(after) < average_precision(before): return model
+    if compare(before, after).chance < LIKELY: return model
     return Model(choose_threshold(after), teach(evenings))
 
 

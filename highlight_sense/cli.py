@@ -450,7 +450,7 @@ def _learn(
     output: option(Path, "Checkpoint to write.", "-o"),
     model: option(
         str | None, "Model to start from: a file, or a name that `models` lists (default: the one in use).") = None,
-    adopt: option(bool | None, "Use the new model from now on (default: if it is not worse).") = None,
+    adopt: option(bool | None, "Use the new model from now on (default: if it is probably better).") = None,
 ) -> None:
     "Learn from what was kept and dropped, and say whether the new model is better."
     from highlight_sense.learn import learn

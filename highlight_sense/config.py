@@ -253,7 +253,8 @@ class DetectConfig:
     threshold: float | None = None  # lowest probability (default: the checkpoint's, unless --top or --per-hour)
     top: int | None = None         # keep only this many, the best (default: all)
     per_hour: float | None = None  # keep only this many per hour of recording, the best (default: all)
-    min_length: float = 3.0        # extend shorter highlights on both sides, s
+    # extend shorter highlights on both sides, s (default: 3, or less if the model learned from shorter ones)
+    min_length: float | None = None
     max_length: float = 60.0       # cut longer highlights around their best moment, s
     merge: float = 0.0             # join highlights at most this far apart into a streak of any length, s; 0: none
     before: float = 3.0            # context kept before a highlight, s
@@ -268,11 +269,12 @@ class DetectConfig:
         "Refuse numbers that no detection could use."
         optional = ("window", "stride", "top", "per_hour", "batch_size")
         given = tuple(name for name in optional if getattr(self, name) is not None)
-        check_numbers(self, ("max_length", *given), ("min_length", "merge", "before", "after"))
+        shortest = () if self.min_length is None else ("min_length",)
+        check_numbers(self, ("max_length", *given), (*shortest, "merge", "before", "after"))
         if self.threshold is not None and not 0 <= self.threshold <= 1:
             expected = "expected a probability from 0 to 1"
             raise InputError(f"threshold: found {self.threshold}, {expected}; choose another value")
-        if self.min_length > self.max_length:
+        if shortest and self.min_length > self.max_length:
             expected = f"expected at most max_length {self.max_length}"
             raise InputError(f"min_length: found {self.min_length}, {expected}; change one of them")
 

@@ -126,6 +126,11 @@ class Scores:
         "The middle of each step, (steps,)."
         return (np.arange(len(self.curve)) + 0.5) * self.step_s
 
+    @property
+    def shortest_s(self) -> float:
+        "The length to which shorter highlights are extended: 3 s, or half a hill if hills are narrower than usual."
+        return 3.0 if self.hill_steps >= HILL_STEPS else min(3.0, self.hill_steps * self.step_s / 2)
+
     def mean_between(self, start_s: float, end_s: float) -> float:
         "Average the curve between two times."
         first = min(round(start_s / self.step_s), len(self.curve) - 1)
@@ -280,7 +285,8 @@ def _to_moment(interval: _Interval, scores: Scores, config: DetectConfig) -> Mom
     duration_s, step_s = scores.duration_s, scores.step_s
     start_s = interval.first * step_s
     end_s = min(interval.end * step_s, duration_s)
-    length_s = min(max(end_s - start_s, config.min_length), config.max_length, duration_s)
+    least_s = scores.shortest_s if config.min_length is None else config.min_length
+    length_s = min(max(end_s - start_s, least_s), config.max_length, duration_s)
     start_s = max(0.0, min((start_s + end_s - length_s) / 2, duration_s - length_s))
     end_s = min(duration_s, start_s + length_s)
     return Moment(start_s, end_s, min((interval.peak + 0.5) * step_s, end_s), 0.0)
@@ -338,7 +344,8 @@ def find_moments(
     find_intervals = _intervals_by_steps if scores.steps_taught else _intervals_by_attention
     intervals = find_intervals(scores, longest)
     moments = _rate(scores, [_to_moment(one, scores, config) for one in intervals])
-    apart = _remove_overlaps(moments, min(config.min_length, scores.duration_s))
+    least_s = scores.shortest_s if config.min_length is None else config.min_length
+    apart = _remove_overlaps(moments, min(least_s, config.max_length, scores.duration_s))
     return _rate(scores, apart)
 
 # %% ../nbs/04_detect.ipynb #c9adc10a
