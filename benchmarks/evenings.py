@@ -33,17 +33,8 @@ from highlight_sense.detections import DetectionRecord, read_detection
 from highlight_sense.detector import load_detector
 from highlight_sense.device import pick_device
 from highlight_sense.learn import (
-    Evening,
-    average_precision,
-    choose_hill,
-    choose_threshold,
-    leave_out,
-    measure,
-    pool,
-    rank,
-    read_evening,
-    teach,
-)
+    LIKELY, Evening, average_precision, choose_hill, choose_threshold, compare, leave_out, measure, pool, rank,
+    read_evening, teach)
 from highlight_sense.metrics import HILL_STEPS, interval_iou
 from highlight_sense.models import find_model
 from highlight_sense.picks import Pick
