@@ -33,8 +33,19 @@ from highlight_sense.detections import DetectionRecord, read_detection
 from highlight_sense.detector import load_detector
 from highlight_sense.device import pick_device
 from highlight_sense.learn import (
-    LIKELY, Evening, average_precision, choose_hill, choose_threshold, compare, leave_out, measure, pool, rank,
-    read_evening, teach)
+    LIKELY,
+    Evening,
+    average_precision,
+    choose_hill,
+    choose_threshold,
+    compare,
+    leave_out,
+    measure_at,
+    pool,
+    rank,
+    read_evening,
+    teach,
+)
 from highlight_sense.metrics import HILL_STEPS, interval_iou
 from highlight_sense.models import find_model
 from highlight_sense.picks import Pick
@@ -129,7 +140,7 @@ def learn(evenings: list[Evening], model: Model) -> Model:
 def figures(model: Model, evening: Evening) -> dict[str, float]:
     "Measure a model on the evening that nobody reviewed."
     ranking = rank(evening, *model.curve(evening))
-    measured = dataclasses.asdict(measure(ranking, model.threshold))
+    measured = dataclasses.asdict(measure_at(ranking, model.threshold))
     by_iou = [average_precision(rank(evening, *model.curve(evening), iou)) for iou in (0.3, 0.5, 0.7)]
     return {name: round(value, 4) for name, value in measured.items()} | {"mean_ap": round(float(np.mean(by_iou)), 4)}
 

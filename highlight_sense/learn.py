@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['LIKELY', 'Evening', 'share_inside', 'count_batches', 'choose_hill', 'teach', 'cut_evening', 'split_evenings',
-           'Ranking', 'rank', 'pool', 'average_precision', 'Gain', 'compare', 'choose_threshold', 'Figures', 'measure',
-           'read_evening', 'leave_out', 'Learned', 'learn']
+           'Ranking', 'rank', 'pool', 'average_precision', 'Gain', 'compare', 'choose_threshold', 'Figures',
+           'measure_at', 'read_evening', 'leave_out', 'Learned', 'learn']
 
 # %% ../nbs/06a_learn.ipynb #a85df856
 import dataclasses
@@ -23,7 +23,7 @@ from scipy.special import logit
 from torch.nn import functional as F
 
 from .checkpoint import EventDecision
-from .decide import choose_event_threshold, read_blocks, score_stored
+from .decide import choose_event_threshold, stored_blocks, score_stored
 from .detect import Scores, find_moments
 from .detections import DetectionRecord, RankedHighlight, read_detection
 from .detector import FastDetector, load_detector
@@ -289,7 +289,7 @@ class Figures:
     false_alarms_per_hour: float
 
 
-def measure(ranking: Ranking, threshold: float) -> Figures:
+def measure_at(ranking: Ranking, threshold: float) -> Figures:
     "Measure a ranking."
     picked = ranking.probabilities > threshold
     right, wanted = int((picked & ranking.hits).sum()), len(ranking.wanted_places)
@@ -330,7 +330,7 @@ def read_evening(
     path = _require_log_mel(folder, record, progress)
     scores = score_stored(detector, path, bar=bar)
     if scores is None: raise InputError(f"{path}: found less than a window of sound, expected more; leave it out")
-    summary = Summary(read_blocks(recording_frames(path)), detector.windows.step)
+    summary = Summary(stored_blocks(recording_frames(path)), detector.windows.step)
     for _ in summary: pass
     judged, chosen = _spans(picks), _spans(record.highlights)
     unseen = chosen[~(interval_iou(judged, chosen) > 0).any(0)]
@@ -479,7 +479,7 @@ def learn(
         before, after, mean_ap = _judge(evenings, detector, known, bar)
         taste = teach(evenings, bar=bar)
     threshold, old = choose_threshold(after), detector.info.recording_threshold
-    figures = measure(before, 0.5 if old is None else old), measure(after, threshold)
+    figures = measure_at(before, 0.5 if old is None else old), measure_at(after, threshold)
     result = Learned(
         Path(out), base, dict(picks), len(places), after.hours, *figures, compare(before, after), threshold)
     _write(result, path, taste, evenings, mean_ap)
