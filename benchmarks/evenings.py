@@ -2,18 +2,18 @@
 
     python benchmarks/evenings.py recordings out --wanted own=labels.csv funny=funny.csv rage=rage.csv --seeds 0 1 2
 
-Recordings are named STREAMER__anything. Of each streamer, the last one (by name) is never reviewed: on it, everything
-is measured. The others are reviewed one after the other, with 25 verdicts each. A table of `--wanted` has the columns
+Recordings are named STREAMER__anything. The last one of each streamer, by name, is never reviewed: every model is
+measured on it. The others are reviewed one after another, with 25 verdicts each. A table of `--wanted` has the columns
 recording, start_s and end_s; the reviewer wants exactly these moments. The reviewer
 
-- first adds moments that the model in use did not choose: each is remembered with a probability of one half, and
-  at most half of the verdicts are spent on them;
-- then answers the questions in the order in which the page asks them, and trims what is kept;
+- first adds wanted moments that the model in use did not choose: each comes to mind with a probability of one half,
+  and at most half of the verdicts are spent on them;
+- then answers the page's questions in their order, and trims what is kept;
 - gives the wrong answer to one question in twenty.
 
 Three ways are compared. *ours*: learning as `highlight-sense learn` does, with the page's questions. *random*: the
-same, but the questions are drawn at random from everything that may be asked. *scratch*: our verdicts, but the taste
-is taught without the network's curve. After 1, 2 and 4 evenings, OUT/results.jsonl gets a line; a second call resumes.
+same, but with questions drawn at random from all candidates. *scratch*: the verdicts of *ours*, but a taste that is
+taught without the network's curve. After 1, 2 and 4 evenings, OUT/results.jsonl gets a line; a second call resumes.
 """
 import argparse
 import csv
@@ -95,7 +95,7 @@ def look(evening: Evening, record: DetectionRecord, model: Model) -> tuple[Detec
 
 
 def answer(candidate, name: str, wanted: np.ndarray, rng: np.random.Generator) -> Pick:
-    "Say keep or drop."
+    "Keep or drop a candidate."
     found = candidate.start_s, candidate.end_s
     overlap = interval_iou(wanted, spans([found]))[:, 0]
     right = bool(len(wanted)) and overlap.max() >= 0.3
@@ -127,7 +127,7 @@ def review(
 
 
 def learn(evenings: list[Evening], model: Model) -> Model:
-    "Learn as `highlight-sense learn` does: the new model, or the old one if it is better."
+    "Learn as `highlight-sense learn` does: return the new model if it is probably better, else the old one."
     if not sum(len(one.wanted) for one in evenings): return model
     left_out, hill = leave_out(evenings), choose_hill(evenings)
     parts = [one for one, _ in left_out]
@@ -138,7 +138,7 @@ def learn(evenings: list[Evening], model: Model) -> Model:
 
 
 def figures(model: Model, evening: Evening) -> dict[str, float]:
-    "Measure a model on the evening that nobody reviewed."
+    "Measure a model on the evening that was not reviewed."
     ranking = rank(evening, *model.curve(evening))
     measured = dataclasses.asdict(measure_at(ranking, model.threshold))
     by_iou = [average_precision(rank(evening, *model.curve(evening), iou)) for iou in (0.3, 0.5, 0.7)]
@@ -149,7 +149,7 @@ def simulate(
     evenings: list[Evening], records: list[DetectionRecord], wanted: list[np.ndarray], start: Model, way: str,
     seed: int,
 ) -> list[dict]:
-    "Let a streamer review one evening after the other, and learn after each."
+    "Let a streamer review one evening after another, and learn after each."
     rng, model, seen, rows = np.random.default_rng(seed), start, [], []
     fresh = dataclasses.replace(evenings[-1], wanted=wanted[-1])
     if way == "ours": rows.append({"evenings": 0, "verdicts": 0} | figures(start, fresh))

@@ -1,11 +1,10 @@
-"""How often a finished clip is found in the recording that it was cut from, and in no other.
+"""Measure how often a finished clip is found in the recording that it was cut from, and in no other.
 
     python benchmarks/locate.py RECORDINGS --music MUSIC --clips 200
 
 Clips of 6 to 40 s are cut at random and encoded as AAC at 96 kbit/s: a quarter keep their two tracks, a quarter are
-mixed into one, and half, of both kinds, have a piece of music over them, 12 dB below the clip. Each clip is searched
-for in all recordings, then in that half of them which its own is not in. `--stored` keeps the recordings' log-mels for
-another run.
+mixed into one, and half, of both kinds, have a piece of music added, 12 dB below the clip. Each clip is searched for in
+all recordings, then in the half of them without its own. `--stored` keeps the recordings' log-mels for another run.
 """
 import argparse
 import resource
@@ -56,7 +55,7 @@ def write_aac(path: Path, tracks: np.ndarray, rate_hz: int) -> None:  # (tracks,
 
 
 def with_music(sound: np.ndarray, music: Path, rate_hz: int, rng: np.random.Generator) -> np.ndarray:
-    "Lay music over each track of a clip."
+    "Add music to each track of a clip."
     start_s = rng.uniform(0, max(0, probe(music).duration_s - 40))
     tune = np.resize(read_audio(music, (0,), rate_hz, start_s, start_s + 40)[0], sound.shape[1])
     levels = np.sqrt((sound**2).mean(axis=1, keepdims=True) / (tune**2).mean()) * 10 ** (MUSIC_DB / 20)
@@ -106,7 +105,7 @@ def report(cuts: list[Cut], found: list[Located], stored: dict[Path, Path]) -> N
 
 
 def search_elsewhere(cuts: list[Cut], stored: dict[Path, Path]) -> None:
-    "Search for each clip in the half of the recordings that its own is not in."
+    "Search for each clip in the half of the recordings without its own."
     recordings = sorted(stored)
     halves, false = (set(recordings[::2]), set(recordings[1::2])), []
     for half in halves:

@@ -472,7 +472,7 @@ class ClipLoader:
         change: Callable[[torch.Tensor, torch.Tensor, np.ndarray], torch.Tensor] | None = None,
         # called with log-mels, masks and numbers of clips; gives other log-mels
         soft_edge_s: float | None = None,    # over which the share of highlight rises; default: no shares of steps
-        teaches_steps: bool = False,         # whether enough highlights know their places
+        teaches_steps: bool = False,         # whether the places of enough highlights are known
     ):
         check_loading(1, workers)
         stored = index[index.highlights.notna()] if "highlights" in index else index[:0].assign(highlights=None)
@@ -509,7 +509,7 @@ def _places_teach(
     clips: pd.DataFrame,  # to train on: label; perhaps places, the number of highlights whose places are known
     stored: int = 0,      # highlights in whole recordings, whose places are known
 ) -> bool:
-    "Return whether enough highlights know their places to teach single steps."
+    "Return whether the places of enough highlights are known to teach single steps."
     known = stored + (int(clips.places.sum()) if "places" in clips else 0)
     return known > 0 and known >= min(_ENOUGH, (int(clips.label.sum()) + stored) / 2)
 

@@ -154,7 +154,7 @@ def _prepare(
     recordings: argument(tuple[Path, ...], "RECORDING", "Media files, or folders of them; two audio tracks work best."),
     /,
     *,
-    labels: option(Path, "CSV file with the columns recording, start_s, end_s; picks.csv is one, too."),
+    labels: option(Path, "CSV file with the columns recording, start_s, end_s; picks.csv will do."),
     out: option(Path, "New clip folder.", "-o"),
     game_name: option(str | None, "Name of the game (default: the name of each recording's folder).") = None,
     mic: option(str | None, "Audio track with the voice: a:0, or a title (default: by title or sound).") = None,
@@ -250,7 +250,7 @@ def _evaluate(
     /,
     *,
     labels: option(
-        Path | None, "CSV file with the highlights of recordings: recording, start_s, end_s; picks.csv is one, too."
+        Path | None, "CSV file with the highlights of recordings: recording, start_s, end_s; picks.csv will do."
     ) = None,
     unlabelled: _UNLABELLED = "skip",
     threshold: option(float | None, "Probability above which to pick (default: the checkpoint's).") = None,
@@ -395,7 +395,7 @@ def _models(
     name: argument(str | None, "NAME", "The model to use from now on: starter, or another in the list.") = None,
     /,
 ) -> None:
-    "List the starter and the models that learnt from you, and what each was made from; or use one: models use NAME."
+    "List the starter and the models that learned your taste, and how each was made; or use one: models use NAME."
     from highlight_sense.models import go_back, list_models
     if action is None: print(*map(printable, list_models().splitlines()), sep="\n")
     elif name is None: raise InputError("models use: found no name, expected one; `highlight-sense models` lists them")
@@ -410,8 +410,8 @@ def _review(
     port: option(int, "Port to serve on; 0: any free one.") = 0,
     no_browser: flag("Print the address without opening it.") = False,
     host: option(
-        str, "Address to serve on. 0.0.0.0 lets a phone in the same network open the page; whoever has the printed "
-        "address can see the previews and decide.") = "127.0.0.1",
+        str, "Address to serve on. 0.0.0.0 lets a phone in the same network open the page; anyone with the printed "
+        "address can see the previews and pass verdicts.") = "127.0.0.1",
     budget: option(int, "Moments to ask about in each recording.") = 30,
     recordings: option(Path | None, "Folder to look in for recordings that were moved.") = None,
 ) -> None:
@@ -423,20 +423,20 @@ def _review(
 # %% ../nbs/07_cli.ipynb #4796d829
 @_verb
 def _picks(
-    action: argument(Literal["import"], "ACTION", "import: write marks of other programs into picks.csv."),
+    action: argument(Literal["import"], "ACTION", "import: write marks from other programs into picks.csv."),
     sources: argument(
-        tuple[Path, ...], "SOURCE", "Markers or clips of Twitch (CSV), a recording with chapters, an edit decision "
-        "list (EDL), labels of Audacity, a table with the columns recording, start_s, end_s, or finished clips."),
+        tuple[Path, ...], "SOURCE", "Markers or clips from Twitch (CSV), a recording with chapters, an edit decision "
+        "list (EDL), labels from Audacity, a table with the columns recording, start_s, end_s, or finished clips."),
     /,
     *,
-    to: option(Path, "Folder that `detect` wrote, with one recording or more."),
+    to: option(Path, "Folder that `detect` wrote, for one or more recordings."),
     length: option(
-        float, "Seconds before a mark without a length; they are kept, unless the model found a moment in them."
+        float, "Seconds to keep before a mark without a length, unless the model found a moment in them."
     ) = 15.0,
     shift: option(
         float, "Seconds to add to all times: above 0 if the recording began before the stream, else below.") = 0.0,
 ) -> None:
-    "Import what you or your viewers marked in other programs; what was decided before stays."
+    "Import what you or your viewers marked in other programs; earlier verdicts stay."
     from highlight_sense.importing import import_picks
     new = import_picks(sources, to, length, shift)
     if any(new.values()): print(f"next: highlight-sense publish {to}")
@@ -444,7 +444,7 @@ def _picks(
 # %% ../nbs/07_cli.ipynb #5c9b01c8
 @_verb
 def _learn(
-    out: argument(tuple[Path, ...], "OUT...", "Folders that `detect` wrote and `review` was used on."),
+    out: argument(tuple[Path, ...], "OUT...", "Folders that `detect` wrote, with verdicts from `review`."),
     /,
     *,
     output: option(Path, "Checkpoint to write.", "-o"),
@@ -452,7 +452,7 @@ def _learn(
         str | None, "Model to start from: a file, or a name that `models` lists (default: the one in use).") = None,
     adopt: option(bool | None, "Use the new model from now on (default: if it is probably better).") = None,
 ) -> None:
-    "Learn from what was kept and dropped, and say whether the new model is better."
+    "Learn your taste from the verdicts, and say whether the new model is better."
     from highlight_sense.learn import learn
     print(*map(printable, f"{output}: {learn(out, output, model, adopt)}".splitlines()), sep="\n")
 

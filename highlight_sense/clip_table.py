@@ -28,7 +28,7 @@ _COLUMNS = ["path", "label", "game", "group", "frames", "crc32", "start_s", "end
 
 
 def _known_times(record: dict) -> dict[str, float]:
-    "Find when a clip starts and ends in its recording, and of how many highlights it knows the places."
+    "Find when a clip starts and ends in its recording, and how many highlights it has places of."
     return {**dict(zip(("start_s", "end_s"), times_of(record))), "places": len(highlights_of(record))}
 
 # %% ../nbs/machinery/clip_table.ipynb #e0527aa4

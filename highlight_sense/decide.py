@@ -227,7 +227,7 @@ _ENOUGH_LABELS = 20
 
 
 def _warn_of_few(config: TrainConfig, events: EventDecision) -> None:
-    "Warn of a limit of false alarms that was applied to little sound or few labels."
+    "Warn if a limit on false alarms was applied to little sound or few labels."
     limit = config.false_alarms_per_hour
     if events.chosen_by != "false alarms": return
     if events.labels >= _ENOUGH_LABELS and limit * events.hours >= 1: return

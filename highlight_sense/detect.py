@@ -119,7 +119,7 @@ class Scores:
     curve: np.ndarray      # (steps,) 0 to 1
     step_s: float          # length of a step; the first starts at 0 s
     steps_taught: bool = False  # whether the curve can be trusted step by step
-    hill_steps: int = HILL_STEPS  # steps over which the curve is averaged to find moments in it
+    hill_steps: int = HILL_STEPS  # steps over which the curve is averaged to find moments
 
     @property
     def times_s(self) -> np.ndarray:

@@ -268,7 +268,7 @@ def read_detection(
 
 # %% ../nbs/machinery/detections.ipynb #1549bd94
 def describe_found(folder: Path) -> dict[str, object]:
-    "Describe a detection by its recording, its tracks, its model, what was found, and what a person decided."
+    "Describe a detection by its recording, its tracks, its model, what was found, and the verdicts."
     record = read_detection(folder)
     about = {} if record.checkpoint.about is None else {"about": record.checkpoint.about}
     streaks = sum(bool(one.parts) for one in record.highlights)

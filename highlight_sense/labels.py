@@ -93,7 +93,7 @@ def _recordings_called(parts: tuple[str, ...], recordings: Iterable[Path]) -> li
 
 # %% ../nbs/machinery/labels.ipynb #8dcb668c
 def recordings_called(name: str, recordings: Sequence[Path]) -> list[Path]:
-    "Find the recordings that a name stands for, by its folders too if they are known."
+    "Find the recordings that a name stands for, also by its folders if they are known."
     parts = _split_path(name)
     return (_recordings_called(parts, recordings) or _recordings_called(parts[-1:], recordings)) if parts else []
 

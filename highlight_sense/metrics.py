@@ -214,7 +214,7 @@ HILL_STEPS = 9  # 3.3 s
 
 
 def _moving_sum(values: np.ndarray, steps: int) -> np.ndarray:
-    "Return the sum over so many steps around each one."
+    "Return the sum over this many steps around each one."
     return np.convolve(values, np.ones(steps))[steps // 2:][:len(values)]
 
 # %% ../nbs/02a_metrics.ipynb #8713a49a

@@ -35,7 +35,7 @@ def _folder() -> Path:
 class Origin:
     "What a model was made from."
     base: str | None = None            # the model that it was initialised from
-    folders: tuple[str, ...] = ()      # detections whose decisions it learnt from
+    folders: tuple[str, ...] = ()      # detections whose verdicts it learned from
     verdicts: dict[str, int] = field(default_factory=dict)  # how many of each kind
     figures: dict[str, float | int | str | None] = field(default_factory=dict)  # before and after
     sentence: str = ""                 # what the figures say
@@ -97,7 +97,7 @@ def _models_there() -> _Registry:
 
 
 def _keep_damaged(error: InputError) -> None:
-    "Copy a damaged list, and say so."
+    "Copy a damaged list, and warn."
     kept = next(place for number in count(1) if not (place := _folder()/f"models.damaged-{number}.json").exists())
     shutil.copyfile(_folder()/_LIST, kept)
     found = str(error).removesuffix(_ADVICE)
@@ -141,7 +141,7 @@ def _copy(checkpoint: Path, name: str) -> None:
 def adopt(
     checkpoint: str | Path,
     origin: Origin = Origin(),
-    name: str | None = None,   # default: that of the file
+    name: str | None = None,   # default: the name of the file
 ) -> str:                      # the name that it got
     "Copy a model into the folder of models, and use it from now on."
     checkpoint = Path(checkpoint)
@@ -167,7 +167,7 @@ def _path_of(name: str) -> Path:
 
 # %% ../nbs/machinery/models.ipynb #a1471418
 def model_in_use() -> Path:
-    "Return the file of the model in use: the one adopted or chosen last, or else the starter."
+    "Return the file of the model in use: the one adopted or chosen last, at first the starter."
     return _path_of(_read_list().in_use)
 
 # %% ../nbs/machinery/models.ipynb #1eee876d

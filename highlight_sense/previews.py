@@ -48,7 +48,7 @@ class _Worker:
                 if self._stopped: return
                 key = self._wanted[0]
             try: made = self._make(key), None
-            except Exception as error: made = None, error  # raised where it is asked for
+            except Exception as error: made = None, error  # raised by `get`
             with self._changed:
                 self._made[key] = made
                 self._wanted.remove(key)
@@ -70,13 +70,13 @@ class Ahead(_Worker):
         self.want([key, *then])
         with self._changed:
             self._changed.wait_for(lambda: key in self._made or self._stopped)
-            made, error = self._made.get(key, (None, InputError("found the end of the review, expected it to run")))
+            made, error = self._made.get(key, (None, InputError("found a review that ended, expected a running one")))
             if error: self._made.pop(key, None)
         if error: raise error
         return made
 
     def stop(self) -> None:
-        "Make nothing more; those that are waited for fail."
+        "Make nothing more; whatever waits for a thing gets an error."
         with self._changed:
             self._stopped = True
             self._changed.notify_all()
@@ -96,7 +96,7 @@ class Shown:
     folder: Path
     front_end: FrontEnd
     mixed: bool                     # one track was used as both voice and game
-    recordings: Path | None = None  # where to look for a recording that was moved
+    recordings: Path | None = None  # where to look for a moved recording
 
     def past(self) -> PastDetection:
         "Find the recording; `InputError` if it is gone."

@@ -213,7 +213,7 @@ class _Products:
     report: str | None = None
     failed: tuple[str, ...] = ()  # why clips could not be cut
     found_nothing: bool = False  # there is no highlight
-    edits: str | None = None     # what a person decided in picks.csv, or changed in highlights.csv
+    edits: str | None = None     # what the user decided in picks.csv, or changed in highlights.csv
     notice: str | None = None    # about the chapters
 
     def __str__(self) -> str:

@@ -174,7 +174,7 @@ def _table_of(folder: Path) -> tuple[RankedHighlight, ...] | None:
 
 # %% ../nbs/04a_recordings.ipynb #1902f4cf
 def _decided_in(folder: Path) -> str:
-    "Say what a person decided in a folder; empty if nothing."
+    "Count the verdicts in a folder, in words; empty without any."
     try: verdicts = count_verdicts(read_picks(folder/PICKS))
     except InputError as error:
         warn(str(error))
@@ -185,7 +185,7 @@ def _decided_in(folder: Path) -> str:
 def _remarks_on(
     outdated: Sequence[str],  # published files of an earlier choice
     edited: bool = False,     # highlights.csv belongs to a person
-    decided: str = "",        # what a person decided, in words
+    decided: str = "",        # the verdicts, in words
 ) -> tuple[str, ...]:
     "List what the user should know about the highlights of a recording."
     if decided: return (f"{decided}; `publish` uses what was kept",)

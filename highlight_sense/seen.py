@@ -54,7 +54,7 @@ def warn_of_seen_clips(
     warn(f"{checkpoint}: {found} it was trained or validated on, expected others; {then} flatter it")
 
 # %% ../nbs/machinery/seen.ipynb #8149ab8f
-_ALIKE = 0.9  # share of the clips; a person may correct a few labels
+_ALIKE = 0.9  # share of the clips; a few labels may have been corrected
 
 
 def _fits(

@@ -75,7 +75,7 @@ def add_music(track: np.ndarray, levels: Levels, rng: np.random.Generator) -> No
 
 
 def cut(game: np.ndarray, scenes: list[Scene], piece: int, pieces: int) -> tuple[np.ndarray, list[Scene]]:
-    "Take one of several equal pieces of a recording, and the scenes that lie in it."
+    "Take one of several equal pieces of a recording, and the scenes inside it."
     length_s = len(game) / SYNTH_RATE_HZ / pieces
     first_s = piece * length_s
     inside = [(kind, start_s - first_s, end_s - first_s) for kind, start_s, end_s in scenes

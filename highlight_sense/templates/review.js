@@ -27,7 +27,7 @@ async function ask(path, values = {}) {
   const query = new URLSearchParams({...values, token})
   let answer
   try { answer = await fetch(`${path}?${query}`, {cache: "no-store"}) }
-  catch { throw new Error("The review has stopped. Every verdict up to here is saved; run the command again to resume.") }
+  catch { throw new Error("The review has stopped. Every verdict so far is saved; run the command again to resume.") }
   if (answer.ok) return answer
   const text = await answer.text()
   let line = text.trim()
@@ -395,7 +395,7 @@ function showOther(recording) {
 function showNothing() {
   showEnd(true)
   element("endtitle").textContent = "Nothing was found"
-  element("endtext").textContent = "Drag over the curve to add moments that were missed."
+  element("endtext").textContent = "Drag over the curve to add missed moments."
 }
 
 function undoable() {

@@ -1,4 +1,4 @@
-"Marks of other programs become picks: every kind of source, recognised by its content, in the right recording."
+"Marks from other programs become picks: every kind of source, recognised by its content, in the right recording."
 import shutil
 from fractions import Fraction
 from pathlib import Path
@@ -71,7 +71,7 @@ SOURCES = {
 
 @pytest.mark.parametrize("source", SOURCES)
 def test_points(source, out, tmp_path):
-    "Two points, at 7 s and at 40 s, are what the model found before them, else the seconds before."
+    "Two points, at 7 s and at 40 s, stand for what the model found before them, or else for the seconds before."
     path = tmp_path/"download"
     path.write_text(SOURCES[source], encoding="utf-8-sig" if "Twitch" in source else "utf-8")
     code, said, complaint = run("picks", "import", path, "--to", out/"monday", "--length", 4)
@@ -104,14 +104,14 @@ def test_clips_of_twitch(out, tmp_path):
 
 @pytest.mark.parametrize("name", ["evening v42.mp4", "monday.mkv"])
 def test_chapters(name, place, out):
-    "A press of the hotkey is a mark; the chapter at the start is none."
+    "A press of the hotkey is a mark; the chapter at the start is not."
     code, said, complaint = run("picks", "import", place/"recordings"/name, "--to", out)
     assert code == 0 and f"2 new from {name}" in said, complaint
     assert len(times(out/Path(name).stem)) == 2 and len(list(out.glob("*/picks.csv"))) == 1
 
 
 def test_our_own_cuts(out):
-    "The timeline of a detection, imported, keeps what it shows, to a frame."
+    "An imported timeline of a detection keeps what it shows, to within a frame."
     assert run("publish", out/"monday", "--timeline")[0] == 0
     expected = sorted((one.clip_start_s, one.clip_end_s) for one in read_detection(out/"monday").highlights)
     code, said, complaint = run("picks", "import", out/"monday"/"timelines"/"monday.edl", "--to", out)
@@ -134,7 +134,7 @@ def test_finished_clips(out, tmp_path):
 
 
 def test_names(out, tmp_path):
-    "A table says which recording it means; the labels of Audacity are called like theirs."
+    "A table names its recordings; the labels of Audacity are named after theirs."
     rows = "recording;start_s;end_s\nMonday;1,5;3\nevening v42.mp4;0:00:52;55\nfriday;1;2\n"
     (tmp_path/"labels.csv").write_text(rows)
     (tmp_path/"monday.txt").write_text("33.5\t36\tha\n")
@@ -144,7 +144,7 @@ def test_names(out, tmp_path):
 
 
 def test_shift(out, tmp_path):
-    "The stream began 20 s before the recording: its times are moved, and what is outside is left out."
+    "The stream started 20 s before the recording: its times are shifted, and what is outside is left out."
     (tmp_path/"a.txt").write_text("5\t9\t\n18\t24\t\n25\t27.5\t\n")
     code, _, complaint = run("picks", "import", tmp_path/"a.txt", "--to", out/"monday", "--shift", -20)
     assert code == 0 and "found 1 of 3 marks outside monday.mkv" in complaint
@@ -158,7 +158,7 @@ def test_decided_before(out, tmp_path):
     (tmp_path/"a.txt").write_text(f"{one.start_s}\t{one.end_s}\t\n0.5\t1.5\t\n")
     for new, before in ((1, 1), (0, 2)):
         code, said, _ = run("picks", "import", tmp_path/"a.txt", "--to", out/"monday")
-        assert code == 0 and f"{new} new from a.txt" in said and f"{before} repeated or decided before" in said
+        assert code == 0 and f"{new} new from a.txt" in said and f"{before} repeated or judged before" in said
     assert [pick.verdict for pick in read_picks(out/"monday"/PICKS)] == ["drop", "keep"]
     assert "picks.csv: 1 kept, 1 dropped" in run("publish", out/"monday", "--chapters")[1]
 

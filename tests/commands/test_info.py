@@ -21,7 +21,7 @@ def told(place: Path) -> dict[str, str]:
 
 
 def test_a_run_before_and_after_its_first_epoch(tmp_path, monkeypatch):
-    "A run that was stopped at once says so; later it is described with its best checkpoint."
+    "A run that was stopped at once is described as such; a later one, with its best checkpoint."
     clips, out = write_clips(tmp_path/"clips", 8, 8), tmp_path/"run"
 
     def stop(*arguments: object) -> None: raise InputError("found a test, expected none; stop here")
@@ -59,7 +59,7 @@ def test_detections(tmp_path):
     (None, "found no labels.csv"), ("evening,1,2\nevening,4,5\n", "2 highlights in 1 of the recordings"),
     ("evening,1,99\n", "line 2: found a label that ends at 99")])
 def test_recordings(tmp_path, labels, words):
-    "A folder of recordings says what is labelled in it, and a table of labels what it is."
+    "A folder of recordings is described with its labels, and a table of labels by its kind."
     write_stream(tmp_path/"evening.mka", 6)
     if labels:
         (tmp_path/"labels.csv").write_text("recording,start_s,end_s\n" + labels)
@@ -84,7 +84,7 @@ def _small_only(values: np.ndarray, make=np.ascontiguousarray) -> np.ndarray:
 
 
 def test_another_table(tmp_path):
-    "Any table is a table, and what is none gets one line."
+    "Any table is described, and anything else gets one line."
     (tmp_path/"a.csv").write_text(json.dumps({"a": 1}) + "\n1\n")
     assert told(tmp_path/"a.csv")["kind"] == "table"
     (tmp_path/"b.csv").write_bytes(b"\xff\x00\x01")

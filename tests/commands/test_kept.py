@@ -1,4 +1,4 @@
-"What a person decided on the review page is what `publish` makes, with everything that follows from it."
+"`publish` makes what the user kept on the review page, in all its products."
 import json
 import shutil
 from itertools import pairwise
@@ -38,7 +38,7 @@ def folder(place, tmp_path) -> Path:
 
 
 def decide(folder: Path, rank: int, verdict: str, later_s: float = 0.0) -> Pick:
-    "Decide about the highlight with this rank, which starts so much later."
+    "Pass a verdict on the highlight with this rank, which starts so much later."
     one = json.loads((folder/"highlights.json").read_text())["highlights"][rank - 1]
     found = one["start_s"], one["end_s"]
     return save_pick(folder/PICKS, Pick("stream", found[0] + later_s, found[1], verdict, *found, one["probability"]))
@@ -52,7 +52,7 @@ def cuts(folder: Path) -> list[tuple[float, float]]:
 
 
 def with_context(*moments: tuple[float, float]) -> list[tuple[float, float]]:
-    "Three seconds before a moment, two after it, and half of the pause between two that are nearer."
+    "Three seconds before a moment, two after it, and half of the pause between two that are closer."
     ordered = sorted(moments)
     ends = [0.0, *((one[1] + other[0]) / 2 for one, other in pairwise(ordered)), float(SECONDS)]
     return [(max(ends[place], start_s - 3), min(ends[place + 1], end_s + 2))
@@ -80,7 +80,7 @@ def test_everything_follows(folder):
 
 
 def test_nothing_kept(folder):
-    "Only dropped ones: what was published before is removed."
+    "If everything was dropped, what was published before is removed."
     assert run("publish", folder, "--timeline")[0] == 0
     decide(folder, 3, "drop")
     code, said, _ = run("publish", folder)
@@ -89,12 +89,12 @@ def test_nothing_kept(folder):
 
 
 def test_decisions_and_an_edited_table(folder):
-    "Which of the two is meant is not guessed; a table that a spreadsheet only saved again does not matter."
+    "It does not guess which of the two counts; a table that a spreadsheet only saved again does not matter."
     pick, table = decide(folder, 1, "keep"), folder/"highlights.csv"
     text = table.read_text()
     table.write_text("\n".join(text.splitlines()[:-1]) + "\n")
     message = printed("publish", folder)
-    assert "found decisions in picks.csv and changes in highlights.csv" in message
+    assert "found verdicts in picks.csv and changes in highlights.csv" in message
     assert "remove highlights.csv to publish what was kept" in message
     table.write_text(text.replace(",", ";"))
     assert run("publish", folder, "--timeline")[0] == 0 and len(cuts(folder)) == 1
@@ -104,7 +104,7 @@ def test_decisions_and_an_edited_table(folder):
 
 
 def test_detect_again(place, tmp_path):
-    "Another choice of the model's leaves the decisions, and says that they count."
+    "Another detection leaves the verdicts, and says that they count."
     out = Path(shutil.copytree(place/"out", tmp_path/"out"))
     trimmed = decide(out/"stream", 2, "keep", 0.5)
     content = (out/"stream"/PICKS).read_bytes()

@@ -36,7 +36,7 @@ def write_evening(path: Path, seed: int) -> Path:
 
 @pytest.fixture(scope="module")
 def evenings(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    "A folder with two detections that were reviewed, a model, and what it was found with."
+    "A folder with two reviewed detections, and the model that made them."
     place = tmp_path_factory.mktemp("learning")
     streams = [write_evening(place/f"evening{seed}.mka", seed) for seed in range(2)]
     model = rating_model(place/"base.pt")
@@ -64,7 +64,7 @@ def learned(evenings: Path, quick: None) -> tuple[Path, str]:
 
 
 def test_it_says_whether_it_is_better_and_uses_it(learned):
-    "The sentence has both figures; the model is listed with where it came from."
+    "The sentence has both figures, and the list of models says how the new one was made."
     path, out = learned
     assert "surely better" in out and "base.pt" in out and "mine is in use from now on" in out
     assert "* mine" in printed("models", code=0)
@@ -73,7 +73,7 @@ def test_it_says_whether_it_is_better_and_uses_it(learned):
 
 
 def test_detection_with_it_finds_what_was_wanted(learned, evenings, tmp_path):
-    "On an evening that nobody reviewed, most of what is found is a high whistle."
+    "On an evening without verdicts, most of what is found is a high whistle."
     fresh = write_evening(tmp_path/"fresh.mka", 2)
     printed("detect", fresh, "-o", tmp_path/"out", "--model", learned[0], code=0)
     assert "a taste learned from 30 verdicts on 2 recordings" in printed("info", tmp_path/"out"/"fresh", code=0)
@@ -97,7 +97,7 @@ def test_no_adoption_and_the_moved_recording(learned, evenings, tmp_path):
 
 
 def test_learning_again_from_the_learned_model_keeps_its_network(learned, tmp_path):
-    "The network does not change, however often one learns."
+    "The network does not change, however often it learns."
     first, second = (load_checkpoint(path)[0].state_dict() for path in (learned[0], learned[0].parent/"base.pt"))
     assert all(torch.equal(first[name], second[name]) for name in first)
 

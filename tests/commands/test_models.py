@@ -1,4 +1,4 @@
-"Models that were adopted: which one `detect` uses, how to return to another, and what survives."
+"Adopted models: which one `detect` uses, how to return to another, and what survives kills and full disks."
 import json
 import os
 from pathlib import Path
@@ -37,7 +37,7 @@ def detected(place: Path, out: Path, *words: object) -> tuple[str, str]:
 
 
 def test_from_evening_to_evening(place, home, tmp_path):
-    "The adopted model finds the next highlights, each name finds its own, and the starter can return."
+    "`detect` uses the adopted model, each name stands for its own model, and the starter can return."
     assert adopt(place/"mine.pt", Origin("starter", ("a", "b"), {"keep": 7, "drop": 13}, sentence="better")) == "mine"
     said, used = detected(place, tmp_path/"1")
     assert said == "model: mine, the one in use; `highlight-sense models` lists others"
@@ -74,7 +74,7 @@ print(json.dumps([codes, found]))
 
 @needs_fork
 def test_processes(place, home):
-    "Several adopt at once, and none is lost; killed before or after any renaming, one leaves a list that holds."
+    "Several processes adopt at once, and no model is lost; a kill before or after any renaming leaves a valid list."
     torch.save(torch.load(place/"mine.pt", weights_only=True) | {"epochs": 2}, place/"again.pt")
     codes, found = launch(PROCESSES, place, home.parent)
     assert codes == [0] * 6 and found == [-9, "as before"] * 3 + [-9, "other"]
@@ -85,7 +85,7 @@ def test_processes(place, home):
 
 @pytest.mark.parametrize("damage", ["{", "[]", '{"models": 3}', '{"models": [], "used": ["mine"]}', "\0" * 50])
 def test_damaged_list(place, home, tmp_path, damage):
-    "Detection refuses to guess; a new list keeps the models, and the damaged one is kept as it was."
+    "`detect` refuses to guess; a new list keeps the models, and the damaged one is kept as it was."
     adopt(place/"mine.pt")
     (home/"models.json").write_text(damage)
     words = "detect", place/"stream.mka", "-o", tmp_path/"out"
@@ -98,7 +98,7 @@ def test_damaged_list(place, home, tmp_path, damage):
 
 
 def test_a_model_that_vanished(place, home, tmp_path):
-    "The line says which one is missing, and how to continue without it."
+    "The line names the missing model, and says how to continue without it."
     adopt(place/"mine.pt")
     (home/"mine.pt").unlink()
     said = printed("detect", place/"stream.mka", "-o", tmp_path/"out")

@@ -194,7 +194,7 @@ def test_foreign_requests_are_refused(review):
 
 
 def test_it_sends_short_clips_never_the_recording(review, place):
-    "A clip covers the moment and ten seconds around it; paths lead nowhere else; no log-mel needs to be stored."
+    "A clip covers the moment and ten seconds around it; no path leads elsewhere; no stored log-mel is needed."
     (review.folder/"log-mel.pt").unlink()
     assert len(json.loads(review.ask("picture/0/0")[1])["pictures"]) == 2
     one = review.state()["candidates"][0]
@@ -211,7 +211,7 @@ def test_it_sends_short_clips_never_the_recording(review, place):
 
 
 def test_a_moved_recording(place, tmp_path):
-    "Without the recording, clips say so; pictures and verdicts still work, and --recordings finds it again."
+    "Without the recording, the page says so; pictures and verdicts still work, and --recordings finds it again."
     shutil.copytree(place/"out", tmp_path/"out")
     folder = tmp_path/"out"/"my evening"
     record_path = folder/"highlights.json"
@@ -407,7 +407,7 @@ def test_on_a_phone(visit, review):
 
 
 def test_why(place, tmp_path, browser):
-    "A chosen moment is explained at once; one that is stored without an explanation, soon after it is shown."
+    "A chosen moment is explained at once; one without a stored explanation, soon after it is shown."
     folder = Path(shutil.copytree(place/"out", tmp_path/"out"))/"my evening"
     values = json.loads((folder/"highlights.json").read_text())
     known = values["near_misses"][-1].pop("window")["probability"]
@@ -478,7 +478,7 @@ def test_nothing_was_found(place, tmp_path, browser):
 
 
 def test_learning_from_the_page(place, tmp_path, browser, monkeypatch):
-    "The page starts learning, shows how far it is, and then what came of it."
+    "The page starts learning, and shows its progress and its result."
     from highlight_sense import learn as learning
     steps = Queue()
 
@@ -510,7 +510,7 @@ def test_learning_from_the_page(place, tmp_path, browser, monkeypatch):
 # --- what goes wrong
 
 def test_two_tabs_and_a_reload(visit, review):
-    "Both tabs write to the same table; a tab that is looked at again knows what the other decided; a reload resumes."
+    "Both tabs write to the same table; a tab that is shown again knows the verdicts of the other; a reload resumes."
     one, other = visit(), visit()
     one.press("k")
     until(lambda: len(review.picks()) == 1)
@@ -525,7 +525,7 @@ def test_two_tabs_and_a_reload(visit, review):
 
 
 def test_a_full_disk_and_a_stopped_server(visit, review, monkeypatch):
-    "A verdict that cannot be saved is not passed: the page says why, and stays. So it does when the server is gone."
+    "If a verdict cannot be saved, the page says why, and stays at the moment; also if the server is gone."
     seen = visit()
     when = seen.shown("#when")
     with monkeypatch.context() as full:
@@ -540,7 +540,7 @@ def test_a_full_disk_and_a_stopped_server(visit, review, monkeypatch):
     review.close()
     when = seen.shown("#when")
     seen.press("x")
-    until(lambda: "Every verdict up to here is saved" in seen.shown("#notice"))
+    until(lambda: "Every verdict so far is saved" in seen.shown("#notice"))
     assert seen.shown("#when") == when and len(review.picks()) == 1
 
 

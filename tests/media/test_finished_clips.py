@@ -62,7 +62,7 @@ def test_a_clip_with_both_tracks_in_another_codec(tmp_path, evenings, stored):
 
 
 def test_silence_around_the_clip(tmp_path, evenings, stored):
-    "An editor's black frames are no part of the piece."
+    "An editor's black frames are not part of the piece."
     silence = np.zeros(3 * RATE_HZ)
     found = located(tmp_path, stored, mix=np.concatenate([silence, between(evenings[0]).mean(axis=0), silence]))
     assert found.recording == stored[0]
@@ -70,7 +70,7 @@ def test_silence_around_the_clip(tmp_path, evenings, stored):
 
 
 def test_the_longest_of_several_cuts(tmp_path, evenings, stored):
-    "A clip of two cuts is located where the longer one is from."
+    "A clip of two cuts is located where the longer one comes from."
     cuts = [between(evenings[0], 2, 7), between(evenings[0], 40, 52)]
     found = located(tmp_path, stored, mix=np.concatenate(cuts, axis=1).mean(axis=0))
     assert found.recording == stored[0]
@@ -78,7 +78,7 @@ def test_the_longest_of_several_cuts(tmp_path, evenings, stored):
 
 
 def test_the_same_song_in_another_evening(tmp_path, evenings, stored):
-    "Music that plays in two evenings at the same time does not make one the other."
+    "Music that plays in two evenings at the same time does not confuse them."
     found = located(tmp_path, stored[:1], mix=between(evenings[1]).mean(axis=0))
     assert found == Located(tmp_path/"clip.mka")
     assert located(tmp_path, stored, mix=between(evenings[1]).mean(axis=0)).recording == stored[1]

@@ -1,4 +1,4 @@
-"Decisions of a person survive two programs that write at once, kills at any moment, and a full disk."
+"Verdicts survive two programs that write at once, kills at any moment, and a full disk."
 import csv
 import errno
 import os
@@ -12,13 +12,13 @@ from highlight_sense.picks import Pick, read_picks, remove_pick, save_pick
 
 
 def pick(number: int) -> Pick:
-    "A decision about the number-th moment."
+    "A verdict on the number-th moment."
     return Pick("evening.mkv", 10.0 * number + 1, 10.0 * number + 6, "keep", 10.0 * number, 10.0 * number + 8, 0.5)
 
 
 @needs_fork
 def test_two_programs_at_once(tmp_path):
-    "Three processes decide about 20 moments each, in the same file: all 60 are there."
+    "Three processes write 20 verdicts each into the same file, and all 60 are there."
     script = '''
 from highlight_sense.picks import Pick, save_pick
 path, = json.loads(sys.argv[1])
@@ -36,7 +36,7 @@ print(json.dumps([status(pid) for pid in pids]))
 
 @needs_fork
 def test_killed(tmp_path):
-    "A process that is killed while it writes leaves every decision that was confirmed, and no lock behind."
+    "A process that is killed while it writes leaves every confirmed verdict, and no lock."
     script = '''
 from highlight_sense.picks import Pick, save_pick
 path, confirmed = json.loads(sys.argv[1])
@@ -63,7 +63,7 @@ print(json.dumps(codes))
 
 @pytest.mark.parametrize("at", ["fsync", "replace", "open"])
 def test_full_disk(at, tmp_path, monkeypatch):
-    "The error names the table; what was decided before is there, and no unfinished file is left."
+    "The error names the table; earlier verdicts are there, and no unfinished file is left."
     path = tmp_path/"picks.csv"
     save_pick(path, pick(1))
     before = path.read_bytes()
@@ -96,7 +96,7 @@ def test_written_by_a_script(tmp_path):
 
 
 def test_unreadable_tables_stay(tmp_path):
-    "A file that is no table of picks is never replaced."
+    "A file that is not a table of picks is never replaced."
     from highlight_sense.files import InputError
     path = tmp_path/"picks.csv"
     for content in (b"\x89PNG\r\n\x1a\n\0\0", b"start,end\n1,2\n", b'recording,start_s,end_s,verdict\na,1,2,"keep\n'):
