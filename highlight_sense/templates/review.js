@@ -1,5 +1,5 @@
 "use strict"
-// One person, one moment at a time. The server holds everything that matters; this page shows it and sends verdicts.
+// One user, one moment at a time. The server holds everything that matters; this page shows it and sends verdicts.
 
 const token = new URLSearchParams(location.search).get("token") ?? ""
 const element = id => document.getElementById(id)
@@ -10,15 +10,15 @@ const KINDS = {
   chosen: "chosen as a highlight", near: "a near miss", uncertain: "the model is uncertain", range: "drawn at random",
   other: "not chosen", added: "added by hand"}
 
-let state = null           // what the server last said
+let state = null           // the server's last answer
 let at = {recording: 0, number: null}
 let trim = {start: 0, end: 0}
-let extra = {}             // recording: candidates to ask about beside the server's
+let extra = {}             // recording: candidates to ask about besides the server's
 let amounts = {}           // recording: how many clips are wanted
 let free = false           // play on after the end of the moment
 let busy = false
 const curves = {}
-const whys = {}            // "recording/number": why, where the state does not say
+const whys = {}            // "recording/number": explanations that the state lacks
 const clips = new Map()    // "recording/number": promise of {url} or {error}
 
 // --- the server
@@ -198,7 +198,7 @@ function showWhy(why) {
   }
 }
 
-// Moments that were not chosen are explained once their clip is there, since both take the same computer.
+// Moments that were not chosen are explained once their clip is there, since both need the CPU.
 async function fetchWhy() {
   const key = `${at.recording}/${at.number}`, one = momentNow()
   if (one.why || one.probability === null || recordingNow().mixed) return
@@ -292,7 +292,7 @@ async function showClip() {
   const {recording, number} = at
   video.pause()
   video.removeAttribute("src")
-  video.load()  // or the last picture of the one before stays
+  video.load()  // or the last frame of the clip before stays
   const waiting = setTimeout(() => message("Cutting the clip …"), 400)
   const clip = await fetchClip(recording, number, upcoming(3))
   clearTimeout(waiting)
@@ -473,7 +473,7 @@ function setTrim(side, seconds) {
   showTrim()
 }
 
-// A moment that was judged before is saved again with its new ends.
+// A moment that has a verdict is saved again with its new ends.
 const saveTrim = () => {
   const pick = momentNow().pick
   if (!pick || (pick.start === trim.start && pick.end === trim.end)) return
@@ -625,7 +625,7 @@ const KEYS = {
 
 const ANYWHERE = new Set(["ArrowLeft", "?"])  // these work at the end, too
 
-// Where a layout has no such character, the key in its place on a US keyboard counts.
+// If a layout lacks the character, the key at its position on a US keyboard counts.
 function nameOf(event) {
   const name = event.key.length === 1 ? event.key.toLowerCase() : event.key
   if (KEYS[name]) return name
@@ -675,7 +675,7 @@ element("which").addEventListener("change", event => {
 for (const [event, word] of [["play", "Pause"], ["pause", "Play"]])
   video.addEventListener(event, () => { element("playing").textContent = word })
 
-// Another tab may have decided something meanwhile.
+// Another tab may have changed a verdict meanwhile.
 document.addEventListener("visibilitychange", async () => {
   if (document.hidden || !state || busy) return
   try {

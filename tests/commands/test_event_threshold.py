@@ -96,7 +96,7 @@ def test_limit_of_false_alarms(clips, start, tmp_path):
 
 @pytest.mark.parametrize(("positives", "placed", "taught"), [(40, 5, False), (40, 40, True), (12, 12, True)])
 def test_few_places(start, tmp_path, positives, placed, taught):
-    "A few clips that know their places among many that do not teach no steps, in a clip folder as in a pack."
+    "A few clips with the places of their highlights, among many without, teach no steps, in a folder as in a pack."
     clips = write_clips(tmp_path/"clips", positives, 12)
     for path in sorted((clips/"Positive").rglob("*.pt"))[:placed]:
         torch.save(torch.load(path) | {"highlights_s": [[0.3, 0.9]]}, path)
