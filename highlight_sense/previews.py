@@ -59,19 +59,20 @@ class Ahead(_Worker):
     "Things that one thread makes in the background, each once."
 
     def want(self, keys: Sequence[Hashable]) -> None:
-        "Make these next, in this order."
+        "Make these next, in this order; those that failed, again."
         with self._changed:
+            for key in keys:
+                if self._made.get(key, (None, None))[1]: del self._made[key]
             new = [key for key in dict.fromkeys(keys) if key not in self._made]
             self._wanted = [*new, *(key for key in self._wanted if key not in new)]
             self._changed.notify_all()
 
     def get(self, key: Hashable, then: Sequence[Hashable] = ()) -> object:
-        "Return a thing as soon as it is made; make those in `then` after it. A failure is raised, and forgotten."
+        "Return a thing as soon as it is made; make those in `then` after it. A failure is raised."
         self.want([key, *then])
         with self._changed:
             self._changed.wait_for(lambda: key in self._made or self._stopped)
             made, error = self._made.get(key, (None, InputError("found a review that ended, expected a running one")))
-            if error: self._made.pop(key, None)
         if error: raise error
         return made
 

@@ -182,9 +182,10 @@ class _Deciding(_Telling):
         return self.state(request)
 
     def undo(self, request: Request) -> dict:
-        "Take the last verdict on a moment back."
-        self._one(request).verdicts.undo(request.path_params["number"])
-        return self.state(request)
+        "Take the last verdict on a moment back, if this review wrote one."
+        undone = self._one(request).verdicts.undo(request.path_params["number"])
+        nothing = "Nothing was undone: this review has written no verdict on this moment."
+        return self.state(request) | ({} if undone else {"nothing": nothing})
 
     def add(self, request: Request) -> dict:
         "Add a moment that was missed."

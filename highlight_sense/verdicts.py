@@ -142,19 +142,26 @@ class Verdicts(_Deciding):
             self._write(number, verdict, start_s, end_s)
             self._before.setdefault(number, []).append(before)
 
-    def undo(self, number: int) -> None:
-        "Take the last verdict on a candidate back."
+    def undo(self, number: int) -> bool:
+        "Take the last verdict on a candidate back; return whether there was one since the page is served."
         with self._lock:
-            before = self._before[number].pop() if self._before.get(number) else None
-            if before: self._replace(number, before)
+            history = self._before.get(number)
+            if not history: return False
+            if history[-1]: self._replace(number, history[-1])
             else: remove_pick(self.path, self._about[number])
+            history.pop()
+            return True
 
     def add(self, start_s: float, end_s: float) -> int:
         "Write a missed moment; return its number."
         with self._lock:
+            decided = self.decided()
             pick = save_pick(self.path, Pick(self.recording, *self._trimmed(start_s, end_s), "missed"))
             numbers = [number for number, about in enumerate(self._about) if about.key == pick.key]
-            return numbers[0] if numbers else self._append(Candidate(pick.start_s, pick.end_s, None, "added"), pick)
+            one = Candidate(pick.start_s, pick.end_s, None, "added")
+            number = numbers[0] if numbers else self._append(one, pick)
+            self._before.setdefault(number, []).append(decided.get(number))
+            return number
 
 # %% ../nbs/machinery/verdicts.ipynb #a2d8e0c3
 def describe_candidates(verdicts: Verdicts) -> list[dict]:

@@ -60,6 +60,9 @@ function remembered(name) {
   try { return localStorage.getItem(`review ${name}`) } catch { return null }
 }
 
+// Another review may be served at the same port later, and has other moments.
+const storedAs = name => `review ${name} ${token}`
+
 const recordingNow = () => state.recordings[at.recording]
 const momentNow = () => recordingNow().candidates[at.number]
 const isGone = one => one.kind === "added" && !one.pick
@@ -363,7 +366,7 @@ function show(number) {
   showWhy(one.why ?? whys[`${at.recording}/${number}`])
   showPicture()
   showClip()
-  try { sessionStorage.setItem("review at", JSON.stringify(at)) } catch { /* a sandboxed frame */ }
+  try { sessionStorage.setItem(storedAs("at"), JSON.stringify(at)) } catch { /* a sandboxed frame */ }
 }
 
 function refresh() {
@@ -399,12 +402,12 @@ function showNothing() {
 }
 
 function undoable() {
-  try { return JSON.parse(sessionStorage.getItem("review done") ?? "[]") } catch { return undoable.kept ?? [] }
+  try { return JSON.parse(sessionStorage.getItem(storedAs("done")) ?? "[]") } catch { return undoable.kept ?? [] }
 }
 
 function keepUndoable(list) {
   undoable.kept = list
-  try { sessionStorage.setItem("review done", JSON.stringify(list.slice(-200))) } catch { /* a sandboxed frame */ }
+  try { sessionStorage.setItem(storedAs("done"), JSON.stringify(list.slice(-200))) } catch { /* a sandboxed frame */ }
 }
 
 // --- verdicts
@@ -442,6 +445,7 @@ const undo = () => busy ? setTimeout(undo, 50) : once(async () => {
   const [recording, number] = last
   state = await askJson(`undo/${recording}/${number}`)
   keepUndoable(done)
+  if (state.nothing) throw new Error(state.nothing)
   if (recording !== at.recording) {
     at = {recording, number}
     showRecording()
@@ -693,7 +697,7 @@ async function start() {
   document.querySelector(".which").hidden = state.recordings.length < 2
   document.querySelector("h1").classList.toggle("hidden", state.recordings.length > 1)
   let last = null
-  try { last = JSON.parse(sessionStorage.getItem("review at")) } catch { /* a sandboxed frame */ }
+  try { last = JSON.parse(sessionStorage.getItem(storedAs("at"))) } catch { /* a sandboxed frame */ }
   const known = last && state.recordings[last.recording]?.candidates[last.number]
   if (known && !isGone(known) && !known.pick) {
     at = last

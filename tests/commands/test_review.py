@@ -524,6 +524,29 @@ def test_two_tabs_and_a_reload(visit, review):
     until(lambda: [row["verdict"] for row in review.picks()] == ["drop"])
 
 
+def test_undo_after_a_restart(place, tmp_path, browser):
+    "Undo takes back what this review wrote, never what an earlier one did, even at the same port in the same tab."
+    shutil.copytree(place/"out", tmp_path/"out")
+    folder = tmp_path/"out"/"my evening"
+    with reviewing("review", tmp_path/"out", folder=folder) as review:
+        seen, number = Visit(browser, review.address), review.state()["asked"][0]
+        seen.press("k")
+        until(review.picks)
+        port = urlsplit(review.address).port
+    with reviewing("review", tmp_path/"out", "--port", port, folder=folder) as review:
+        seen.page.goto(review.address)
+        seen.page.locator("#pictures img").first.wait_for()
+        assert seen.page.locator("#undo").is_disabled()
+        assert "Nothing was undone" in json.loads(review.ask(f"undo/0/{number}")[1])["nothing"]
+        seen.press("x")
+        until(lambda: len(review.picks()) == 2)
+        until(lambda: seen.value("!busy"))
+        seen.press("ArrowLeft", "ArrowLeft")
+        until(lambda: len(review.picks()) == 1)
+        assert review.picks()[0]["verdict"] == "keep" and seen.complaints == []
+        seen.context.close()
+
+
 def test_a_full_disk_and_a_stopped_server(visit, review, monkeypatch):
     "If a verdict cannot be saved, the page says why, and stays at the moment; also if the server is gone."
     seen = visit()
