@@ -24,10 +24,12 @@ from torch.nn import functional as F
 
 from .checkpoint import EventDecision
 from .decide import choose_event_threshold, stored_blocks, score_stored
+from .decisions import read_decisions
 from .detect import Scores, find_moments
 from .detections import DetectionRecord, RankedHighlight, read_detection
 from .detector import FastDetector, load_detector
 from .files import InputError, only_writer
+from .log import warn
 from .metrics import HILL_STEPS, interpolated_ap, interval_iou, match_events
 from .models import Origin, adopt, find_model
 from .picks import PICKS, Pick, kept, read_picks
@@ -51,6 +53,7 @@ class Evening:
     wanted: np.ndarray     # (N, 2) start_s, end_s: kept, as trimmed, and added
     dropped: np.ndarray    # (N, 2)
     open: np.ndarray       # (N, 2) unsure, and chosen by the model in use but without a verdict
+    recording: str = ""    # the fingerprint of its file
 
     @property
     def times_s(self) -> np.ndarray:
@@ -186,14 +189,20 @@ def teach(
 
 # %% ../nbs/06a_learn.ipynb #6bdc4cc8
 def cut_evening(evening: Evening, first: int, end: int) -> Evening:
-    "Take the steps from `first` up to `end`, and the moments wholly inside."
+    "Take the steps from `first` up to `end`; a wanted moment across an edge is left open."
     start_s, end_s = first*evening.step_s, end*evening.step_s
 
-    def inside(spans: np.ndarray) -> np.ndarray:
-        return spans[(spans[:, 0] >= start_s) & (spans[:, 1] <= end_s)] - start_s
+    def overlapping(spans: np.ndarray) -> np.ndarray:
+        return spans[(spans[:, 1] > start_s) & (spans[:, 0] < end_s)] - start_s
 
-    spans = (inside(spans) for spans in (evening.wanted, evening.dropped, evening.open))
-    return Evening(evening.name, evening.features[first:end], evening.curve[first:end], evening.step_s, *spans)
+    def split(spans: np.ndarray) -> tuple[np.ndarray, np.ndarray]:  # wholly inside, and across an edge
+        inside = (spans[:, 0] >= 0) & (spans[:, 1] <= end_s - start_s)
+        return spans[inside], spans[~inside]
+
+    (wanted, half_wanted), (dropped, _) = (split(overlapping(spans)) for spans in (evening.wanted, evening.dropped))
+    still_open = np.concatenate([overlapping(evening.open), half_wanted]).clip(0, end_s - start_s)
+    return dataclasses.replace(evening, features=evening.features[first:end], curve=evening.curve[first:end],
+                               wanted=wanted, dropped=dropped, open=still_open)
 
 # %% ../nbs/06a_learn.ipynb #8f75eb80
 _MOST_PARTS = 4
@@ -202,7 +211,7 @@ _MOST_PARTS = 4
 def split_evenings(evenings: Sequence[Evening]) -> list[list[Evening]]:
     "Split recordings, or a single one by its time, into the parts that are left out in turn."
     if len(evenings) > 1: return [list(evenings[part::_MOST_PARTS]) for part in range(min(_MOST_PARTS, len(evenings)))]
-    edges = np.linspace(0, len(evenings[0].curve), 4).astype(int).tolist()
+    edges = np.linspace(0, len(evenings[0].curve), 7).astype(int).tolist()
     return [[cut_evening(evenings[0], first, end)] for first, end in itertools.pairwise(edges)]
 
 # %% ../nbs/06a_learn.ipynb #f5db5a4e
@@ -314,9 +323,10 @@ def _spans(moments: Iterable[Pick | RankedHighlight]) -> np.ndarray:  # (N, 2) s
     return np.array([(one.start_s, one.end_s) for one in moments], float).reshape(-1, 2)
 
 
-def _of_verdict(picks: Iterable[Pick], verdict: str) -> np.ndarray:  # (N, 2)
-    "List the times of the moments with a verdict."
-    return _spans(pick for pick in picks if pick.verdict == verdict)
+def _of_verdict(picks: Iterable[Pick], duration_s: float, *verdicts: str) -> np.ndarray:  # (N, 2)
+    "List the times of the moments with one of these verdicts."
+    spans = _spans(pick for pick in picks if pick.verdict in verdicts)
+    return np.minimum(spans[spans[:, 0] < duration_s - 0.1], duration_s)
 
 # %% ../nbs/06a_learn.ipynb #6dbd1f48
 def read_evening(
@@ -326,24 +336,47 @@ def read_evening(
     progress: bool = False,
 ) -> Evening:
     "Read a recording's features and the verdicts on it."
-    record, picks = read_detection(folder), read_picks(folder/PICKS)
+    record = read_detection(folder)
+    picks = read_decisions(folder, record)
     path = _require_log_mel(folder, record, progress)
     scores = score_stored(detector, path, bar=bar)
     if scores is None: raise InputError(f"{path}: found less than a window of sound, expected more; leave it out")
     summary = Summary(stored_blocks(recording_frames(path)), detector.windows.step)
     for _ in summary: pass
-    judged, chosen = _spans(picks), _spans(record.highlights)
-    unseen = chosen[~(interval_iou(judged, chosen) > 0).any(0)]
-    still_open = np.concatenate([_of_verdict(picks, "unsure"), unseen])
+    duration_s = len(scores.curve) * scores.step_s
+    wanted, dropped, unsure = (_of_verdict(picks, duration_s, *verdicts) for verdicts in (
+        ("keep", "missed"), ("drop",), ("unsure",)))
+    chosen = _spans(record.highlights)
+    unseen = chosen[~(interval_iou(_spans(picks), chosen) > 0).any(0)]
     features = relative_features(summary.features[:len(scores.curve)])
-    return Evening(record.recording.name, features, scores.curve, scores.step_s, _spans(kept(picks)),
-                   _of_verdict(picks, "drop"), still_open)
+    return Evening(record.recording.name, features, scores.curve, scores.step_s, wanted, dropped,
+                   np.concatenate([unsure, unseen]), record.recording.fingerprints[0])
 
 # %% ../nbs/06a_learn.ipynb #11032df3
-def _curve_before(evening: Evening, taste: Taste | None, known: Sequence[str]) -> tuple[np.ndarray, int]:
-    "Return the curve of the model in use, without its taste if that learned from this recording, and its hill."
-    if taste is None or evening.name in known: return evening.curve, HILL_STEPS
-    return corrected_curve(taste, evening.curve, evening.features), int(taste.hill_steps)
+@dataclass(frozen=True, eq=False)
+class _Before:
+    "The model to beat."
+    name: str
+    taste: Taste | None
+    threshold: float
+
+    def rank(self, evening: Evening) -> Ranking:
+        "Rank what it finds."
+        if self.taste is None: return rank(evening, evening.curve, HILL_STEPS)
+        curve = corrected_curve(self.taste, evening.curve, evening.features)
+        return rank(evening, curve, int(self.taste.hill_steps))
+
+# %% ../nbs/06a_learn.ipynb #d10d1225
+def _to_beat(name: str, detector: FastDetector, evenings: Sequence[Evening]) -> _Before:
+    "Choose what a new model is compared with."
+    record = load_record(detector.path, "a checkpoint")
+    known, given = set(record.get("learned_from", [])), {one.recording for one in evenings}
+    if missing := len(known - given):
+        found = f"found {name}, which learned from {missing} recordings that are not among these"
+        warn(f"{found}, expected all of them; what they taught is lost unless you give their folders too")
+    threshold = detector.info.recording_threshold
+    if known & given: return _Before(f"the network of {name}", None, record.get("network_threshold", 0.5))
+    return _Before(name, detector.taste, 0.5 if threshold is None else threshold)
 
 # %% ../nbs/06a_learn.ipynb #4595983f
 def leave_out(
@@ -358,16 +391,16 @@ def leave_out(
     return found
 
 # %% ../nbs/06a_learn.ipynb #823351c5
-_FEWEST = 8
+_FEWEST = 5
 
 
-def _sentence(wanted: int, base: str, before: Figures, after: Figures, gain: Gain) -> str:
+def _sentence(wanted: int, rival: str, before: Figures, after: Figures, gain: Gain) -> str:
     "Say whether a model is better."
     if wanted < _FEWEST:
         return f"{wanted} wanted moments are too few to know whether it is better; keep or add {_FEWEST} in all"
     low, high, _ = gain
     surely = "surely better" if low > 0 else "surely worse" if high < 0 else "too few verdicts to be sure"
-    return (f"average precision {after.ap:.2f} on what it did not learn from, {base} {before.ap:.2f}; a gain of "
+    return (f"average precision {after.ap:.2f} on what it did not learn from, {rival} {before.ap:.2f}; a gain of "
             f"{low:+.2f} to {high:+.2f}, {surely}; {after.false_alarms_per_hour:.1f} false alarms an hour at its "
             f"threshold, {before.false_alarms_per_hour:.1f} before")
 
@@ -380,6 +413,7 @@ class Learned:
     "What was learned, and whether it is better."
     path: Path
     base: str                        # the model in use before
+    rival: str                       # what it was compared with
     verdicts: dict[str, int]
     recordings: int
     hours: float
@@ -395,10 +429,10 @@ class Learned:
     @property
     def better(self) -> bool:
         "Whether it is to be used from now on."
-        return self.gain.chance >= LIKELY
+        return self.wanted >= _FEWEST and self.gain.chance >= LIKELY
 
     @property
-    def sentence(self) -> str: return _sentence(self.wanted, self.base, self.before, self.after, self.gain)
+    def sentence(self) -> str: return _sentence(self.wanted, self.rival, self.before, self.after, self.gain)
 
     def __str__(self) -> str:
         "Say whether it is better, and which model is in use now."
@@ -407,13 +441,27 @@ class Learned:
 
 # %% ../nbs/06a_learn.ipynb #6b492788
 def _find_places(folders: Sequence[str | Path]) -> list[Path]:
-    "List the detections with verdicts."
-    every = list(dict.fromkeys(place.resolve() for folder in folders for place in find_detections(folder)))
-    places = [place for place in every if read_picks(place/PICKS)]
-    if any(kept(read_picks(place/PICKS)) for place in places): return places
+    "List the detections with verdicts, each recording once."
+    every = dict.fromkeys(place.resolve() for folder in folders for place in find_detections(folder))
+    places, wanted = {}, 0
+    for place in every:
+        if not read_picks(place/PICKS): continue
+        record = read_detection(place)
+        same = places.setdefault(record.recording.fingerprints, place)
+        wanted += len(kept(read_decisions(place, record)))
+        if same == place: continue
+        warn(f"{place}: found the recording of {same} again, expected each one once; its verdicts are left out")
+    if wanted: return list(places.values())
     found, expected = f"found no {PICKS} in any folder of a detection", "verdicts"
     if places: found, expected = "found no moment that was kept or added", "at least one"
     raise InputError(f"{folders[0]}: {found}, expected {expected}; use `highlight-sense review {folders[0]}`")
+
+# %% ../nbs/06a_learn.ipynb #d3d9cac8
+def _require_replaceable(out: Path) -> None:
+    "Raise `InputError` if a file in the place of the new model is not a learned one."
+    if not out.exists(): return
+    if out.is_file() and out.suffix == ".pt" and "taste" in load_record(out, "a learned model"): return
+    raise InputError(f"{out}: found a file or folder that `learn` did not write, expected none; choose another name")
 
 # %% ../nbs/06a_learn.ipynb #97c04f1d
 def _read_evenings(
@@ -432,14 +480,18 @@ def _all_batches(evenings: Sequence[Evening]) -> int:
     return sum(map(count_batches, others)) + count_batches(evenings)
 
 # %% ../nbs/06a_learn.ipynb #e564fcdd
-def _write(result: Learned, base: Path, taste: Taste, evenings: Sequence[Evening], mean_ap: float) -> None:
+def _write(result: Learned, detector: FastDetector, taste: Taste, evenings: Sequence[Evening], mean_ap: float) -> None:
     "Write the checkpoint: the unchanged network, its taste, its threshold, and what it learned from."
-    figures = {name: value for name, value in vars(result.after).items() if name != "ap"}
-    decision = EventDecision("F1", result.recordings, result.hours, result.wanted, mean_ap=mean_ap, **figures)
+    figures = {name: value for name, value in vars(result.after).items() if name != "ap"} | {"mean_ap": mean_ap}
+    if not np.isfinite(list(figures.values())).all(): figures = {}
+    decision = EventDecision("F1", result.recordings, result.hours, result.wanted, **figures)
+    earlier = load_record(detector.path, "a checkpoint").get("network_threshold", detector.info.recording_threshold)
     verdicts = sum(result.verdicts.values())
     about = f"{result.base} with a taste learned from {verdicts} verdicts on {result.recordings} recordings"
-    save_taste(result.path, base, taste, about=about[:200], learned_from=sorted({one.name for one in evenings}),
-               event_threshold=result.threshold, events=dataclasses.asdict(decision))
+    save_taste(result.path, detector.path, taste, about=about[:200],
+               learned_from=sorted({one.recording for one in evenings}),
+               network_threshold=0.5 if earlier is None else earlier, event_threshold=result.threshold,
+               events=dataclasses.asdict(decision))
 
 # %% ../nbs/06a_learn.ipynb #55bb3652
 def _origin(result: Learned, places: Sequence[Path]) -> Origin:
@@ -451,13 +503,12 @@ def _origin(result: Learned, places: Sequence[Path]) -> Origin:
 
 # %% ../nbs/06a_learn.ipynb #e1c948db
 def _judge(
-    evenings: Sequence[Evening], detector: FastDetector, known: Sequence[str], bar: Bar,
+    evenings: Sequence[Evening], to_beat: _Before, bar: Bar,
 ) -> tuple[Ranking, Ranking, float]:  # before, after, mean average precision after
-    "Rank what the model in use finds, and what a taste finds that was taught without the recording."
+    "Rank what the model in use finds, and what tastes find that were taught without the recording."
     left_out = leave_out(evenings, bar)
     hill = choose_hill(evenings)
-    earlier = [(one, *_curve_before(one, detector.taste, known)) for one, _ in left_out]
-    before = pool([rank(*one) for one in earlier])
+    before = pool([to_beat.rank(one) for one, _ in left_out])
     by_iou = [pool([rank(one, curve, hill, iou) for one, curve in left_out]) for iou in (0.3, 0.5, 0.7)]
     return before, by_iou[0], float(np.mean([average_precision(one) for one in by_iou]))
 
@@ -470,18 +521,19 @@ def learn(
     progress: bool | Callable[[float, str], None] = True,  # show bars; a function gets the share done and its title
 ) -> Learned:
     "Learn from verdicts, write a model, and say whether it is better."
+    _require_replaceable(Path(out))
     (base, path), places = find_model(model), _find_places(folders)
     detector = load_detector(path)
     evenings = _read_evenings(places, dataclasses.replace(detector, taste=None), progress)
-    picks = Counter(pick.verdict for place in places for pick in read_picks(place/PICKS))
-    known = load_record(path, "a checkpoint").get("learned_from", [])
+    verdicts = Counter(pick.verdict for place in places for pick in read_decisions(place, read_detection(place)))
+    to_beat = _to_beat(base, detector, evenings)
     with Bar(desc="learning", total=_all_batches(evenings), progress=progress) as bar:
-        before, after, mean_ap = _judge(evenings, detector, known, bar)
+        before, after, mean_ap = _judge(evenings, to_beat, bar)
         taste = teach(evenings, bar=bar)
-    threshold, old = choose_threshold(after), detector.info.recording_threshold
-    figures = measure_at(before, 0.5 if old is None else old), measure_at(after, threshold)
-    result = Learned(
-        Path(out), base, dict(picks), len(places), after.hours, *figures, compare(before, after), threshold)
-    _write(result, path, taste, evenings, mean_ap)
+    threshold = choose_threshold(after)
+    figures = measure_at(before, to_beat.threshold), measure_at(after, threshold)
+    result = Learned(Path(out), base, to_beat.name, dict(verdicts), len(places), after.hours, *figures,
+                     compare(before, after), threshold)
+    _write(result, detector, taste, evenings, mean_ap)
     if not (result.better if adopted is None else adopted): return result
     return dataclasses.replace(result, adopted=adopt(out, _origin(result, places)))

@@ -1,5 +1,6 @@
 """From verdicts to a model: `learn` writes it, `detect` uses it, `models` lists it."""
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -69,7 +70,7 @@ def test_it_says_whether_it_is_better_and_uses_it(learned):
     assert "surely better" in out and "base.pt" in out and "mine is in use from now on" in out
     assert "* mine" in printed("models", code=0)
     record = torch.load(path, weights_only=True)
-    assert record["learned_from"] == ["evening0.mka", "evening1.mka"] and record["events"]["labels"] == 14
+    assert len(record["learned_from"]) == 2 and record["events"]["labels"] == 14
 
 
 def test_detection_with_it_finds_what_was_wanted(learned, evenings, tmp_path):
@@ -93,13 +94,43 @@ def test_no_adoption_and_the_moved_recording(learned, evenings, tmp_path):
     finally:
         for path in tmp_path.glob("*.mka"): path.rename(evenings/path.name)
     assert "mine stays in use" in out and printed("models", code=0) == before
-    assert load_record(tmp_path/"one.pt", "a checkpoint")["learned_from"] == ["evening0.mka"]
+    assert len(load_record(tmp_path/"one.pt", "a checkpoint")["learned_from"]) == 1
 
 
 def test_learning_again_from_the_learned_model_keeps_its_network(learned, tmp_path):
     "The network does not change, however often it learns."
     first, second = (load_checkpoint(path)[0].state_dict() for path in (learned[0], learned[0].parent/"base.pt"))
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_copy_of_an_evening_does_not_count_twice(evenings, tmp_path):
+    "Left out must mean left out: the same recording in another folder is passed over. Odd rows are, too."
+    shutil.copytree(evenings/"out"/"evening0", tmp_path/"out"/"evening0")
+    shutil.copytree(evenings/"out"/"evening0", tmp_path/"copy"/"evening0")
+    picks = tmp_path/"out"/"evening0"/PICKS
+    save_picks(picks, [Pick("evening0.mka", 9000, 9004, "missed"), Pick("another.mka", 1, 4, "missed"),
+                       Pick("evening0.mka", 103, 120, "drop")])
+    words = "learn", tmp_path/"out", tmp_path/"copy", "-o", tmp_path/"one.pt", "--model", evenings/"base.pt"
+    out = printed(*words, "--no-adopt", code=0)
+    assert "found the recording of" in out and "rows about other recordings" in out
+    events = load_checkpoint(tmp_path/"one.pt")[1].events
+    assert events.recordings == 1 and events.labels == len(WANTED_S) + 1
+
+
+def test_nothing_else_is_replaced(evenings, learned, tmp_path):
+    "Only a learned model may be replaced."
+    for taken in (evenings/"evening0.mka", evenings/"base.pt", evenings/"out"):
+        assert "found a file or folder that `learn` did not write" in printed("learn", evenings/"out", "-o", taken)
+    assert load_taste(evenings/"base.pt", 80) is None
+
+
+def test_what_it_knows_by_heart_is_not_compared(learned, evenings, tmp_path):
+    "Learning again from the same evenings compares with the network; from others, it says what would be lost."
+    out = printed("learn", evenings/"out", "-o", tmp_path/"again.pt", "--model", learned[0], "--no-adopt", code=0)
+    assert "the network of mine.pt" in out and "what they taught is lost" not in out
+    words = "learn", evenings/"out"/"evening0", "-o", tmp_path/"less.pt", "--model", learned[0]
+    out = printed(*words, "--no-adopt", code=0)
+    assert "learned from 1 recordings that are not among these" in out
 
 
 def test_nothing_to_learn_from(evenings, tmp_path):
