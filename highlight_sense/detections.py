@@ -150,6 +150,11 @@ class _Checkpoint:
     about: str | None = None  # what kind of model it is, such as the starter
     steps_taught: bool = False
 
+    @property
+    def has_taste(self) -> bool:
+        "Whether it corrects its network's curve to a taste; `learn` says so in `about`."
+        return "with a taste learned" in (self.about or "")
+
 # %% ../nbs/machinery/detections.ipynb #233681cc
 def _require_span(name: str, start_s: float, end_s: float) -> None:
     "Raise `ValueError` if a stretch of a recording is impossible."

@@ -57,14 +57,16 @@ def _is_mix(record: DetectionRecord) -> bool:
 def _describe_search(record: DetectionRecord) -> dict:
     "Collect the page's words about the recording, the model and the choice."
     (voice, voice_at), (game, game_at) = (_track_names(record, side) for side in ("voice", "game"))
+    taste = record.checkpoint.has_taste
     return {
         "name": record.recording.name, "mixed": _is_mix(record), "tracks": record.tracks,
         "voice": voice, "voice_at": voice_at, "game": game, "game_at": game_at,
         "checkpoint": Path(record.checkpoint.path).name, "about": record.checkpoint.about,
         "calibrated": record.checkpoint.calibration is not None,
         "version": record.version, "choice": _choice_in_words(record.settings), "threshold": record.settings.threshold,
-        "steps_taught": record.checkpoint.steps_taught, "merge": f"{record.settings.merge:g} s",
-        "window": f"{record.settings.window:.0f} s", "stride": f"{record.settings.stride:.3g} s"}
+        "taste": taste, "steps_taught": record.checkpoint.steps_taught or taste,
+        "merge": f"{record.settings.merge:g} s", "window": f"{record.settings.window:.0f} s",
+        "stride": f"{record.settings.stride:.3g} s"}
 
 # %% ../nbs/05b_report.ipynb #1010cd06
 def _place(one: RankedHighlight, duration_s: float) -> dict:

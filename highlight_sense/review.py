@@ -128,7 +128,8 @@ def _open_review(folder: Path, budget: int, recordings: str | Path | None = None
     choose = partial(_choose_questions, record, scores, verdicts)
     asked = choose(max(0, budget - len(verdicts.decided())))
     explaining = _Explaining(record, scores, shown)
-    return Reviewed(shown, scores, record.settings.threshold, verdicts, asked, choose, explaining)
+    threshold, taste = record.settings.threshold, record.checkpoint.has_taste
+    return Reviewed(shown, scores, threshold, verdicts, asked, choose, explaining, taste)
 
 # %% ../nbs/06_review.ipynb #7c41094e
 def _show_in_notebook(server: ReviewServer) -> bool:

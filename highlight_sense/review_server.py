@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Event, Thread
+from threading import Event, Lock, Thread
 
 import jinja2
 import uvicorn
@@ -45,6 +45,7 @@ class Reviewed:
     asked: dict[int, str]                    # candidates to ask about, in order, and why each; grows
     choose: Callable[[int], dict[int, str]]  # at most this many without a verdict
     explain: Callable[[Candidate], tuple[float, float, float]]  # its probability, without voice, without game
+    has_taste: bool = False                  # the curve is corrected; the explanations are not
 
 # %% ../nbs/machinery/review_server.ipynb #1f7df1c4
 def _holds_token(query: str, token: str) -> bool:
@@ -142,10 +143,12 @@ class _Telling:
 
     def state(self, request: Request) -> dict:
         "Describe all moments of all recordings."
+        asked = [one.asked.copy() for one in self.reviews]  # `more` may add to them meanwhile
         return {"recordings": [
             {"name": printable(one.verdicts.recording), "duration": one.verdicts.duration_s,
-             "threshold": one.threshold, "mixed": one.shown.mixed, "candidates": describe_candidates(one.verdicts),
-             "asked": list(one.asked), "reasons": one.asked} for one in self.reviews]}
+             "threshold": one.threshold, "mixed": one.shown.mixed, "taste": one.has_taste,
+             "candidates": describe_candidates(one.verdicts), "asked": list(reasons), "reasons": reasons}
+            for one, reasons in zip(self.reviews, asked)]}
 
     def curve(self, request: Request) -> dict:
         "Draw the curve of a recording."
@@ -249,6 +252,7 @@ class Lesson:
         teach: Callable[[Progress], str],  # returns the result, in a sentence
     ):
         self._teach = teach
+        self._starting = Lock()
         self.state = {"running": False, "share": 0.0, "words": "", "sentence": "", "error": ""}
 
     def _report(self, share: float, words: str) -> None:
@@ -263,8 +267,9 @@ class Lesson:
 
     def start(self) -> None:
         "Begin, unless it is running."
-        if self.state["running"]: return
-        self.state = {"running": True, "share": 0.0, "words": "", "sentence": "", "error": ""}
+        with self._starting:
+            if self.state["running"]: return
+            self.state = {"running": True, "share": 0.0, "words": "", "sentence": "", "error": ""}
         Thread(target=self._run, daemon=True).start()
 
 # %% ../nbs/machinery/review_server.ipynb #01585512

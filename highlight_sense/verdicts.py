@@ -95,6 +95,10 @@ class _Reading(_Matched):
         return found
 
 # %% ../nbs/machinery/verdicts.ipynb #f77c2537
+_LONGEST_ADDED_S = 120.0
+_LONGEST_SHARE = 0.02  # of the recording, since a pixel of a long one's curve is many seconds
+
+
 class _Deciding(_Reading):
     "Candidates on which verdicts are passed."
 
@@ -111,6 +115,14 @@ class _Deciding(_Reading):
         if start_s < end_s: return start_s, end_s
         found = f"found a start at {start_s:g} s and an end at {end_s:g} s"
         raise InputError(f"{found}, expected the end after the start; move one of them")
+
+    def _missed(self, start_s: float, end_s: float) -> Pick:
+        "Make the pick of a moment that was missed; `InputError` if it is so long that it must be a mistake."
+        start_s, end_s = self._trimmed(start_s, end_s)
+        longest_s = max(_LONGEST_ADDED_S, _LONGEST_SHARE * self.duration_s)
+        if end_s - start_s <= longest_s: return Pick(self.recording, start_s, end_s, "missed")
+        found = f"found a missed moment of {end_s - start_s:.0f} s"
+        raise InputError(f"{found}, expected at most {longest_s:.0f} s; drag over a shorter stretch")
 
     def _write(self, number: int, verdict: str, start_s: float, end_s: float) -> None:
         about, (start_s, end_s) = self._about[number], self._trimmed(start_s, end_s)
@@ -156,7 +168,7 @@ class Verdicts(_Deciding):
         "Write a missed moment; return its number."
         with self._lock:
             decided = self.decided()
-            pick = save_pick(self.path, Pick(self.recording, *self._trimmed(start_s, end_s), "missed"))
+            pick = save_pick(self.path, self._missed(start_s, end_s))
             numbers = [number for number, about in enumerate(self._about) if about.key == pick.key]
             one = Candidate(pick.start_s, pick.end_s, None, "added")
             number = numbers[0] if numbers else self._append(one, pick)

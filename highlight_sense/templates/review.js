@@ -181,6 +181,8 @@ async function showRecording() {
 
 function whyLine([both, withoutVoice, withoutGame]) {
   const voice = both - withoutVoice, game = both - withoutGame, least = Math.max(.05, both / 5)
+  const unclear = Math.max(both, withoutVoice, withoutGame) < .5
+  if (unclear && voice < least && game < least) return "Why: neither track by itself is clear"
   if (voice < least && game < least) return "Why: voice and game, either alone would do"
   if (voice > 2 * game && game < least) return "Why: the voice"
   if (game > 2 * voice && voice < least) return "Why: the game"
@@ -199,6 +201,8 @@ function showWhy(why) {
     frame.append(bar)
     box.append(make("span", word, {className: "soft"}), frame, make("span", value.toFixed(2)))
   }
+  const taste = "By the network alone, before your taste corrects it."
+  if (recordingNow().taste) box.append(make("p", taste, {className: "soft"}))
 }
 
 // Moments that were not chosen are explained once their clip is there, since both need the CPU.

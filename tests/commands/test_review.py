@@ -407,16 +407,18 @@ def test_on_a_phone(visit, review):
 
 
 def test_why(place, tmp_path, browser):
-    "A chosen moment is explained at once; one without a stored explanation, soon after it is shown."
+    "A chosen moment is explained at once, another soon after it is shown; a taste is not part of it, as the page says."
     folder = Path(shutil.copytree(place/"out", tmp_path/"out"))/"my evening"
     values = json.loads((folder/"highlights.json").read_text())
     known = values["near_misses"][-1].pop("window")["probability"]
     values["near_misses"][-1]["window"] = None
+    values["checkpoint"]["about"] = "the starter with a taste learned from 30 verdicts on 2 recordings"
     (folder/"highlights.json").write_text(json.dumps(values))
     with reviewing("review", tmp_path/"out", folder=folder) as review:
         other = next(number for number, one in enumerate(review.state()["candidates"]) if not one["why"])
         seen = Visit(browser, review.address)
-        assert seen.shown("#why").startswith("Why: ")
+        assert seen.shown("#why").startswith("Why: ") and "By the network alone" in seen.shown("#why")
+        assert "neither" in seen.value("whyLine([.2, .2, .19])") and "either alone" in seen.value("whyLine([.9, .9, .8])")
         seen.value(f"show({other})")
         assert seen.shown("#why") == ""
         until(lambda: "without the voice" in seen.shown("#why"))
