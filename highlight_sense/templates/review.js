@@ -201,7 +201,7 @@ function showWhy(why) {
     frame.append(bar)
     box.append(make("span", word, {className: "soft"}), frame, make("span", value.toFixed(2)))
   }
-  const taste = "By the network alone, before your taste corrects it."
+  const taste = "By the network alone, without your taste."
   if (recordingNow().taste) box.append(make("p", taste, {className: "soft"}))
 }
 
