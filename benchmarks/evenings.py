@@ -33,6 +33,7 @@ from highlight_sense.detections import DetectionRecord, read_detection
 from highlight_sense.detector import load_detector
 from highlight_sense.device import pick_device
 from highlight_sense.learn import (
+    FEWEST,
     LIKELY,
     Evening,
     average_precision,
@@ -133,7 +134,8 @@ def learn(evenings: list[Evening], model: Model) -> Model:
     parts = [one for one, _ in left_out]
     after = pool([rank(one, curve, hill) for one, curve in left_out])
     before = pool([rank(one, one.curve, HILL_STEPS) for one in parts])
-    if compare(before, after).chance < LIKELY: return model
+    few = sum(len(one.wanted) for one in evenings) < FEWEST
+    if few or compare(before, after).chance < LIKELY: return model
     return Model(choose_threshold(after), teach(evenings))
 
 
