@@ -418,7 +418,8 @@ def test_why(place, tmp_path, browser):
         other = next(number for number, one in enumerate(review.state()["candidates"]) if not one["why"])
         seen = Visit(browser, review.address)
         assert seen.shown("#why").startswith("Why: ") and "By the network alone" in seen.shown("#why")
-        assert "neither" in seen.value("whyLine([.2, .2, .19])") and "either alone" in seen.value("whyLine([.9, .9, .8])")
+        assert "neither" in seen.value("whyLine([.2, .2, .19])")
+        assert "either alone" in seen.value("whyLine([.9, .9, .8])")
         seen.value(f"show({other})")
         assert seen.shown("#why") == ""
         until(lambda: "without the voice" in seen.shown("#why"))
