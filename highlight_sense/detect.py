@@ -280,13 +280,18 @@ class Moment:
     parts: tuple["Moment", ...] = dataclasses.field(default=(), kw_only=True)  # of a streak, in order of time
 
 # %% ../nbs/04_detect.ipynb #d932e5e5
+def _least_s(scores: Scores, config: DetectConfig) -> float:
+    "Return the length to which shorter moments are extended, within the other limits."
+    usual_s = scores.shortest_s if config.min_length is None else config.min_length
+    return min(usual_s, config.max_length, scores.duration_s)
+
+# %% ../nbs/04_detect.ipynb #59aa9bec
 def _to_moment(interval: _Interval, scores: Scores, config: DetectConfig) -> Moment:
     "Convert an interval to seconds, within the limits of a highlight and the recording; its probability comes later."
     duration_s, step_s = scores.duration_s, scores.step_s
     start_s = interval.first * step_s
     end_s = min(interval.end * step_s, duration_s)
-    least_s = scores.shortest_s if config.min_length is None else config.min_length
-    length_s = min(max(end_s - start_s, least_s), config.max_length, duration_s)
+    length_s = min(max(end_s - start_s, _least_s(scores, config)), config.max_length, duration_s)
     start_s = max(0.0, min((start_s + end_s - length_s) / 2, duration_s - length_s))
     end_s = min(duration_s, start_s + length_s)
     return Moment(start_s, end_s, min((interval.peak + 0.5) * step_s, end_s), 0.0)
@@ -344,9 +349,7 @@ def find_moments(
     find_intervals = _intervals_by_steps if scores.steps_taught else _intervals_by_attention
     intervals = find_intervals(scores, longest)
     moments = _rate(scores, [_to_moment(one, scores, config) for one in intervals])
-    least_s = scores.shortest_s if config.min_length is None else config.min_length
-    apart = _remove_overlaps(moments, min(least_s, config.max_length, scores.duration_s))
-    return _rate(scores, apart)
+    return _rate(scores, _remove_overlaps(moments, _least_s(scores, config)))
 
 # %% ../nbs/04_detect.ipynb #c9adc10a
 _WITHOUT_THRESHOLD = 10  # highlights

@@ -23,7 +23,7 @@ from scipy.special import logit
 from torch.nn import functional as F
 
 from .checkpoint import EventDecision
-from .decide import choose_event_threshold, stored_blocks, score_stored
+from .decide import choose_event_threshold, score_stored, stored_blocks
 from .decisions import read_decisions
 from .detect import Scores, find_moments
 from .detections import DetectionRecord, RankedHighlight, read_detection
@@ -458,7 +458,7 @@ def _find_places(folders: Sequence[str | Path]) -> list[Path]:
 
 # %% ../nbs/06a_learn.ipynb #d3d9cac8
 def _require_replaceable(out: Path) -> None:
-    "Raise `InputError` if a file in the place of the new model is not a learned one."
+    "Raise `InputError` if the new model would replace anything but a learned one."
     if not out.exists(): return
     if out.is_file() and out.suffix == ".pt" and "taste" in load_record(out, "a learned model"): return
     raise InputError(f"{out}: found a file or folder that `learn` did not write, expected none; choose another name")

@@ -78,6 +78,14 @@ def write_rated(place: Path, seconds: int, rate_hz: int) -> None:
     rating_model(place/"model.pt")
 
 
+def detect_rated(place: Path, out: Path, *options: object) -> str:
+    "Detect in what `write_rated` wrote, the best three unless the options say otherwise; return what is printed."
+    words = "detect", "-m", place/"model.pt", place/"stream.mka", "-o", out, "--max-length", 8, "--device", "cpu"
+    code, said, complaint = run(*words, *(options or ("--top", 3)))
+    assert code == 0, complaint
+    return said
+
+
 def write_clips(place: Path, positives: int, negatives: int, frames: int = 60) -> Path:
     "Write clips of noise; each stream has both classes."
     rng = np.random.default_rng(0)

@@ -9,17 +9,9 @@ from pathlib import Path
 import numpy as np
 import opentimelineio
 import pytest
-from running import printed, run, write_rated
+from running import detect_rated, printed, run, write_rated
 
 SECONDS, RATE_HZ = 60, 8000
-
-
-def detect(place: Path, out: Path, *options: object) -> str:
-    "Detect the best three, or what the options say; return what is printed."
-    code, out_text, complaint = run("detect", "-m", place/"model.pt", place/"stream.mka", "-o", out, "--max-length", 8,
-                                    "--device", "cpu", *(options or ("--top", 3)))
-    assert code == 0, complaint
-    return out_text
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +19,7 @@ def place(tmp_path_factory) -> Path:
     "A recording, a model, and three highlights in `out/stream`."
     place = tmp_path_factory.mktemp("edited")
     write_rated(place, SECONDS, RATE_HZ)
-    assert "3 highlights" in detect(place, place/"out")
+    assert "3 highlights" in detect_rated(place, place/"out")
     return place
 
 
@@ -168,15 +160,15 @@ def test_detect_keeps_the_table(place, tmp_path):
     folder = out/"stream"
     content = edit(folder, lambda rows: [{**rows[1], "start_s": rows[1]["peak_s"]}, rows[2]])
     wanted = cuts(folder)
-    said = detect(place, out, "--top", 1)
+    said = detect_rated(place, out, "--top", 1)
     assert "highlights.csv was edited, so it is kept" in said and "--force" in said
     assert (folder/"highlights.csv").read_bytes() == content and len(found(folder)) == 1
     assert_close(cuts(folder), wanted)
     (folder/"highlights.csv").unlink()
     assert_close(cuts(folder), found(folder))
-    assert "edited" not in detect(place, out, "--top", 1) and (folder/"highlights.csv").exists()
+    assert "edited" not in detect_rated(place, out, "--top", 1) and (folder/"highlights.csv").exists()
     (folder/"highlights.csv").write_bytes(content)
-    assert "edited" not in detect(place, out, "--top", 3, "--force")
+    assert "edited" not in detect_rated(place, out, "--top", 3, "--force")
     assert (folder/"highlights.csv").read_bytes() == (place/"out"/"stream"/"highlights.csv").read_bytes()
 
 

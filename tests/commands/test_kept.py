@@ -7,19 +7,11 @@ from pathlib import Path
 import numpy as np
 import opentimelineio
 import pytest
-from running import printed, run, write_rated
+from running import detect_rated, printed, run, write_rated
 
 from highlight_sense.picks import PICKS, Pick, save_pick
 
 SECONDS, RATE_HZ = 60, 8000
-
-
-def detect(place: Path, out: Path, top: int = 3) -> str:
-    "Detect the best few; return what is printed."
-    code, said, complaint = run("detect", "-m", place/"model.pt", place/"stream.mka", "-o", out, "--max-length", 8,
-                                "--device", "cpu", "--top", top)
-    assert code == 0, complaint
-    return said
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +19,7 @@ def place(tmp_path_factory) -> Path:
     "A recording, a model, and three highlights in `out/stream`."
     place = tmp_path_factory.mktemp("kept")
     write_rated(place, SECONDS, RATE_HZ)
-    assert "3 highlights" in detect(place, place/"out")
+    assert "3 highlights" in detect_rated(place, place/"out")
     return place
 
 
@@ -108,7 +100,7 @@ def test_detect_again(place, tmp_path):
     out = Path(shutil.copytree(place/"out", tmp_path/"out"))
     trimmed = decide(out/"stream", 2, "keep", 0.5)
     content = (out/"stream"/PICKS).read_bytes()
-    assert "picks.csv: 1 kept; `publish` uses what was kept" in detect(place, out, 1)
+    assert "picks.csv: 1 kept; `publish` uses what was kept" in detect_rated(place, out, "--top", 1)
     assert (out/"stream"/PICKS).read_bytes() == content
     code, said, _ = run("publish", out, "--timeline")
     assert code == 0 and "1 of 1 highlights was not looked at" in said
@@ -128,4 +120,4 @@ def test_an_unreadable_table(place, folder, tmp_path):
     assert "picks.csv: line 1: found keep where the names" in printed("publish", folder)
     assert not (folder/"clips").exists()
     out = Path(shutil.copytree(folder.parent, tmp_path/"out"))
-    assert "1 highlight" in detect(place, out, 1) and (folder/PICKS).read_text() == "keep\n"
+    assert "1 highlight" in detect_rated(place, out, "--top", 1) and (folder/PICKS).read_text() == "keep\n"
