@@ -43,6 +43,7 @@ from highlight_sense.metrics import (
     BLUE, GREY, STYLE, VERMILION, Picture, calibration_error, fast_roc_auc, group_interval, save_figure,
     to_probabilities)
 from .model import HighlightCRNN
+from .models import find_model
 from .results import Manifest, open_results
 from .train import predict
 
@@ -576,7 +577,7 @@ _MOST_CLIPS = 1000
 
 
 def audit(
-    checkpoint: str | Path,
+    checkpoint: str | Path,                   # file or name of a model
     data: str | Path,                         # clip folder or pack that was not used in training
     out: str | Path | None = None,            # folder for audit.json and audit.png
     *,
@@ -591,7 +592,7 @@ def audit(
     "Find out whether a checkpoint hears the moment or a shortcut."
     if most_clips < 10: raise InputError(f"most_clips: found {most_clips}, expected at least 10; choose more")
     device = pick_device(device)
-    model, info = load_checkpoint(checkpoint, device)
+    model, info = load_checkpoint(find_model(checkpoint)[1], device)
     accelerate(model, device, kernels)
     require_front_end(info.front_end or FrontEnd(n_mels=info.config.n_mels), FrontEnd(), str(checkpoint))
     if out is not None: _open_results(out)

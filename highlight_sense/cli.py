@@ -99,7 +99,9 @@ def main(
         stop(f"stopped; every finished file is whole and stays where it is, and {_how_to_resume(call)}", 130)
 
 # %% ../nbs/07_cli.ipynb #6a8bbde2
-_CHECKPOINT = argument(Path, "CHECKPOINT", "Model file from train or the Colab notebook, or the published weights.")
+_CHECKPOINT = argument(
+    str, "CHECKPOINT", "Model: a file from train or the Colab notebook, the published weights, or a name that `models` "
+    "lists.")
 _WORKERS = option(int, "Threads that load clips; 0: load between batches.")
 _DEVICE = option(str, "Where to compute: auto, cpu, cuda, cuda:1 or mps.")
 _KERNELS = option(Literal["auto", "plain"], "Fused kernels (auto), or PyTorch's own operations (plain).")
@@ -203,7 +205,9 @@ def _train(
     /,
     *,
     out: option(Path, "Run folder.", "-o"),
-    init: option(Path | None, "Checkpoint to start from, in any format (default: random weights).") = None,
+    init: option(
+        str | None, "Model to start from: a file in any format, or a name that `models` lists (default: random "
+        "weights).") = None,
     resume: flag("Resume the run in this folder with its settings, or start it if there is none.") = False,
     from_run: option(Path | None, "Run folder whose training to repeat, with its clips and settings.") = None,
     more_epochs: option(int | None, "Train the finished run in this folder for this many more epochs.") = None,
@@ -269,7 +273,7 @@ def _evaluate(
 ) -> None:
     "Measure a checkpoint on all clips of a folder, or on whole recordings with labels."
     from json import dumps
-    _require_model(checkpoint, "evaluate MODEL DATA")
+    _require_model(Path(checkpoint), "evaluate MODEL DATA")
     config = DetectConfig(threshold=threshold, batch_size=batch_size, device=device, precision=precision,
                           kernels=kernels, engine=engine)
     if labels is None: metrics = _evaluate_clips(checkpoint, data, config, workers, out, progress=not json)
@@ -281,7 +285,7 @@ def _evaluate(
 
 # %% ../nbs/07_cli.ipynb #0535f3d5
 def _evaluate_clips(
-    checkpoint: Path,
+    checkpoint: str,
     data: tuple[Path, ...],
     config: DetectConfig,
     workers: int,
@@ -545,10 +549,13 @@ def _record_describer(path: Path) -> Callable[[Path], dict[str, object]]:
 @_verb
 def _info(
     file: argument(
-        Path, "FILE", "Clip, clip folder, pack, checkpoint, run, exported network, recording, folder of recordings, "
-        "table, detection or folder of detections."),
+        str, "FILE", "Clip, clip folder, pack, model, run, exported network, recording, folder of recordings, table, "
+        "detection or folder of detections."),
     /,
 ) -> None:
     "Say what a file is and what it holds."
-    path = file.parent if file.name == "highlights.json" else file
+    from highlight_sense.models import find_model
+    path = Path(file)
+    if path.name == "highlights.json": path = path.parent
+    elif not path.exists() and "::" not in file: _, path = find_model(file)
     print(_table(_describer(path)(path)))

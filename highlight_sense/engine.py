@@ -23,6 +23,7 @@ from torch import nn
 from .checkpoint import CheckpointInfo, in_words, load_checkpoint
 from .files import InputError, remove_unfinished, write_atomically
 from .model import HighlightCRNN, relative_level
+from .models import find_model
 from .process import prefetch, usable_cores
 from .results import foreign_file
 
@@ -171,13 +172,13 @@ def _write_files(converted, out: Path, weights: Path) -> None:
 
 # %% ../nbs/machinery/engine.ipynb #4ed85cec
 def export_checkpoint(
-    checkpoint: str | Path,
+    checkpoint: str | Path,  # file or name of a model
     out: str | Path,        # path that ends in .xml; the weights go into a .bin file next to it
 ) -> tuple[Path, Path]:     # both files
     "Write the network of a checkpoint for OpenVINO."
     out = Path(out)
     _require_replaceable(out)
-    network, info = load_checkpoint(checkpoint)
+    network, info = load_checkpoint(find_model(checkpoint)[1])
     converted = _convert(_windows_of(network), (2, 2, network.config.n_mels, 4 * network.shrink), free=(0, 3))
     converted.inputs[0].set_names({"log_mels"})
     for output, name in zip(converted.outputs, ("logits", "attention", "step_logits")): output.set_names({name})

@@ -30,6 +30,7 @@ from .metrics import (
     fast_average_precision, fast_roc_auc, group_interval, plot_clip_attention, plot_confusion,
     plot_precision_recall, plot_reliability, save_figure, time_curve)
 from .model import HighlightCRNN
+from .models import find_model
 from .results import Manifest, open_results
 from .seen import warn_of_seen_clips
 from .train import Evaluation, evaluate, judge
@@ -152,7 +153,7 @@ def _open_evaluation(out: str | Path) -> Manifest:
 
 # %% ../nbs/03a_evaluate.ipynb #dd8d01d1
 def evaluate_checkpoint(
-    checkpoint: str | Path,
+    checkpoint: str | Path,           # file or name of a model
     data: str | Path,                 # clip folder or pack
     threshold: float | None = None,   # default: the checkpoint's, or 0.5 if it has none
     batch_size: int = 32,
@@ -165,14 +166,15 @@ def evaluate_checkpoint(
 ) -> Evaluation:
     "Measure a checkpoint on all clips of a folder or pack."
     device = pick_device(device)
-    model, info = load_checkpoint(checkpoint, device)
+    _, path = find_model(checkpoint)
+    model, info = load_checkpoint(path, device)
     accelerate(model, device, kernels)
     require_front_end(info.front_end or FrontEnd(n_mels=info.config.n_mels), FrontEnd(), str(checkpoint))
     if out is not None: _open_evaluation(out)
     index, unusable = load_index(data, progress=progress)
     left_out = list_unusable(unusable, len(index))
     if left_out and progress: print(left_out)
-    warn_of_seen_clips(checkpoint, index)
+    warn_of_seen_clips(path, index)
     precision = pick_precision(device, precision)
     measured = _evaluate_clips(model, info, index, threshold, batch_size, workers, precision, progress)
     if out is None: return measured

@@ -33,6 +33,7 @@ from .kernels import kernels_in_use
 from .log import warn
 from .metrics import plot_history, save_figure
 from .model import HighlightCRNN
+from .models import find_model
 from .records import as_type, read_as
 from .results import Manifest, open_results
 from .run_folder import RunFolder
@@ -56,6 +57,13 @@ class _InitFile:
     "The checkpoint that a run starts from."
     path: str
     sha256: str
+
+    @classmethod
+    def find(cls, wanted: str | Path) -> "_InitFile":
+        "Find a model by its file or its name."
+        _, path = find_model(wanted)
+        if path.exists(): return cls(str(path.resolve()), hash_file(path))
+        raise InputError(f"{wanted}: found no such file, expected a checkpoint of a HighlightCRNN; check the path")
 
 # %% ../nbs/machinery/run.ipynb #41758b9e
 @dataclass(frozen=True)
@@ -92,11 +100,9 @@ def _new_spec(
     if config.frozen_epochs and init is None:
         raise InputError(f"found {config.frozen_epochs} frozen epochs without trained weights, "
                          "expected a checkpoint to start from; name one with --init")
-    if init is not None and not Path(init).exists():
-        raise InputError(f"{init}: found no such file, expected a checkpoint of a HighlightCRNN; check the path")
     if config.model and init is not None:
         raise InputError(f"found --model {config.model} and --init {init}, expected one of them; leave one out")
-    file = None if init is None else _InitFile(str(Path(init).resolve()), hash_file(Path(init)))
+    file = None if init is None else _InitFile.find(init)
     config = config.settled()
     model_config = model_config or MODELS[config.model]
     return _RunSpec(str(data), dataclasses.asdict(config), dataclasses.asdict(model_config), file)

@@ -1,11 +1,13 @@
 "Adopted models: which one `detect` uses, how to return to another, and what survives kills and full disks."
 import json
 import os
+from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 import torch
-from running import launch, needs_fork, printed, rating_model, small_model, write_stream
+from running import TRAINING, launch, needs_fork, printed, rating_model, run, small_model, write_clips, write_stream
 
 from highlight_sense.models import Origin, adopt, find_model, model_in_use
 from highlight_sense.starter import starter_path
@@ -50,6 +52,29 @@ def test_from_evening_to_evening(place, home, tmp_path):
     assert printed("models", "use", "starter", code=0) == "starter is in use\n"
     said, used = detected(place, tmp_path/"3", "--window", 8)
     assert "starter" in said and Path(used) == starter_path().resolve()
+
+
+def test_every_command_takes_names(place, tmp_path):
+    "A name stands for its file wherever a command takes a model; an unknown name is refused with those in the list."
+    adopt(place/"other.pt", name="mine")
+    clips, labels = write_clips(tmp_path/"clips", 6, 6), tmp_path/"labels.csv"
+    labels.write_text("recording,start_s,end_s\nstream,4,6\n")
+    on_clips = "evaluate", "MODEL", clips, "--json", "--workers", 0
+    commands = [
+        on_clips, ("evaluate", "MODEL", place/"stream.mka", "--labels", labels, "--threshold", 0.5, "--device", "cpu"),
+        ("info", "MODEL"), ("train", clips, "--init", "MODEL", "-o", tmp_path/"run", *TRAINING),
+        ("audit", "MODEL", clips, "--workers", 0)]
+    if find_spec("openvino"): commands.append(("export", "MODEL", "-o", tmp_path/"network.xml"))
+
+    def with_model(words: Sequence, model: object) -> list:
+        return [model if word == "MODEL" else word for word in words]
+
+    for words in commands:
+        assert "a model in the list (starter, mine)" in printed(*with_model(words, "theirs"))
+        code, _, complaint = run(*with_model(words, "mine"))
+        assert code in (0, 3), complaint
+    assert run(*with_model(on_clips, "mine")) == run(*with_model(on_clips, place/"other.pt"))
+    assert json.loads((tmp_path/"run"/"config.json").read_text())["init"]["path"].endswith("mine.pt")
 
 
 PROCESSES = """
