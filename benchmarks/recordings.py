@@ -3,9 +3,9 @@
     # the default recipe, three seeds, on recordings of other speakers
     python benchmarks/recordings.py recordings labels.csv out --held-out "_(13|14|15|16)__" --seeds 0 1 2
 
-    # variants: a name, and the fields of TrainConfig and ModelConfig that differ
+    # variants: a name, and the fields of TrainConfig and ModelConfig that differ, or `init`, the weights to start from
     python benchmarks/recordings.py recordings labels.csv out --held-out "_(13|14|15|16)__" \\
-        --variants default 'notebook:recipe="notebook"' "narrow:cnn_channels=(16,32,48,96),epochs=20"
+        --variants default 'nothing:init="random"' 'notebook:recipe="notebook"' "narrow:cnn_channels=(16,32,48,96)"
 
     # checkpoints as they are, such as one that was trained on other recordings
     python benchmarks/recordings.py recordings labels.csv out --held-out "_(13|14|15|16)__" \\
@@ -143,10 +143,11 @@ class Variant:
     def configs(self, **given: object) -> tuple[TrainConfig, ModelConfig]:
         "Return the settings of a run."
         of_model = {each.name for each in fields(ModelConfig)}
-        unknown = self.settings.keys() - of_model - {each.name for each in fields(TrainConfig)}
+        unknown = self.settings.keys() - of_model - {each.name for each in fields(TrainConfig)} - {"init"}
         if unknown:
             raise SystemExit(f"{self.name}: found {', '.join(unknown)}, expected fields of TrainConfig or ModelConfig")
-        config = TrainConfig(**given, **{name: value for name, value in self.settings.items() if name not in of_model})
+        others = {name: value for name, value in self.settings.items() if name not in of_model | {"init"}}
+        config = TrainConfig(**given, **others)
         changes = {name: value for name, value in self.settings.items() if name in of_model}
         return config, replace(MODELS[config.settled().model], **changes)
 
@@ -155,7 +156,8 @@ def train_run(variant: Variant, seed: int, side: Side, out: Path, precision: str
     "Train, or resume training; return the checkpoint, and the time since it was last resumed."
     config, model_config = variant.configs(seed=seed, precision=precision)
     wall_s, cpu_s = time.perf_counter(), time.process_time()
-    state = train(side.clips, out, config, model_config, progress=False, resume=True)
+    init = None if (out/"config.json").exists() else variant.settings.get("init")
+    state = train(side.clips, out, config, model_config, progress=False, init=init, resume=True)
     took = {"train_s": time.perf_counter() - wall_s, "train_cpu_s": time.process_time() - cpu_s}
     return out/"best.pt", took | {"epoch": state.best_epoch, "validation_ap": state.best.metrics["ap"]}
 

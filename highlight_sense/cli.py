@@ -206,8 +206,8 @@ def _train(
     *,
     out: option(Path, "Run folder.", "-o"),
     init: option(
-        str | None, "Model to start from: a file in any format, or a name that `models` lists (default: random "
-        "weights).") = None,
+        str | None, "Model to start from: a file in any format, a name that `models` lists, or `random` weights "
+        "(default: the starter; random for another network than the default).") = None,
     resume: flag("Resume the run in this folder with its settings, or start it if there is none.") = False,
     from_run: option(Path | None, "Run folder whose training to repeat, with its clips and settings.") = None,
     more_epochs: option(int | None, "Train the finished run in this folder for this many more epochs.") = None,

@@ -33,10 +33,11 @@ from .kernels import kernels_in_use
 from .log import warn
 from .metrics import plot_history, save_figure
 from .model import HighlightCRNN
-from .models import find_model
+from .models import STARTER, find_model
 from .records import as_type, read_as
 from .results import Manifest, open_results
 from .run_folder import RunFolder
+from .starter import starter_path
 from .stored_recordings import load_recordings, split_recordings
 from .text import printable, shown_url, table_cell
 from .train import Loader, TrainState, fit, make_loaders
@@ -55,15 +56,14 @@ def _require_reasonable(config: ModelConfig) -> None:
 @dataclass(frozen=True)
 class _InitFile:
     "The checkpoint that a run starts from."
-    path: str
+    path: str    # or "starter": the package's
     sha256: str
 
-    @classmethod
-    def find(cls, wanted: str | Path) -> "_InitFile":
-        "Find a model by its file or its name."
-        _, path = find_model(wanted)
-        if path.exists(): return cls(str(path.resolve()), hash_file(path))
-        raise InputError(f"{wanted}: found no such file, expected a checkpoint of a HighlightCRNN; check the path")
+    @property
+    def file(self) -> Path: return starter_path() if self.path == STARTER else Path(self.path)
+
+    @property
+    def unchanged(self) -> bool: return self.file.is_file() and hash_file(self.file) == self.sha256
 
 # %% ../nbs/machinery/run.ipynb #41758b9e
 @dataclass(frozen=True)
@@ -89,6 +89,20 @@ class _RunSpec:
     @property
     def model_config(self) -> ModelConfig: return as_type(ModelConfig, self.model)
 
+# %% ../nbs/machinery/run.ipynb #08ec1653
+_RANDOM = "random"
+
+
+def _choose_init(config: TrainConfig, model_config: ModelConfig | None, init: str | Path | None) -> _InitFile | None:
+    "Choose the checkpoint that a run starts from; None: random weights."
+    usual = config.settled().model == "default" and model_config in (None, MODELS["default"])
+    path = str(init or (STARTER if usual else _RANDOM))
+    if path == _RANDOM: return None
+    if path == STARTER: return _InitFile(STARTER, hash_file(starter_path()))
+    _, found = find_model(path)
+    if found.exists(): return _InitFile(str(found.resolve()), hash_file(found))
+    raise InputError(f"{path}: found no such file, expected a checkpoint of a HighlightCRNN; check the path")
+
 # %% ../nbs/machinery/run.ipynb #017d4fbc
 def _new_spec(
     data: str | Path | None, config: TrainConfig, model_config: ModelConfig | None, init: str | Path | None,
@@ -97,12 +111,12 @@ def _new_spec(
     if data is None:
         raise InputError("found no clips to train on, expected a clip folder or a pack; "
                          "name it, or name a run to repeat with --from-run")
-    if config.frozen_epochs and init is None:
+    if config.model and init not in (None, _RANDOM):
+        raise InputError(f"found --model {config.model} and --init {init}, expected one of them; leave one out")
+    file = _choose_init(config, model_config, init)
+    if config.frozen_epochs and file is None:
         raise InputError(f"found {config.frozen_epochs} frozen epochs without trained weights, "
                          "expected a checkpoint to start from; name one with --init")
-    if config.model and init is not None:
-        raise InputError(f"found --model {config.model} and --init {init}, expected one of them; leave one out")
-    file = None if init is None else _InitFile.find(init)
     config = config.settled()
     model_config = model_config or MODELS[config.model]
     return _RunSpec(str(data), dataclasses.asdict(config), dataclasses.asdict(model_config), file)
@@ -138,10 +152,8 @@ def _earlier_spec(
     if spec.extended and not started:
         warn(f"{path}: found a run of {spec.config.epochs} epochs in several parts (ended after {spec.extended}), "
              "expected one part; this one trains them in one go, so its weights will differ")
-    if spec.init is None or started: return spec
-    init = Path(spec.init.path)
-    if init.is_file() and hash_file(init) == spec.init.sha256: return spec
-    found = f"found initial weights {init} that are gone or changed"
+    if spec.init is None or started or spec.init.unchanged: return spec
+    found = f"found initial weights {spec.init.path} that are gone or changed"
     raise InputError(f"{path}: {found}, expected those of the run; put them back, or {advice}")
 
 # %% ../nbs/machinery/run.ipynb #157c54c4
@@ -225,7 +237,7 @@ def _load_init(path: Path) -> HighlightCRNN:
 def _build_network(spec: _RunSpec, last: Path) -> HighlightCRNN:
     "Build the network of a run before its first step; `last` is the `last.pt` of a resumed run."
     known = None
-    if spec.init is not None: known = _load_init(last if last.exists() else Path(spec.init.path))
+    if spec.init is not None: known = _load_init(last if last.exists() else spec.init.file)
     config = spec.model_config
     if known: config = dataclasses.replace(known.config, mask_aware=config.mask_aware, level_free=config.level_free)
     if spec.config.recipe == "notebook": config = dataclasses.replace(config, **NOTEBOOK_FLAGS)
@@ -331,7 +343,8 @@ def train(
     config: TrainConfig = TrainConfig(),
     model_config: ModelConfig | None = None,    # sizes of the network (default: those of the model in `config`)
     progress: bool = True,                      # show progress bars and a line for each epoch
-    init: str | Path | None = None,             # checkpoint of any dialect to start from; it sets the network's sizes
+    # checkpoint to start from, which sets the network's sizes, or "random" (default: see `_choose_init`)
+    init: str | Path | None = None,
     resume: bool = False,                       # resume the run in `out`, if there is one
     from_run: str | Path | None = None,         # run folder to repeat
     more_epochs: int | None = None,             # train the finished run in `out` for this many more
@@ -348,6 +361,7 @@ def train(
         device = pick_device(run.config.device)
         computed = _computed_with(device, pick_precision(device, run.config.precision), run.config.kernels)
         if progress: print(*[f"{line}\n" for line in _numerics_warnings(spec, **computed)], sep="", end="")
+        if progress and not resuming: print(f"initial weights: {spec.init.path if spec.init else _RANDOM}")
         manifest.claim(_PRODUCTS, "train")
         write_unusable(left_out, out)
         if more_epochs or not (out/"last.pt").exists(): _write_spec(out, dataclasses.replace(spec, **computed), *tables)

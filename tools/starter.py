@@ -21,7 +21,7 @@ import pandas as pd
 import torch
 
 from highlight_sense.checkpoint import load_checkpoint
-from highlight_sense.config import MODELS, DetectConfig, PrepareConfig, TrainConfig
+from highlight_sense.config import DetectConfig, PrepareConfig, TrainConfig
 from highlight_sense.evenings import plan_voice
 from highlight_sense.games import spoil
 from highlight_sense.media import write_recording
@@ -133,7 +133,7 @@ def make(args: argparse.Namespace) -> None:
     data = args.work/"sessions.pack"
     if not data.exists(): data = make_data(args)
     config = TrainConfig(epochs=args.epochs, lr=2e-3, seed=args.seed, device=args.device, workers=0)
-    train(data, args.work/"run", config, MODELS["default"])
+    train(data, args.work/"run", config, init="random")
     write_record(halved(args.work/"run/best.pt"), STARTER)
     size_mb = STARTER.stat().st_size / 1e6
     if size_mb > LARGEST_MB: raise SystemExit(f"{STARTER}: found {size_mb:.1f} MB, expected at most {LARGEST_MB}")
