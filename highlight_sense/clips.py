@@ -16,6 +16,7 @@ import numpy as np
 from .clip_picture import to_frames
 from .copying import plan_copy, write_copy
 from .encoding import pictures_shown, write_exact, write_preview
+from .files import InputError
 from .media import require_waveform
 from .mixing import find_sounds
 from .packets import look_around, open_sources
@@ -58,6 +59,13 @@ def copy_clip(
         path, begin_s = write_copy(stretches, plan, out_stem)
         return CutClip(path, begin_s, plan.end_s, copied=True)
 
+# %% ../nbs/05_clips.ipynb #ca9af525
+def _no_picture(sources: Sequence[str | Path], start_s: float, end_s: float) -> InputError:
+    "Return the error for a vertical clip of a recording that shows nothing."
+    found = f"found no picture from {start_s:.1f} s to {end_s:.1f} s"
+    names = " + ".join(map(str, sources))
+    return InputError(f"{names}: {found}, expected one for a vertical clip; leave --vertical out")
+
 # %% ../nbs/05_clips.ipynb #72234fca
 def exact_clip(
     sources: Sequence[str | Path],  # one file, or several that were recorded together
@@ -65,14 +73,16 @@ def exact_clip(
     end_s: float,
     out_stem: str | Path,           # the file to write, without its extension
     sounds: Sequence[Sequence[Track]] | None = None,  # audio tracks, several in one are mixed (default: every track)
+    vertical: str | None = None,    # make the picture vertical: one of `VERTICAL`
 ) -> CutClip:
     "Cut a clip exactly to the frame (without a picture, to the sample) by encoding every track."
     with open_sources(sources) as opened:
         stretches, end_s = look_around(opened, start_s, end_s)
         shown = pictures_shown(stretches, start_s, end_s)
+        if vertical and not shown: raise _no_picture(sources, start_s, end_s)
         if shown: start_s, end_s = to_frames(shown[0], start_s, end_s)
         keys = sounds and find_sounds(opened, sounds)
-        path = write_exact(stretches, start_s, end_s, out_stem, bool(shown), keys)
+        path = write_exact(stretches, start_s, end_s, out_stem, bool(shown), keys, vertical)
         return CutClip(path, start_s, end_s, copied=False)
 
 # %% ../nbs/05_clips.ipynb #20c2e9d0

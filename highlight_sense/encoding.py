@@ -8,13 +8,14 @@ __all__ = ['pictures_shown', 'write_exact', 'write_preview']
 # %% ../nbs/machinery/encoding.ipynb #3d7a6bc9
 import heapq
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import av
 import numpy as np
 from av.codec.context import Flags
 
-from .clip_picture import EXACT, PREVIEW, STANDS_S, PictureEncoder
+from .clip_picture import EXACT, PREVIEW, STANDS_S, H264Settings, PictureEncoder
 from .clip_sound import SoundEncoder, encode_mono, is_deep
 from .log import warn_once
 from .media import RUN_UP_S, stored_rate
@@ -56,14 +57,14 @@ def _indices(stretch: Stretch, kind: str, chosen: dict[int, list[int]]) -> list[
 # %% ../nbs/machinery/encoding.ipynb #91905f50
 def _picture_encoders(
     container: av.container.OutputContainer, stretches: Sequence[Stretch], needed: Sequence[dict[int, list[int]]],
-    start_s: float, end_s: float,
+    start_s: float, end_s: float, settings: H264Settings,
 ) -> dict[tuple[int, int], PictureEncoder]:
     "Add a stream and an encoder for each picture."
     encoders = {}
     for number, (stretch, chosen) in enumerate(zip(stretches, needed)):
         for index in _indices(stretch, "video", chosen):
             times = chosen[index]
-            encoders[number, index] = PictureEncoder(container, EXACT, stretch, index, times, start_s, end_s)
+            encoders[number, index] = PictureEncoder(container, settings, stretch, index, times, start_s, end_s)
     return encoders
 
 # %% ../nbs/machinery/encoding.ipynb #ef791f7c
@@ -131,6 +132,7 @@ def write_exact(
     out_stem: str | Path,  # the file to write, without its extension
     has_picture: bool,
     sounds: Sequence[Sequence[tuple[int, int]]] | None = None,  # default: every track on its own
+    vertical: str | None = None,  # make the picture vertical in this way, one of `VERTICAL`
 ) -> Path:
     "Write an exact clip."
     needed = [_needed(stretch, start_s, end_s) for stretch in stretches]
@@ -138,7 +140,7 @@ def write_exact(
     kind, ending, codec = _exact_format(stretches, wanted, has_picture)
     path = Path(f"{out_stem}{ending}")
     with create_media(path, kind, [stretch.source.path for stretch in stretches]) as container:
-        pictures = _picture_encoders(container, stretches, needed, start_s, end_s)
+        pictures = _picture_encoders(container, stretches, needed, start_s, end_s, replace(EXACT, vertical=vertical))
         encoders, mixes = _sound_encoders(container, codec, stretches, wanted, start_s, end_s)
         if sounds is not None: mark_default([stream for stream in container.streams if stream.type == "audio"])
         encoded = _encoded(stretches, needed, pictures | encoders)
