@@ -113,6 +113,9 @@ _UNLABELLED = option(
 _SEPARATE = option(
     Literal["none", "demucs"] | None,
     "For a single mixed track: demucs splits it; none hides the warning (default: use it as voice and game, and warn).")
+_RAY = option(
+    str | None, "Spread the work over a Ray cluster: its address, auto on one of its machines, or local for one on "
+    "this computer (default: work in this process). All machines must see the same files; needs the package ray.")
 _JSON = flag("Print one JSON object.")
 _FORCE = flag("Replace files that highlight-sense did not write, or that were changed by hand.")
 
@@ -382,13 +385,17 @@ def _detect(
     separate: _SEPARATE = None,
     review: flag("Also store what the review page and `learn` need (50 MB an hour), and open the page.") = False,
     force: _FORCE = False,
+    shard: option(
+        str | None, "I/N: search every N-th recording, beginning with number I, so that N machines that share the "
+        "folders take a share each (default: every recording).") = None,
+    ray: _RAY = None,
     config: DetectConfig = DetectConfig(),
 ) -> None:
     "Find the highlights of recordings: scores.csv, highlights.json and highlights.csv for each."
     from highlight_sense.recordings import detect as detect_all
     _refuse_models(recordings)
     found = detect_all(recordings, out, model, config, mic=mic, game=game, separate=separate, force=force,
-                       keep_mel=review)
+                       keep_mel=review, shard=shard, ray=ray)
     if review: _review(out)
     elif any(one.highlights for one in found): print(f"next: highlight-sense publish {out}")
 

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['InputError', 'named', 'write_atomically', 'remove_unfinished', 'require_folder', 'hash_file', 'read_json',
-           'only_writer', 'locked']
+           'FolderInUse', 'only_writer', 'locked']
 
 # %% ../nbs/machinery/files.ipynb #f730fbf7
 import errno
@@ -119,10 +119,14 @@ def _lock(descriptor: int, folder: Path) -> bool:
     try: return os.path.samestat(os.fstat(descriptor), folder.stat())
     except FileNotFoundError: return False
 
+# %% ../nbs/machinery/files.ipynb #254daf9f
+class FolderInUse(InputError):
+    "Another process writes into the folder."
+
 # %% ../nbs/machinery/files.ipynb #56a6cafd
 @contextmanager
 def only_writer(folder: str | Path) -> Iterator[Path]:
-    "Be the only process that writes into a folder for the length of a block; `InputError` if another one does."
+    "Be the only process that writes into a folder for the length of a block; `FolderInUse` if another one does."
     folder = require_folder(folder)
     made = [place for place in (folder, *folder.parents) if not place.exists()]
     folder.mkdir(parents=True, exist_ok=True)
@@ -130,7 +134,7 @@ def only_writer(folder: str | Path) -> Iterator[Path]:
     try:
         if fcntl and not _lock(descriptor, folder):
             found = "found another process that writes into this folder, expected none"
-            raise InputError(f"{folder}: {found}; wait until it has finished, or choose another folder")
+            raise FolderInUse(f"{folder}: {found}; wait until it has finished, or choose another folder")
         try: yield folder
         finally:
             for place in made:

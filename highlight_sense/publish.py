@@ -18,7 +18,7 @@ from .clip_tracks import DEFAULT_TRACKS, choose_sounds
 from .clips import clip_stem, copy_clip, exact_clip
 from .detections import RankedHighlight, choice_key, read_scores
 from .files import InputError, hash_file, only_writer, remove_unfinished
-from .jobs import do_each
+from .fleet import do_each
 from .log import warn
 from .media import probe
 from .publishing import (

@@ -12,7 +12,7 @@ import json
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -28,9 +28,10 @@ from highlight_sense.detect import (
 from .detections import (
     DetectionRecord, RankedHighlight, choice_key, describe_detection, fingerprint, rank_highlight, read_detection,
     read_scores, require_own_folder, round_highlight, to_json_values, write_detection, write_highlights, write_scores)
-from .detector import FastDetector, load_detector, score_in_batches, too_short
+from .detector import FastDetector, SentModel, load_detector, score_in_batches, too_short
 from .files import InputError, only_writer, write_atomically
-from .jobs import Job, choose_tracks, do_each, plan_jobs, require_one_recording
+from .fleet import Fleet, do_each, take_shard
+from .jobs import Job, choose_tracks, plan_jobs, require_one_recording
 from .labels import read_labels
 from .log import warn
 from .metrics import event_metrics, plot_events, save_figure
@@ -140,7 +141,7 @@ def keep_log_mel(
     return results.path/LOG_MEL
 
 # %% ../nbs/04a_recordings.ipynb #baf44f26
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Detection:
     "The results for a recording, and the folder they are written to."
     name: str                      # of the recording
@@ -310,6 +311,22 @@ def _load_model(wanted: str | Path | None, config: DetectConfig, progress: bool)
     if progress: print(*map(printable, [line, *(f"  {remark}" for remark in remarks)]), sep="\n")
     return detector
 
+# %% ../nbs/04a_recordings.ipynb #69567e67
+def _detect_far(model: SentModel, job: Job, **options: object) -> Detection:
+    "Find the highlights of a recording in a process of a cluster."
+    return detect_recording(model.detector, job, model.config, progress=False, **options)
+
+
+def _after_tracks(describe: Callable[[Detection], str], detection: Detection) -> str:
+    "Describe a detection below its tracks."
+    return printable(f"{detection.name}: {detection.pair}") + f"\n{describe(detection)}"
+
+# %% ../nbs/04a_recordings.ipynb #1e329675
+def _fleet(address: str, config: DetectConfig, separate: str | None) -> Fleet:
+    "Say what a job of a cluster needs."
+    on_gpu = config.engine == "torch" and (config.device == "auto" or config.device.startswith("cuda"))
+    return Fleet(address, "detect", 4.0 if separate == "demucs" else 1.5, may_use_gpu=on_gpu)
+
 # %% ../nbs/04a_recordings.ipynb #e21087cb
 def detect(
     recordings: Sequence[str | Path],  # files, folders, web addresses; empty: `mic` and `game` are files
@@ -323,6 +340,8 @@ def detect(
     separate: str | None = None,       # one mixed track: "demucs" splits it, "none" hides the warning
     force: bool = False,               # replace foreign files
     keep_mel: bool = False,            # store the log-mel, for review and learn
+    shard: str | None = None,          # I/N: take the share of machine I of N (default: everything)
+    ray: str | None = None,            # address of a Ray cluster, or local (default: one after the other, here)
     progress: bool = True,
     describe: Callable[[Detection], str] = _listing,  # what to print about each
 ) -> list[Detection]:
@@ -330,11 +349,17 @@ def detect(
     detector = model if isinstance(model, FastDetector) else _load_model(model, config, progress)
     jobs, failed = plan_jobs(recordings, out, game, progress)
     require_one_recording((mic, game), len(jobs) + len(failed))
-
-    def work(job: Job) -> Detection:
-        return detect_recording(detector, job, config, mic, game, separate, force, keep_mel, progress)
-
-    return do_each(jobs, work, describe, f"are in {out}", failed, progress)
+    share = take_shard(jobs, shard)
+    if shard and progress: print(f"shard {shard}: {len(share)} of {len(jobs)} recordings")
+    options = {"mic": mic, "game": game, "separate": separate, "force": force, "keep_mel": keep_mel}
+    if ray:
+        config = dataclasses.replace(config, precision=detector.precision)
+        work = partial(_detect_far, SentModel(detector.path, detector.path.read_bytes(), config), **options)
+        describe = partial(_after_tracks, describe)
+    else:
+        def work(job: Job) -> Detection: return detect_recording(detector, job, config, **options, progress=progress)
+    fleet = _fleet(ray, config, separate) if ray else None
+    return do_each(share, work, describe, f"are in {out}", failed, progress, fleet)
 
 # %% ../nbs/04a_recordings.ipynb #ad2d8c3b
 def to_rows(moments: Iterable[Moment]) -> np.ndarray:  # (moments, 3): start_s, end_s, probability
@@ -372,7 +397,7 @@ def _write_metrics(place: Path, found: Sequence[Detection], truth: dict[str, np.
 
 # %% ../nbs/04a_recordings.ipynb #d7d263c9
 def evaluate_recordings(
-    checkpoint: str | Path,            # file or name of a model
+    checkpoint: str | Path,
     recordings: Sequence[str | Path],  # files or folders
     labels: str | Path,                # labels.csv: recording, start_s, end_s
     config: DetectConfig = DetectConfig(),
@@ -388,12 +413,11 @@ def evaluate_recordings(
     known = read_labels(labels, recordings, unlabelled)
     if not any(known.values()):
         raise InputError(f"{labels}: found no highlights, expected at least one; add a line recording,start_s,end_s")
-    _, path = find_model(checkpoint)
-    warn_of_seen_recordings(path, known)
+    warn_of_seen_recordings(checkpoint, known)
     with ExitStack() as stack:
         place = Path(out or stack.enter_context(tempfile.TemporaryDirectory()))
         options = {"mic": mic, "game": game, "separate": separate, "progress": progress}
-        detector = load_detector(path, config)
+        detector = load_detector(checkpoint, config)
         found = detect(list(known), place, detector, config, describe=_headline, **options)
         truth = {one.name: np.array(known[path]).reshape(-1, 2) for path, one in zip(known, found)}
         metrics = _measure(found, truth) | _threshold_used(config, detector.info)

@@ -1,0 +1,236 @@
+"Recordings spread over machines: shards, a Ray cluster, and processes and machines that die in the middle of a job."
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from running import RATE_HZ, printed, rating_model, run, uneven_noise
+
+from highlight_sense.config import DetectConfig
+from highlight_sense.detector import SentModel
+from highlight_sense.files import InputError
+from highlight_sense.fleet import Fleet, do_each
+from highlight_sense.jobs import Job
+from highlight_sense.log import kept_warnings
+from highlight_sense.media import write_recording
+from highlight_sense.recordings import _detect_far
+
+NAMES = ("friday", "monday", "sunday", "tuesday")
+PLAIN = DetectConfig(max_length=8.0, device="cpu", top=3)
+OPTIONS = "--max-length", 8, "--device", "cpu", "--top", 3
+SMALL = {"object_store_memory": 100 * 2**20, "include_dashboard": False}
+
+
+def tree(place: Path) -> dict[str, bytes]:
+    "All files of a folder."
+    return {path.relative_to(place).as_posix(): path.read_bytes() for path in place.rglob("*") if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Path:
+    "Four recordings, a model, and what `detect` finds without a cluster."
+    place = tmp_path_factory.mktemp("fleet")
+    (place/"vods").mkdir()
+    mic, game = uneven_noise(40, RATE_HZ)
+    for number, name in enumerate(NAMES):
+        start = number * RATE_HZ
+        write_recording(place/"vods"/f"{name}.mka", {"Mic": mic[start:], "Game": game[start:]}, RATE_HZ)
+    rating_model(place/"model.pt")
+    printed("detect", place/"vods", "-m", place/"model.pt", "-o", place/"plain", *OPTIONS, code=0)
+    return place
+
+
+@pytest.fixture(scope="module")
+def ray() -> object:
+    "The package. Without it these tests are skipped, but fail in CI."
+    if find_spec("ray") is None:
+        assert not os.environ.get("CI"), "found no Python package ray"
+        pytest.skip("needs the Python package ray")
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    import ray
+    return ray
+
+
+@pytest.fixture(scope="module")
+def local(ray) -> Iterator[None]:
+    "A cluster of two processes on this computer, for several tests."
+    ray.init(address="local", num_cpus=2, log_to_driver=False, logging_level="ERROR", **SMALL)
+    yield
+    ray.shutdown()
+
+
+def test_shards(place):
+    "Two shards leave the same bytes as one call, and a third machine has nothing left to do."
+    out = place/"shards"
+    for shard, mine in (("1/2", ("friday", "sunday")), ("2/2", ("monday", "tuesday"))):
+        said = printed("detect", place/"vods", "-m", place/"model.pt", "-o", out, "--shard", shard, *OPTIONS, code=0)
+        assert f"shard {shard}: 2 of 4 recordings" in said
+        assert [name for name in NAMES if f"{name}.mka: 3 highlights" in said] == list(mine)
+    assert tree(out) == tree(place/"plain")
+    empty = printed("detect", place/"vods", "-m", place/"model.pt", "-o", out, "--shard", "5/5", *OPTIONS, code=0)
+    assert "0 of 4 recordings" in empty and "next:" not in empty
+    assert "expected I/N" in printed("detect", place/"vods", "-m", place/"model.pt", "-o", out, "--shard", "3/2")
+
+
+def test_the_same_bytes(place, local, tmp_path):
+    "A recording that fails is reported, the others have the bytes of a plain call, and a repeated call keeps them."
+    for name in NAMES: shutil.copy(place/"vods"/f"{name}.mka", tmp_path)
+    plain, out = tmp_path/"plain", tmp_path/"ray"
+    (tmp_path/"torn.mka").write_bytes(b"no recording")
+    call = "detect", tmp_path, "-m", place/"model.pt", *OPTIONS
+    expected = printed(*call, "-o", plain)
+    said = printed(*call, "-o", out, "--ray", "local")
+    assert tree(out) == tree(plain) and len(tree(out)) == 4 * len(NAMES)
+    for line in ("friday.mka: voice: friday.mka a:0 'Mic'", "failed: ", "1 of 5 recordings failed, the others are in "):
+        assert line in said and line in expected, line
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*.csv")}
+    shutil.rmtree(out/"sunday")  # as if the first call had been stopped before it
+    printed(*call, "-o", out, "--ray", "local")
+    assert tree(out) == tree(plain)
+    assert all(path.stat().st_mtime_ns == before[path] for path in before if "sunday" not in path.parts)
+
+
+def search(place: Path, out: Path) -> tuple[list[Job], partial]:
+    "The jobs for the recordings, and what does them in another process."
+    jobs = [Job(place/"vods"/f"{name}.mka", f"{name}.mka", out/name) for name in NAMES]
+    return jobs, partial(_detect_far, SentModel(place/"model.pt", (place/"model.pt").read_bytes(), PLAIN))
+
+
+def test_a_dead_process_is_replaced(place, local, tmp_path):
+    "The job of a process that is killed in the middle starts again."
+    jobs, work = search(place, tmp_path/"out")
+
+    def fatal(job: Job) -> object:
+        "Do the work, but kill the process after the first recording on a Monday."
+        found, marker = work(job), tmp_path/"died"
+        if job.name == "monday.mka" and not marker.exists():
+            marker.touch()
+            (job.folder/"highlights.json").unlink()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return found
+
+    found = do_each(jobs, fatal, str, "are done", progress=False, fleet=Fleet("local", "detect", 0.5))
+    assert (tmp_path/"died").exists() and [one.name for one in found] == [job.name for job in jobs]
+    assert tree(tmp_path/"out") == tree(place/"plain")
+
+
+def test_a_deadly_job_is_reported(local, tmp_path):
+    "A job that kills every process is reported after four of them, and the others are done."
+    def deadly(job: str) -> str:
+        if job != "poison": return job.upper()
+        with open(tmp_path/"deaths", "a") as file: file.write("x")
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    with pytest.raises(InputError, match="1 of 3 recordings failed, the others are done; the first: poison: found "):
+        do_each(["a", "poison", "b"], deadly, str, "are done", fleet=Fleet("local", "x", 0.1))
+    assert (tmp_path/"deaths").read_text() == "xxxx"
+
+
+def test_warnings_and_bugs_arrive(local):
+    "A warning in another process is one here; a bug in a job ends the call with its traceback."
+    def complain(job: str) -> str:
+        from highlight_sense.log import warn
+        warn(f"{job}: found a hole")
+        return job.upper()
+
+    def divide(job: int) -> float: return job / 0
+
+    with kept_warnings() as kept: assert do_each(["a"], complain, str, "", fleet=Fleet("local", "x", 0.1)) == ["A"]
+    assert kept == ["a: found a hole"]
+    with pytest.raises(ZeroDivisionError): do_each([1], divide, str, "", fleet=Fleet("local", "x", 0.1))
+
+
+def test_a_dead_machine_is_replaced(place, ray, tmp_path):
+    "Of two machines one dies in the middle of its recording, which the other one then searches."
+    from ray.cluster_utils import Cluster
+    ray.shutdown()
+    jobs, work = search(place, tmp_path/"out")
+    seen, dead = tmp_path/"seen", tmp_path/"dead"
+    seen.mkdir()
+
+    def slow(job: Job) -> object:
+        "Note the machine and the recording, hold the folder, and work once the other machine is dead."
+        import ray
+
+        from highlight_sense.files import only_writer
+        (seen/f"{job.name} on {ray.get_runtime_context().get_node_id()}").touch()
+        with only_writer(job.folder):
+            while not dead.exists(): time.sleep(0.1)
+        return work(job)
+
+    impatient = {"health_check_period_ms": 500, "health_check_failure_threshold": 3}
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "_system_config": impatient, **SMALL})
+    try:
+        first, _ = [cluster.add_node(num_cpus=1, object_store_memory=SMALL["object_store_memory"]) for _ in range(2)]
+        ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
+
+        def kill_one() -> None:
+            while len(list(seen.iterdir())) < 2: time.sleep(0.1)
+            cluster.remove_node(first, allow_graceful=False)
+            dead.touch()
+
+        killer = threading.Thread(target=kill_one, daemon=True)
+        killer.start()
+        found = do_each(jobs, slow, str, "are done", progress=False, fleet=Fleet("local", "detect", 0.5))
+        killer.join()
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+    assert [one.name for one in found] == [job.name for job in jobs]
+    assert tree(tmp_path/"out") == tree(place/"plain")
+    starts = [path.name.partition(" on ") for path in seen.iterdir()]
+    killed = [name for name, _, node in starts if node == first.node_id]
+    assert len(killed) == 1 and [name for name, *_ in starts].count(killed[0]) == 2, starts
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
+def test_a_killed_command_continues(place, ray, tmp_path):
+    "A command that is killed leaves no process behind, and the same command finishes its work."
+    marker = f"HIGHLIGHT_SENSE_TEST={tmp_path.name}-{os.getpid()}"
+    words = ["detect", place/"vods", "-m", place/"model.pt", "-o", tmp_path/"out", *OPTIONS, "--ray", "local"]
+    command = [sys.executable, "-m", "highlight_sense", *map(str, words)]
+    name, _, value = marker.partition("=")
+    first = subprocess.Popen(command, env={**os.environ, name: value}, stdout=subprocess.DEVNULL)
+
+    def left() -> list[Path]:
+        "The processes of the command."
+        return [path for path in Path("/proc").glob("[0-9]*/environ") if marker.encode() in read(path)]
+
+    def read(path: Path) -> bytes:
+        try: return path.read_bytes()
+        except OSError: return b""  # it has just ended, or is not ours
+
+    until = time.monotonic() + 120
+    while not list(tmp_path.glob("out/*/scores.csv")) and first.poll() is None and time.monotonic() < until:
+        time.sleep(0.02)
+    first.kill()
+    first.wait()
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("out/*/highlights.json")}
+    while left() and time.monotonic() < until: time.sleep(0.2)
+    assert not left()
+    code, _, errors = run(*words[:-2])  # without Ray, for a change
+    assert code == 0, errors
+    assert tree(tmp_path/"out") == tree(place/"plain")
+    assert all(path.stat().st_mtime_ns == moment for path, moment in before.items())
+
+
+def test_without_ray(place, monkeypatch):
+    "Without the package, or without the cluster, one line says what to do."
+    call = "detect", place/"vods", "-m", place/"model.pt", "-o", place/"none", "--device", "cpu", "--ray"
+    missing = SimpleNamespace(is_initialized=lambda: False, init=_no_cluster)
+    monkeypatch.setitem(sys.modules, "ray", missing)
+    assert "found no Ray cluster (nothing answers)" in printed(*call, "10.9.8.7:6379")
+    monkeypatch.setitem(sys.modules, "ray", None)
+    assert "run pip install ray" in printed(*call, "local") and not (place/"none").exists()
+
+
+def _no_cluster(**options: object) -> None: raise ConnectionError("nothing answers")
