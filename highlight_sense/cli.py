@@ -169,13 +169,15 @@ def _prepare(
         "For a single mixed track: none hides the warning (default: use it as voice and game, and warn).") = None,
     unlabelled: _UNLABELLED = "skip",
     workers: option(int, "Recordings prepared at the same time.") = 1,
+    ray: _RAY = None,
     overwrite: flag("Replace the clips of an earlier call.") = False,
     config: PrepareConfig = PrepareConfig(),
 ) -> None:
     "Cut recordings with labelled highlights into a clip folder to train on, and store them whole: 50 MB an hour."
     from highlight_sense import prepare as preparing
     table = preparing.prepare(recordings, labels, out, config, game_name=game_name, mic=mic, game=game,
-                              separate=separate, unlabelled=unlabelled, workers=workers, overwrite=overwrite)
+                              separate=separate, unlabelled=unlabelled, workers=workers, ray=ray,
+                              overwrite=overwrite)
     print(table.map(lambda cell: printable(cell) if isinstance(cell, str) else cell).to_string(index=False))
     whole = f"{len(table)} whole recording{'s' * (len(table) > 1)}"
     print(f"{table.positives.sum()} positive and {table.negatives.sum()} negative clips and {whole} in {out}")
@@ -191,11 +193,12 @@ def _pack(
         "Remove each clip file once the pack holds it, for a disk without space for both. A Kaggle data set that is "
         "not downloaded yet is fetched clip by clip, and none is kept.") = False,
     threads: option(int, "Threads that read clips.") = 4,
+    ray: _RAY = None,
 ) -> None:
     "Put many clips into one pack: half the space, and fast to read. An interrupted pack is resumed."
     from highlight_sense.clip_files import is_recording
     from highlight_sense.packing import pack_clips
-    packed, unusable = pack_clips(clips, out, consume, threads)
+    packed, unusable = pack_clips(clips, out, consume, threads, ray=ray)
     if unusable: print(f"left out {len(unusable)} unusable clips, listed in {out/'unusable.txt'}")
     whole = sum(is_recording(row.clip) for row in packed.rows)
     also = f" and {whole} whole recording{'s' * (whole > 1)}" if whole else ""

@@ -23,6 +23,7 @@ from .archives import LARGEST_MEMBER
 from .clip_files import (
     clip_place, clip_row, half_frames, is_recording, list_clips, list_recordings, name_inside, read_clip)
 from .files import InputError, read_json, write_atomically
+from .fleet import Fleet, in_order
 from .kaggle import KAGGLE_HANDLE, fetch_dataset, newest_version, open_dataset
 from .pack import PackRow
 from .process import prefetch
@@ -127,8 +128,10 @@ class ClipSource:
         if self.archive: return list(_archived_clips(self.archive, self.root))
         return list_clips(self.root) + list_recordings(self.root)
 
-    def read(self, paths: list[str], threads: int) -> Iterator[PackedClip]:
-        "Read clips a little ahead."
+    def read(self, paths: list[str], threads: int, fleet: Fleet | None = None) -> Iterator[PackedClip]:
+        "Read clips a little ahead, in threads or in the processes of a cluster."
+        if fleet and not self.archive: return in_order(paths, partial(read_for_pack, root=self.root), fleet)
+        if fleet: raise InputError(f"{self.name}: found clips that arrive in turn, expected a folder; leave --ray out")
         read = _read_and_remove if self.archive else read_for_pack
         arriving = _arriving(self.archive, paths, self.root) if self.archive else paths
         return prefetch(partial(read, root=self.root), arriving, 2 * threads, threads)

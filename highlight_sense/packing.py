@@ -27,6 +27,7 @@ from .clip_table import require_usable
 from .config import FrontEnd
 from .files import (
     InputError, hash_file, named, only_writer, remove_unfinished, require_folder, write_atomically)
+from .fleet import Fleet
 from .pack import PACK_VERSION, Pack, PackRow, is_pack, next_row, open_pack
 from .pack_source import ClipSource, PackedClip, download_mark, open_source, read_for_pack
 from .progress import Bar
@@ -241,7 +242,14 @@ def _tidy(part: Path, unusable: list[str]) -> None:
     remove_unfinished(part)
 
 # %% ../nbs/machinery/packing.ipynb #ad72b708
-def _grow(part: Path, source: ClipSource, consume: bool, threads: int, progress: bool) -> list[str]:
+def _grow(
+    part: Path,
+    source: ClipSource,
+    consume: bool,
+    threads: int,
+    progress: bool,
+    fleet: Fleet | None = None,
+) -> list[str]:
     "Write the clips that a growing pack lacks, and finish it; a line for each unusable clip."
     if consume and is_pack(source.root):
         raise InputError(f"{source.root}: found a pack, expected a clip folder to consume; leave --consume out")
@@ -257,7 +265,7 @@ def _grow(part: Path, source: ClipSource, consume: bool, threads: int, progress:
         _require_unchanged(old, source.root, writer.rows)
         consumer(old)
     unusable = []
-    for clip in Bar(source.read(new, threads), "packing", len(new), unit="clip", progress=progress):
+    for clip in Bar(source.read(new, threads, fleet), "packing", len(new), unit="clip", progress=progress):
         if clip.error: unusable.append(str(clip.error).replace(str(source.root), source.name))
         else: writer.add(clip)
     writer.flush()
@@ -281,6 +289,7 @@ def pack_clips(
     consume: bool = False,       # remove the files of clips that are packed
     threads: int = 4,            # that read clips
     progress: bool = True,       # show a progress bar
+    ray: str | None = None,      # address of a Ray cluster that reads clips, or local (default: read them here)
 ) -> tuple[Pack, list[str]]:     # the pack; a line for each unusable clip
     "Write the clips of a folder into one pack, or resume one that was interrupted."
     if threads < 1: raise InputError(f"threads: found {threads}, expected at least 1; choose another number")
@@ -290,7 +299,8 @@ def pack_clips(
     part = out.with_name(out.name + ".part")
     with _only_packer(part), named(part):
         _require_new_pack(out)  # another process may have just finished it
-        unusable = _grow(part, open_source(source, part, consume), consume, threads, progress)
+        fleet = Fleet(ray, "pack", memory_gib=1.0) if ray else None
+        unusable = _grow(part, open_source(source, part, consume), consume, threads, progress, fleet)
         os.replace(part, out)
         (out/"source.json").unlink(missing_ok=True)
     return open_pack(out), unusable

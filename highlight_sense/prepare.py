@@ -22,6 +22,7 @@ from .clip_files import clip_record
 from .clip_folders import clip_folder, clip_source, require_clip_names
 from .config import FrontEnd, PrepareConfig
 from .files import InputError
+from .fleet import Fleet, do_each
 from .labels import read_labels
 from .log import warn_once
 from .media import probe
@@ -283,6 +284,28 @@ def _prepare_recording(
     return {"recording": recording.name, "game": game, "minutes": probe(recording).duration_s/60,
             "positives": count["Positive"], "negatives": count["Negative"]}
 
+# %% ../nbs/00c_prepare.ipynb #1aaae621
+class _Cut(NamedTuple):
+    "What `_prepare_recording` is given."
+    recording: Path
+    highlights: Sequence[tuple[float, float]]
+    files: dict[str, PlannedClip]
+    out: Path
+    game: str
+    pair: Pair
+    config: PrepareConfig
+    front_end: FrontEnd
+
+    def __str__(self) -> str: return self.recording.name
+
+# %% ../nbs/00c_prepare.ipynb #a9d6deae
+def _prepare_far(cut: _Cut) -> dict: return _prepare_recording(*cut)
+
+
+def _row_line(row: dict) -> str:
+    "Word a row of the summary."
+    return printable("{recording}: {positives} positive and {negatives} negative clips".format(**row))
+
 # %% ../nbs/00c_prepare.ipynb #466326cd
 def prepare(
     recordings: str | Path | Iterable[str | Path],  # media files, or folders of them
@@ -297,6 +320,7 @@ def prepare(
     unlabelled: Literal["skip", "negative"] = "skip",  # recordings without a row: leave out, or expect no highlights
     front_end: FrontEnd = FrontEnd(),
     workers: int = 1,                               # recordings prepared at once, each in its own process
+    ray: str | None = None,                         # or in the processes of a Ray cluster: its address, or local
     overwrite: bool = False,                        # replace clips of an earlier call
     progress: bool = True,                          # show a bar
 ) -> pd.DataFrame:                                  # for each recording: game, minutes, positives, negatives
@@ -317,6 +341,9 @@ def prepare(
         source = clip_source([path.name, path.stat().st_size, times, *map(str, settings[path])])
         wanted |= dict.fromkeys(planned[path], source)
     with clip_folder(out, wanted, overwrite) as place, one_thread():
-        jobs = [(path, times, planned[path], place, *settings[path]) for path, times in highlights.items()]
+        jobs = [_Cut(path, times, planned[path], place, *settings[path]) for path, times in highlights.items()]
+        if ray:
+            fleet = Fleet(ray, "prepare", memory_gib=1.0)
+            return pd.DataFrame(do_each(jobs, _prepare_far, _row_line, f"are in {place}", (), progress, fleet))
         rows = run_jobs(_prepare_recording, jobs, workers)
         return pd.DataFrame(list(Bar(rows, total=len(jobs), unit="recording", progress=progress)))

@@ -99,6 +99,19 @@ def test_the_same_bytes(place, local, tmp_path):
     assert all(path.stat().st_mtime_ns == before[path] for path in before if "sunday" not in path.parts)
 
 
+def test_prepare_and_pack(place, local, tmp_path):
+    "`prepare` and `pack` also write the bytes of a plain call."
+    table = "recording,start_s,end_s\n" + "".join(f"{name},{at},{at + 3}\n" for name in NAMES for at in (5, 20))
+    (tmp_path/"labels.csv").write_text(table)
+    options = "--labels", tmp_path/"labels.csv", "--negative-s", 2, "--lengths", 130, 215, 1
+    for name, way in (("plain", ()), ("ray", ("--ray", "local"))):
+        said = printed("prepare", place/"vods", "-o", tmp_path/name, *options, *way, code=0)
+        printed("pack", tmp_path/name, "-o", tmp_path/f"{name}.pack", *way, code=0)
+    assert "sunday.mka: 2 positive and" in said and "4 whole recordings in" in said
+    assert tree(tmp_path/"ray") == tree(tmp_path/"plain") and len(tree(tmp_path/"ray")) > 20
+    assert tree(tmp_path/"ray.pack") == tree(tmp_path/"plain.pack")
+
+
 def search(place: Path, out: Path) -> tuple[list[Job], partial]:
     "The jobs for the recordings, and what does them in another process."
     jobs = [Job(place/"vods"/f"{name}.mka", f"{name}.mka", out/name) for name in NAMES]
