@@ -23,8 +23,8 @@ setup(
     package_data={"highlight_sense": ["templates/*", "starter.*"], "highlight_sense.kernels": ["*.c"]},
     python_requires=f">={settings['min_python']}",
     install_requires=settings["requirements"].split(),
-    extras_require={name: settings[f"{name}_requirements"].split()
-                    for name in ("dev", "url", "separate", "openvino")},
+    extras_require={name.removesuffix("_requirements"): value.split() for name, value in settings.items()
+                    if name.endswith("_requirements")},
     entry_points={"console_scripts": settings["console_scripts"].split(),
                   "nbdev": [f"{settings['lib_path']}={settings['lib_path']}._modidx:d"]},
 )

@@ -476,11 +476,15 @@ def _export(
     checkpoint: _CHECKPOINT,
     /,
     *,
-    out: option(Path, "New file; its name ends in .xml, and the weights go next to it, into a .bin file.", "-o"),
+    out: option(
+        Path, "New file: .onnx, or .xml for OpenVINO, whose weights go next to it, into a .bin file.", "-o"),
+    format: option(Literal["openvino", "onnx"] | None, "Format (default: by the ending of the new file).") = None,
 ) -> None:
-    "Export a network to OpenVINO, for programs that are not written in Python."
-    from highlight_sense.engine import export_checkpoint
-    print("wrote", *export_checkpoint(checkpoint, out))
+    "Export a network to OpenVINO or ONNX, for programs that are not written in Python."
+    to_onnx = out.suffix == ".onnx" if format is None else format == "onnx"
+    if to_onnx: from highlight_sense.onnx_network import export_onnx as export
+    else: from highlight_sense.engine import export_checkpoint as export
+    print("wrote", *export(checkpoint, out))
 
 # %% ../nbs/07_cli.ipynb #5e46fa64
 @_verb
@@ -523,6 +527,9 @@ def _describer(path: Path) -> Callable[[Path], dict[str, object]]:
     if path.suffix == ".xml" and path.is_file():
         from highlight_sense.engine import describe_exported
         return describe_exported
+    if path.suffix == ".onnx" and path.is_file():
+        from highlight_sense.onnx_network import describe_onnx
+        return describe_onnx
     if path.suffix == ".csv":
         from highlight_sense.tables import describe_table
         return describe_table
