@@ -69,7 +69,7 @@ def _how_to_resume(call: partial | None) -> str:
 def _mend_streams() -> None:
     "Give the process streams that it can write any text to."
     for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None: setattr(sys, name, open(os.devnull, "w"))
+        if getattr(sys, name) is None: setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))
     if isinstance(sys.stdout, io.TextIOWrapper): sys.stdout.reconfigure(errors="backslashreplace")
 
 # %% ../nbs/07_cli.ipynb #52eb8fab

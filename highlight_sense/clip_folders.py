@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from .clip_files import recording_group
-from .files import InputError, only_writer, read_json, remove_unfinished
+from .files import InputError, only_writer, read_json, remove_unfinished, rename_onto
 from .results import Manifest, hash_of
 
 # %% ../nbs/machinery/clip_folders.ipynb #1ccae78f
@@ -129,7 +129,7 @@ def _replace_clips(out: Path, place: Path) -> None:
     results.save()
     for name in new:
         (out/name).parent.mkdir(parents=True, exist_ok=True)
-        os.replace(place/name, out/name)
+        rename_onto(place/name, out/name)
     _finish(results, new)
     shutil.rmtree(place)
 

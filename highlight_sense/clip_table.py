@@ -101,7 +101,8 @@ def list_unusable(unusable: list[str], usable: int) -> str:
 def write_unusable(left_out: str, folder: Path) -> None:
     "Write what `list_unusable` says to `unusable.txt`, unless it is empty."
     if not left_out: return
-    with write_atomically(folder/"unusable.txt") as unfinished: unfinished.write_text(left_out + "\n")
+    with write_atomically(folder/"unusable.txt") as unfinished:
+        unfinished.write_text(left_out + "\n", encoding="utf-8")
 
 # %% ../nbs/machinery/clip_table.ipynb #e66a864e
 def _lengths_of_whole(path: Path) -> list[int]:  # frames

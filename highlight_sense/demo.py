@@ -123,5 +123,6 @@ def run_demo(
     probes = _probe_shortcuts(out)
     events, report = _find_highlights(out, config, progress)
     record = {"held-out": measured.metrics, "probes": probes, "events": events}
-    with write_atomically(out/"summary.json") as path: path.write_text(json.dumps(record, indent=2) + "\n")
+    with write_atomically(out/"summary.json") as path:
+        path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     return _summarise(out, record, report)

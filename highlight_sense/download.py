@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 import requests
 
 from . import transfer
-from .files import InputError, require_folder
+from .files import InputError, rename_onto, require_folder
 from .progress import Bar
 from .text import shown_url
 
@@ -159,7 +159,7 @@ def fetch_weights(
     except InputError:
         part.unlink()
         raise
-    os.replace(part, path)
+    rename_onto(part, path)
     return path
 
 # %% ../nbs/machinery/download.ipynb #6cac6523

@@ -181,7 +181,7 @@ def evaluate_checkpoint(
     with only_writer(out) as folder:
         _open_evaluation(folder).claim(_FILES, "evaluate")
         with write_atomically(folder/"metrics.json") as unfinished:
-            unfinished.write_text(json.dumps(measured.metrics, indent=2) + "\n")
+            unfinished.write_text(json.dumps(measured.metrics, indent=2) + "\n", encoding="utf-8")
         write_unusable(left_out, folder)
         save_evaluation(measured, model, index.path, info.max_frames, folder, info.steps_taught)
     return measured

@@ -65,16 +65,21 @@ def _require_name(recording: Path) -> Path:
     raise InputError(f"{recording}: found a name of dots, expected one that a folder can have; rename the file")
 
 # %% ../nbs/machinery/jobs.ipynb #51738267
+def _folder_name(recording: Path) -> str:
+    "Return the name of a recording without its ending, or with it where Windows could not keep the short one."
+    short = _require_name(recording).stem
+    return short if short == short.rstrip(". ") else recording.name
+
+# %% ../nbs/machinery/jobs.ipynb #c48927b9
 def _name_folders(paths: Sequence[Path], out: Path) -> tuple[list[Job], list[str]]:  # and reasons of failures
     "Make a job for each recording."
-    stems = Counter(_require_name(path).stem for path in paths)
-    names = Counter(path.name for path in paths)
+    folders = Counter(_folder_name(path).casefold() for path in paths)
+    names = Counter(path.name.casefold() for path in paths)
     jobs, failed = [], []
     for path in paths:
-        count = names[path.name]
-        if count == 1:
-            folder = path.stem if stems[path.stem] == 1 else path.name
-            jobs.append(Job(path, path.name, out/folder))
+        count, short = names[path.name.casefold()], _folder_name(path)
+        folder = short if folders[short.casefold()] == 1 else path.name
+        if count == 1: jobs.append(Job(path, path.name, out/folder))
         else:
             found = f"found {count} recordings of that name"
             failed.append(f"{path}: {found}, expected one, since it names the folder; detect them separately")
@@ -92,7 +97,7 @@ def plan_jobs(
     if not recordings:
         if game is None:
             raise InputError("found no recording, expected one, or two files with --mic and --game; name them")
-        return [Job(None, Path(game).name, out/_require_name(Path(game)).stem)], []
+        return [Job(None, Path(game).name, out/_folder_name(Path(game)))], []
     paths, failed = [], []
     for place in recordings:
         try: found = _recordings_at(place, out, progress)

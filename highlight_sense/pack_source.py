@@ -203,7 +203,7 @@ def open_source(
     source, note = str(source), part/"source.json"
     if not note.exists():
         found = {name: value for name, value in asdict(_find_origin(source, consume)).items() if value is not None}
-        with write_atomically(note) as temporary: temporary.write_text(json.dumps(found) + "\n")
+        with write_atomically(note) as temporary: temporary.write_text(json.dumps(found) + "\n", encoding="utf-8")
     origin = _read_origin(note)
     folder = Path(source).expanduser().resolve()
     if origin.source not in (source, str(folder)):

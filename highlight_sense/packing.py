@@ -25,8 +25,9 @@ from .archives import open_archive
 from .clip_files import by_label, clip_place, name_inside
 from .clip_table import require_usable
 from .config import FrontEnd
-from .files import (
-    InputError, hash_file, named, only_writer, remove_unfinished, require_folder, write_atomically)
+from highlight_sense.files import (
+    InputError, hash_file, named, only_writer, remove_unfinished, rename_onto, require_folder,
+    write_atomically)
 from .fleet import Fleet
 from .pack import PACK_VERSION, Pack, PackRow, is_pack, next_row, open_pack
 from .pack_source import ClipSource, PackedClip, download_mark, open_source, read_for_pack
@@ -148,7 +149,7 @@ def _finish(writer: PackWriter) -> None:
     note = {"version": PACK_VERSION, "front_end": asdict(writer.front_end), "clips": len(writer.rows),
             "frames": writer.end, "index_sha256": digest}
     with write_atomically(writer.folder/"pack.json") as temporary:
-        temporary.write_text(json.dumps(note, indent=1) + "\n")
+        temporary.write_text(json.dumps(note, indent=1) + "\n", encoding="utf-8")
 
 # %% ../nbs/machinery/packing.ipynb #63a38302
 def _require_plain_files(part: Path) -> None:
@@ -301,6 +302,6 @@ def pack_clips(
         _require_new_pack(out)  # another process may have just finished it
         fleet = Fleet(ray, "pack", memory_gib=1.0) if ray else None
         unusable = _grow(part, open_source(source, part, consume), consume, threads, progress, fleet)
-        os.replace(part, out)
+        rename_onto(part, out)
         (out/"source.json").unlink(missing_ok=True)
     return open_pack(out), unusable

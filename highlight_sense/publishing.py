@@ -16,7 +16,7 @@ from pathlib import Path
 
 from .decisions import published_highlights
 from .detections import DetectionRecord, RankedHighlight, fingerprint, has_grown_from, read_detection
-from .files import InputError
+from .files import InputError, rename_onto
 from .log import warn
 from .media import MediaInfo, probe
 from .results import Manifest
@@ -158,7 +158,7 @@ def clip_once(
     with _hidden_folder(manifest.path) as hidden:
         clip = cut(hidden/stem)
         (manifest.path/"clips").mkdir(exist_ok=True)
-        with manifest.writing(f"clips/{clip.name}", made_from) as path: os.replace(clip, path)
+        with manifest.writing(f"clips/{clip.name}", made_from) as path: rename_onto(clip, path)
     return f"clips/{clip.name}"
 
 # %% ../nbs/machinery/publishing.ipynb #05b42535

@@ -393,7 +393,8 @@ def _write_metrics(place: Path, found: Sequence[Detection], truth: dict[str, np.
         with only_writer(one.folder), Manifest(one.folder).writing("evaluation.png", made_from) as path:
             save_figure(picture, path)
     with only_writer(place), Manifest(place).writing("metrics.json", made_from) as path:
-        with write_atomically(path) as unfinished: unfinished.write_text(json.dumps(metrics, indent=2) + "\n")
+        with write_atomically(path) as unfinished:
+            unfinished.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
 
 # %% ../nbs/04a_recordings.ipynb #d7d263c9
 def evaluate_recordings(

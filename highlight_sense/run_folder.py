@@ -149,7 +149,7 @@ def _restore_history(state: TrainState, stored: _Training) -> None:
 def _write_history(state: TrainState, out: Path) -> None:
     "Write `metrics.jsonl` and `metrics.csv`."
     lines = "".join(json.dumps(row) + "\n" for row in state.history)
-    with write_atomically(out/"metrics.jsonl") as unfinished: unfinished.write_text(lines)
+    with write_atomically(out/"metrics.jsonl") as unfinished: unfinished.write_text(lines, encoding="utf-8")
     with write_atomically(out/"metrics.csv") as unfinished: pd.DataFrame(state.history).to_csv(unfinished, index=False)
 
 # %% ../nbs/machinery/run_folder.ipynb #a0dd22a0
@@ -167,7 +167,7 @@ def describe_run(folder: Path) -> dict[str, object]:
     "Describe a run by its clips, the epochs that are finished, and its best checkpoint."
     settings = read_as(_Settings, folder/"config.json", "the settings of a run", "name a checkpoint instead")
     rows, best = folder/"metrics.jsonl", folder/"best.pt"
-    done = rows.read_text().count("\n") if rows.is_file() else 0
+    done = rows.read_text(encoding="utf-8").count("\n") if rows.is_file() else 0
     run = {"kind": "run", "clips": settings.data, "epochs": f"{done} of {settings.train.get('epochs', '?')} finished"}
     if not best.is_file(): return run | {"checkpoint": "not yet: best.pt appears after the first epoch"}
     return run | {"checkpoint": str(best)} | {

@@ -150,7 +150,7 @@ def system_line(error: OSError) -> str | None:
     "Describe a system error in one line; `None` if the user cannot fix it."
     place = error.filename2 or error.filename or "output"
     if isinstance(error, PermissionError):
-        what_to_do = "change its permissions or choose another place"
+        what_to_do = "close what has it open, change its permissions, or choose another place"
         return f"{place}: found no permission to read or write it, expected access; {what_to_do}"
     if error.errno in _IN_THE_WAY:
         what_to_do = "choose another name or folder, and let one command at a time write there"

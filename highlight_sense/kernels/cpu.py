@@ -30,7 +30,7 @@ _FACTS = ("vendor_id", "cpu family", "model", "stepping", "flags", "CPU", "Featu
 @cache
 def _cpu_facts() -> tuple[str, ...]:
     "Read this CPU's model and instruction sets from /proc/cpuinfo; return () if there is no such file."
-    try: lines = Path("/proc/cpuinfo").read_text().splitlines()
+    try: lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError: return ()
     return tuple(sorted({line for line in lines if line.startswith(_FACTS)}))
 
@@ -49,7 +49,7 @@ def _build(dtype: torch.dtype, lanes: int, folder: Path) -> ctypes.CDLL:
     "Load the kernels for this dtype and width from `folder`, and compile them first if they are missing."
     compiler = shlex.split(os.environ.get("CC", "")) or [next(filter(shutil.which, ("gcc", "cc")), "cc")]
     command = [*compiler, "-O3", "-march=native", "-fopenmp", "-shared", "-fPIC", f"-DLANES={lanes}", *_DTYPES[dtype]]
-    source = files("highlight_sense.kernels").joinpath("cpu.c").read_text()
+    source = files("highlight_sense.kernels").joinpath("cpu.c").read_text(encoding="utf-8")
     name = hashlib.sha256("\0".join((*command, source, *_cpu_facts())).encode()).hexdigest()[:32]
     library = folder/f"kernels-{name}.so"
     if library.exists(): return ctypes.CDLL(str(library))
