@@ -13,7 +13,8 @@ recording, start_s and end_s; the reviewer wants exactly these moments. The revi
 
 Three ways are compared. *ours*: learning as `highlight-sense learn` does, with the page's questions. *random*: the
 same, but with questions drawn at random from all candidates. *scratch*: the verdicts of *ours*, but a taste that is
-taught without the network's curve. After 1, 2 and 4 evenings, OUT/results.jsonl gets a line; a second call resumes.
+taught without the network's curve. The streamers learn after 1, 2 and 4 evenings; OUT/results.jsonl gets a line each
+time, and a second call resumes.
 """
 import argparse
 import csv
@@ -33,14 +34,14 @@ from highlight_sense.detections import DetectionRecord, read_detection
 from highlight_sense.detector import load_detector
 from highlight_sense.device import pick_device
 from highlight_sense.learn import (
-    FEWEST,
-    LIKELY,
     Evening,
     average_precision,
     choose_hill,
     choose_threshold,
     compare,
+    distinct,
     leave_out,
+    may_replace,
     measure_at,
     pool,
     rank,
@@ -124,18 +125,17 @@ def review(
     dropped = spans([(one.start_s, one.end_s) for one in picks if one.verdict == "drop"])
     judged = np.concatenate([kept, dropped, spans([(one.start_s, one.end_s) for one in asked])])
     still_open = chosen[~(interval_iou(judged, chosen) > 0).any(0)] if len(chosen) else chosen
-    return dataclasses.replace(evening, wanted=kept, dropped=dropped, open=still_open)
+    return dataclasses.replace(evening, wanted=distinct(kept), dropped=dropped, open=still_open)
 
 
 def learn(evenings: list[Evening], model: Model) -> Model:
-    "Learn as `highlight-sense learn` does: return the new model if it is probably better, else the old one."
-    if not sum(len(one.wanted) for one in evenings): return model
+    "Learn as `highlight-sense learn` does: return the new model unless it is surely worse."
+    if not any(len(one.wanted) for one in evenings): return model
     left_out, hill = leave_out(evenings), choose_hill(evenings)
     parts = [one for one, _ in left_out]
     after = pool([rank(one, curve, hill) for one, curve in left_out])
     before = pool([rank(one, one.curve, HILL_STEPS) for one in parts])
-    few = sum(len(one.wanted) for one in evenings) < FEWEST
-    if few or compare(before, after).chance < LIKELY: return model
+    if not may_replace(sum(len(one.wanted) for one in evenings), compare(before, after)): return model
     return Model(choose_threshold(after), teach(evenings))
 
 
@@ -153,10 +153,11 @@ def simulate(
 ) -> list[dict]:
     "Let a streamer review one evening after another, and learn after each."
     rng, model, seen, rows = np.random.default_rng(seed), start, [], []
-    fresh = dataclasses.replace(evenings[-1], wanted=wanted[-1])
+    fresh = dataclasses.replace(evenings[-1], wanted=wanted[-1], open=spans([]))
     if way == "ours": rows.append({"evenings": 0, "verdicts": 0} | figures(start, fresh))
     for number, (evening, record, liked) in enumerate(zip(evenings[:-1], records, wanted), 1):
         seen.append(review(evening, record, model, liked, "ours" if way == "scratch" else way, rng))
+        if number not in AFTER: continue
         if way == "scratch":
             blank = [dataclasses.replace(one, curve=np.full(len(one.curve), 0.5)) for one in seen]
             model = learn(blank, model)
@@ -164,7 +165,6 @@ def simulate(
         else:
             model = learn(seen, model)
             tested = figures(model, fresh)
-        if number not in AFTER: continue
         rows.append({"evenings": number, "verdicts": number*BUDGET, "learned": model is not start} | tested)
     return rows
 
