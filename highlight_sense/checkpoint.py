@@ -46,7 +46,7 @@ _Numbers = dict[str, int | float | None]
 class EventDecision:
     "How the threshold for recordings was chosen, and what it gave at IoU 0.3; None for what was not measured."
     # rarity: corrected from that of clips; steps: suits models whose steps were taught; user: given to `train`
-    chosen_by: Literal["F1", "false alarms", "precision", "rarity", "steps", "user"]
+    chosen_by: Literal["F1", "false alarms", "precision", "rarity", "steps", "user", "verdicts"]
     recordings: _Whole = 0                        # validation recordings
     hours: _Amount = 0.0                           # of them
     labels: _Whole = 0                            # highlights in them
@@ -238,7 +238,8 @@ def save_decision(path: str | Path, event_threshold: float, events: EventDecisio
 # %% ../nbs/machinery/checkpoint.ipynb #c320c1b3
 _CHOICES = {
     "F1": "has the best F1", "false alarms": "has the best recall within the allowed false alarms",
-    "precision": "has the best recall at the required precision", "user": "was given to train"}
+    "precision": "has the best recall at the required precision", "user": "was given to train",
+    "verdicts": "gives as many moments as were wanted"}
 
 
 def _measured_in_words(events: EventDecision) -> str:

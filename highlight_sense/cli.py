@@ -464,7 +464,7 @@ def _learn(
     output: option(Path, "Checkpoint to write.", "-o"),
     model: option(
         str | None, "Model to start from: a file, or a name that `models` lists (default: the one in use).") = None,
-    adopt: option(bool | None, "Use the new model from now on (default: if it is probably better).") = None,
+    adopt: option(bool | None, "Use the new model from now on (default: unless it is surely worse).") = None,
 ) -> None:
     "Learn your taste from the verdicts, and say whether the new model is better."
     from highlight_sense.learn import learn

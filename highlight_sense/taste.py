@@ -72,7 +72,7 @@ class Taste(nn.Module):
         self.widen = nn.ModuleList(
             nn.Conv1d(width, width, 3, padding=2**n, dilation=2**n) for n in range(layers))
         self.leave = nn.Conv1d(width, 1, 1)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = nn.Dropout1d(dropout)  # whole channels
         self.trust = nn.Parameter(torch.ones(()))
         self.register_buffer("hill_steps", torch.tensor(9))
 

@@ -157,3 +157,15 @@ def test_a_taste_that_does_not_fit(learned, tmp_path, damage):
     small_model(tmp_path/"m.pt")
     assert "found a taste that does not fit" in printed(
         "detect", learned[0].parent/"evening0.mka", "-o", tmp_path/"out", "--model", tmp_path/"bad.pt")
+
+
+@pytest.mark.parametrize("wanted", [2, 3])
+def test_how_few_wanted_moments_suffice(evenings, tmp_path, monkeypatch, wanted):
+    "A model that learned from three wanted moments is used unless it does harm; two are too few."
+    monkeypatch.setenv("HIGHLIGHT_SENSE_HOME", str(tmp_path/"home"))
+    shutil.copytree(evenings/"out"/"evening0", tmp_path/"out"/"evening0")
+    spans = [(span, "missed") for span in WANTED_S[:wanted]] + [(span, "drop") for span in DROPPED_S[:wanted]]
+    (tmp_path/"out"/"evening0"/PICKS).unlink()
+    save_picks(tmp_path/"out"/"evening0"/PICKS, [Pick("evening0.mka", *span, verdict) for span, verdict in spans])
+    out = printed("learn", tmp_path/"out", "-o", tmp_path/"one.pt", "--model", evenings/"base.pt", code=0)
+    assert ("one is in use from now on" in out) == (wanted == 3) == ("too few to learn from" not in out)
