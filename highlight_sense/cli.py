@@ -221,7 +221,9 @@ def _train(
 ) -> None:
     "Train a model on a clip folder or a pack; write best.pt, last.pt, figures and pictures to the run folder."
     from highlight_sense import run as runs
+    from highlight_sense.ranks import rank_and_count
     state = runs.train(clips, out, config, init=init, resume=resume, from_run=from_run, more_epochs=more_epochs)
+    if rank_and_count()[0]: return  # of several processes, the first reports
     best = state.best.metrics
     figures = f"AP {best['ap']:.4f}, ROC-AUC {best['roc_auc']:.4f}, F1 {best['f1']:.4f}"
     print(f"{out}: best.pt has {figures} on {best['clips']} validation clips")

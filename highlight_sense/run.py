@@ -9,8 +9,10 @@ __all__ = ['train']
 import dataclasses
 import hashlib
 import json
+import os
 import platform
 import sys
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,9 +36,11 @@ from .log import warn
 from .metrics import plot_history, save_figure
 from .model import HighlightCRNN
 from .models import STARTER, find_model
+from .ranks import alone, hand_out, join_ranks, leave_ranks, rank_and_count, share_network
 from .records import as_type, read_as
 from .results import Manifest, open_results
 from .run_folder import RunFolder
+from .shares import share_loader
 from .starter import starter_path
 from .stored_recordings import load_recordings, split_recordings
 from .text import printable, shown_url, table_cell
@@ -336,6 +340,62 @@ def _extend(spec: _RunSpec, more_epochs: int, out: Path) -> _RunSpec:
     train = spec.train | {"epochs": done + more_epochs}
     return dataclasses.replace(spec, train=train, extended=[*spec.extended, done])
 
+# %% ../nbs/machinery/run.ipynb #71020c5e
+@dataclass(frozen=True)
+class _Job:
+    "A training, ready for its first step."
+    model: HighlightCRNN
+    tables: list[pd.DataFrame]      # both sides of the split
+    recordings: pd.DataFrame        # stored ones to train on
+    config: TrainConfig
+    saved: dict[str, bytes] = field(default_factory=dict)   # last.pt and best.pt of a run that is resumed
+
+# %% ../nbs/machinery/run.ipynb #c03a0f3a
+def _call_others(job: _Job, out: Path) -> None:
+    "Hand a training to the other processes, if there are any."
+    if alone(): return
+    device = pick_device(job.config.device)
+    precision = pick_precision(device, job.config.precision)
+    kernels = kernels_in_use(device, precision, job.config.kernels)
+    if kernels == "plain" or device.type == "mps":
+        found = f"found device {device.type}, kernels {kernels} and {rank_and_count()[1]} processes"
+        raise InputError(f"{found}, expected one process, or kernels auto on cpu or cuda; change one of them")
+    saved = {name: (out/name).read_bytes() for name in ("last.pt", "best.pt") if (out/name).exists()}
+    config = dataclasses.replace(job.config, device=device.type, precision=precision)
+    hand_out(dataclasses.replace(job, config=config, saved=saved))
+
+# %% ../nbs/machinery/run.ipynb #9bc26301
+def _fit(job: _Job, run: RunFolder, progress: bool) -> TrainState:
+    "Train, together with the other processes if there are any."
+    loaders = make_loaders(*job.tables, job.config, pick_device(job.config.device), job.recordings)
+    if progress and (line := _describe_windows(loaders[0], job.recordings)): print(line)
+    if not alone():
+        share_network(job.model)
+        for loader in loaders: share_loader(loader)
+    state = fit(job.model, *loaders, job.config, run, progress)
+    leave_ranks()
+    return state
+
+# %% ../nbs/machinery/run.ipynb #444fb2e6
+class _Copy(RunFolder):
+    "A copy of a run folder, to resume from; the first process saves."
+    def restore(self, state: TrainState) -> None:
+        super().restore(state)
+        if "cuda:0" in state.random: state.random[self.config.device] = state.random["cuda:0"]
+
+    def save_if_due(self, state: TrainState) -> None: pass
+    def save_epoch(self, *given: object) -> None: pass
+
+# %% ../nbs/machinery/run.ipynb #ef5fe103
+def _assist() -> TrainState:
+    "Train what the first process hands out."
+    job = hand_out(None)
+    config = job.config
+    if config.device == "cuda": config = dataclasses.replace(config, device=f"cuda:{os.environ['LOCAL_RANK']}")
+    with tempfile.TemporaryDirectory() as folder:
+        for name, content in job.saved.items(): (Path(folder)/name).write_bytes(content)
+        return _fit(dataclasses.replace(job, config=config), _Copy(Path(folder), config), progress=False)
+
 # %% ../nbs/machinery/run.ipynb #a7c09826
 def train(
     data: str | Path | None,                    # clip folder or pack; default: that of the resumed or repeated run
@@ -350,6 +410,7 @@ def train(
     more_epochs: int | None = None,             # train the finished run in `out` for this many more
 ) -> TrainState:
     "Train a model on a clip folder or a pack, and write a run folder."
+    if join_ranks(): return _assist()
     with only_writer(out) as out:
         resuming = more_epochs is not None or (resume and (out/"config.json").exists())
         spec = _spec_of(data, out, config, model_config, init, resuming, from_run)
@@ -366,9 +427,9 @@ def train(
         write_unusable(left_out, out)
         if more_epochs or not (out/"last.pt").exists(): _write_spec(out, dataclasses.replace(spec, **computed), *tables)
         stored, held = split_recordings(recordings, *tables, run.config.split)
-        loaders = make_loaders(*tables, run.config, device, stored)
-        if progress and (line := _describe_windows(loaders[0], stored)): print(line)
-        state = fit(model, *loaders, run.config, run, progress)
+        job = _Job(model, tables, stored, run.config)
+        _call_others(job, out)
+        state = _fit(job, run, progress)
         decided = decide_threshold(out/"best.pt", held, *tables, run.config, progress)
         if progress: print(describe_threshold(decided))
         save_figure(plot_history(state.history, state.best_epoch), out/"history.png")

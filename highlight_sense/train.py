@@ -31,6 +31,7 @@ from .metrics import best_threshold, clip_metrics, fit_calibration, surely_lower
 from .model import HighlightCRNN
 from .process import give_back_memory
 from .progress import Bar
+from .ranks import add_gradients
 from .steps import Tally, new_tally, rest_of_epoch, step_if_finite
 
 # %% ../nbs/03_train.ipynb #7179d1e5
@@ -292,6 +293,7 @@ def fit(
         with rest_of_epoch(train_loader, state, config.epochs, progress) as batches:
             for specs, masks, labels, *places in batches:
                 loss, = learn(specs, masks, labels, *places)
+                add_gradients(model)
                 state.scaler.unscale_(state.optimizer)
                 norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.grad_clip)
                 step_if_finite(state, loss, norm, len(labels))

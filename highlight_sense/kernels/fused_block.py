@@ -17,12 +17,14 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from .choice import kernels_for
 from ..model import ConvBlock
+from ..ranks import sum_clips
 
 # %% ../../nbs/machinery/kernels/fused_block.ipynb #ad61818a
 class _Moments(NamedTuple):
     mean: torch.Tensor              # (B or 1, C, 1, 1)
     variance: torch.Tensor          # (B or 1, C, 1, 1)
     count: torch.Tensor | None      # (B or 1, 1, 1, 1) values behind each moment; None: constants
+    by_clip: bool = True            # of each clip; False: of the whole batch, or constants
 
 # %% ../../nbs/machinery/kernels/fused_block.ipynb #149109f0
 @torch.no_grad()
@@ -36,10 +38,10 @@ def _measure(
     count = maps.shape[2] * frames[:, None, None, None]
     total, squares = kernels_for(maps).sum_maps(maps, mask)
     if not by_clip:
-        count, total, squares = (part.sum(0, keepdim=True) for part in (count, total, squares))
+        count, total, squares = sum_clips(count, total, squares)
     mean = total / count
     variance = (squares / count - mean.square()).clamp(min=0)
-    return _Moments(mean.float(), variance.float(), count)
+    return _Moments(mean.float(), variance.float(), count, by_clip)
 
 # %% ../../nbs/machinery/kernels/fused_block.ipynb #41b20943
 def _moments_of(block: ConvBlock, maps: torch.Tensor, mask: torch.Tensor | None, sign: torch.Tensor) -> _Moments:
@@ -50,7 +52,7 @@ def _moments_of(block: ConvBlock, maps: torch.Tensor, mask: torch.Tensor | None,
         mean = sign * (norm.running_mean - block.conv.bias)
         return _Moments(mean[None, :, None, None], norm.running_var[None, :, None, None], None)
     moments = _measure(maps, mask, by_clip=False)
-    mean, variance, count = moments
+    mean, variance, count, _ = moments
     with torch.no_grad():
         norm.num_batches_tracked += 1
         norm.running_mean.lerp_(sign * mean.flatten() + block.conv.bias, norm.momentum)
@@ -61,9 +63,10 @@ def _moments_of(block: ConvBlock, maps: torch.Tensor, mask: torch.Tensor | None,
 def _share_line(
     weight: torch.Tensor, inverse: torch.Tensor, mean: torch.Tensor, count: torch.Tensor,
     by_offset: torch.Tensor, by_scale: torch.Tensor,   # (B, C, 1, 1) sums of g, of g * (pool(x) - mean)
+    by_clip: bool,                                     # True: the moments are those of each clip
 ) -> tuple[torch.Tensor, torch.Tensor]:                # slope and offset in x
     "Return the line that gives each value's gradient through mean and variance."
-    if len(mean) == 1: by_offset, by_scale = by_offset.sum(0, keepdim=True), by_scale.sum(0, keepdim=True)
+    if not by_clip: by_offset, by_scale = sum_clips(by_offset, by_scale)
     slope = -weight * inverse ** 3 * by_scale / count
     return slope, -weight * inverse * by_offset / count - slope * mean
 
@@ -85,7 +88,7 @@ class _NormPool(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx, inputs: tuple, output: torch.Tensor) -> None:
-        maps, weight, bias, moments, mask, ctx.pool, keep = inputs
+        maps, weight, bias, (*moments, ctx.by_clip), mask, ctx.pool, keep = inputs
         ctx.save_for_backward(maps, weight, bias, *moments, mask, output if keep else None)
 
     @staticmethod
@@ -97,7 +100,7 @@ class _NormPool(torch.autograd.Function):
         if pooled is None: pooled = kernels.norm_pool(maps, scale, bias - mean * scale, mask, ctx.pool)
         by_offset, by_largest = kernels.sum_slopes(maps, grad, pooled, ctx.pool)
         by_scale = by_largest - mean * by_offset
-        line = None if count is None else _share_line(weight, inverse, mean, count, by_offset, by_scale)
+        line = None if count is None else _share_line(weight, inverse, mean, count, by_offset, by_scale, ctx.by_clip)
         by_maps = kernels.norm_pool_gradient(maps, grad, pooled, scale, line, mask, ctx.pool)
         by_weight = (by_scale * inverse).sum(0).to(weight.dtype)
         return by_maps, by_weight, by_offset.sum(0).to(weight.dtype), None, None, None, None

@@ -12,6 +12,7 @@ from torch.autograd.function import once_differentiable
 
 from .choice import kernels_for
 from ..model import PaddedGRU
+from ..ranks import drop_out
 
 # %% ../../nbs/machinery/kernels/fused_gru.ipynb #fe05fe96
 class _GRUSteps(torch.autograd.Function):
@@ -73,6 +74,6 @@ class FusedGRU(PaddedGRU):
         backwards = _reversed_order(steps, x.shape[1]).T
         x = x.transpose(0, 1).contiguous()
         for layer in range(self.num_layers):
-            if layer: x = F.dropout(x, self.dropout, self.training)
+            if layer: x = drop_out(x, self.dropout, self.training, dim=1)
             x = _run_layer(self, layer, x, backwards)
         return x.transpose(0, 1)

@@ -12,6 +12,8 @@ from functools import partial
 
 import torch
 
+from ..ranks import alone
+
 # %% ../../nbs/machinery/kernels/graphs.ipynb #cf3c49ff
 class _Places:
     "Input buffers of recorded calls: one for each argument and dtype, shared by all shapes that fit."
@@ -46,7 +48,7 @@ class CudaGraphed:
         records: bool = True,    # False: never record, not even on a GPU
     ):
         self.function, self.device = function, device
-        self.records = records and device.type == "cuda"
+        self.records = records and device.type == "cuda" and alone()
         self.forget()
 
     def forget(self) -> None:
