@@ -407,14 +407,18 @@ def _detect(
 # %% ../nbs/07_cli.ipynb #2652d394
 @_verb
 def _models(
-    action: argument(Literal["use"] | None, "ACTION", "use: choose a model.") = None,
-    name: argument(str | None, "NAME", "The model to use from now on: starter, or another in the list.") = None,
+    action: argument(Literal["use", "remove"] | None, "ACTION", "use: choose a model; remove: delete one.") = None,
+    name: argument(str | None, "NAME", "The model: starter, or another in the list.") = None,
     /,
 ) -> None:
-    "List the starter and the models that learned your taste, and how each was made; or use one: models use NAME."
-    from highlight_sense.models import go_back, list_models
+    "List the starter and the models that learned your taste; or choose one: models use NAME; or models remove NAME."
+    from highlight_sense.models import go_back, list_models, remove_model
     if action is None: print(*map(printable, list_models().splitlines()), sep="\n")
-    elif name is None: raise InputError("models use: found no name, expected one; `highlight-sense models` lists them")
+    elif name is None:
+        raise InputError(f"models {action}: found no name, expected one; `highlight-sense models` lists them")
+    elif action == "remove":
+        remove_model(name)
+        print(f"{name} is removed")
     else: print(f"{go_back(name)} is in use")
 
 # %% ../nbs/07_cli.ipynb #cadf2ea4

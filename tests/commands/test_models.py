@@ -9,7 +9,7 @@ import pytest
 import torch
 from running import TRAINING, launch, needs_fork, printed, rating_model, run, small_model, write_clips, write_stream
 
-from highlight_sense.models import Origin, adopt, find_model, model_in_use
+from highlight_sense.models import Origin, adopt, find_model, go_back, model_in_use
 from highlight_sense.starter import starter_path
 
 
@@ -130,6 +130,17 @@ def test_a_model_that_vanished(place, home, tmp_path):
     assert "mine.pt: found no such file" in said and "highlight-sense models use starter" in said
     assert not (tmp_path/"out").exists() and "its file is gone" in printed("models", code=0)
     assert adopt(place/"mine.pt") == "mine" and model_in_use().is_file()  # adopted again
+
+
+def test_removing(place, home):
+    "A model that is not in use can be removed, and what was in use before it follows."
+    adopt(place/"mine.pt")
+    adopt(place/"other.pt")
+    assert "mine is removed" in printed("models", "remove", "mine", code=0) and not (home/"mine.pt").exists()
+    assert "found the model in use" in printed("models", "remove", "other") and (home/"other.pt").exists()
+    assert "found no name" in printed("models", "remove")
+    assert "expected an adopted one" in printed("models", "remove", "starter")
+    assert go_back() == "starter" and "mine" not in printed("models", code=0)
 
 
 def test_full_disk(place, home, monkeypatch):
