@@ -10,10 +10,11 @@ ROOT = Path(__file__).parents[2]
 COURSE = sorted((ROOT/"nbs").glob("[0-9]*.ipynb"))
 MACHINERY = sorted((ROOT/"nbs"/"machinery").rglob("*.ipynb"))
 # machinery that works on what a lesson defines; `decisions` gives kept moments the context that `detect` gives its own;
-# `locate` compares log-mels; `__main__` runs the command line; `previews` cuts and draws as the report does, and `review_server` shows scores
+# `locate` compares log-mels; `previews` cuts and draws as the report does, and `review_server` shows scores; `__main__`
+# is the command line
 SERVES_A_LESSON = {
-    "__main__", "batches", "checkpoint", "decisions", "detections", "detector", "engine", "kernels", "locate", "previews",
-    "review_server", "run", "run_folder"}
+    "__main__", "batches", "checkpoint", "decisions", "detections", "detector", "engine", "kernels", "locate",
+    "previews", "review_server", "run", "run_folder"}
 
 
 def module_of(notebook: Path) -> str:
