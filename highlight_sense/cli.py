@@ -510,6 +510,13 @@ def _publish(
     tracks: option(
         str, "Audio tracks of a clip; players play the first one: mix (voice and game), voice, game, all (those of "
         "the recording), or numbers, as in mix,a:2.") = "mix,all",
+    vertical: option(
+        Literal["centre", "left", "right", "blur"] | None,
+        "Cut exact clips for phones, of 1080 x 1920 pixels, into vertical/: the middle, the left or the right part of "
+        "the picture, or all of it on a blurred copy, above a third that is free for captions.") = None,
+    name: option(
+        str, "Name of a clip, from {recording}, {date} (of the recording), {time} (in it), {length}, {rank} and "
+        "{score}.") = "{time}_score{score}",
     remux: flag(
         "For a recording that Final Cut or Premiere cannot read (MKV, Opus, ...), write an MP4 with the same times "
         "next to the timelines, which then refer to it. Pictures and sound that they cannot read are re-encoded, the "
@@ -520,8 +527,8 @@ def _publish(
     "Turn highlights into clips, timelines, chapters and a report: those you choose, or all four."
     from highlight_sense import publish as publishing
     wanted = {"clips": clips, "timelines": timeline, "chapters": chapters, "report": report}
-    kinds = [kind for kind, asked in wanted.items() if asked] or publishing.KINDS
-    publishing.publish(out, kinds, exact, tracks, remux, recordings, force)
+    kinds = [kind for kind, asked in wanted.items() if asked] or ([] if vertical else publishing.KINDS)
+    publishing.publish(out, kinds, exact, tracks, vertical, name, remux, recordings, force)
 
 # %% ../nbs/07_cli.ipynb #f6f18286
 _RECORDS = (".pt", ".pth", ".ckpt", ".bin")  # endings that programs give to what `torch.save` writes

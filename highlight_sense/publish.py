@@ -15,12 +15,13 @@ from pathlib import Path
 
 from .chapters import youtube_notice
 from .clip_tracks import DEFAULT_TRACKS, choose_sounds
-from .clips import clip_stem, copy_clip, exact_clip
+from .clips import copy_clip, exact_clip
 from .detections import RankedHighlight, choice_key, read_scores
 from .files import InputError, hash_file, only_writer, remove_unfinished
 from .fleet import do_each
 from .log import warn
 from .media import probe
+from .naming import DEFAULT_NAME, name_clips, name_fields, recording_date, require_template
 from .publishing import (
     PastDetection, clip_once, describe_files, find_detections, make_once, read_past_detection, remove_others)
 from .reel import Span
@@ -30,6 +31,7 @@ from .rewriting import timeline_files, warn_of_unread
 from .text import clock, printable
 from .timelines import write_chapters, write_timelines
 from .tracks import Track
+from .vertical import VERTICAL
 
 # %% ../nbs/05c_publish.ipynb #35b84070
 @dataclass(frozen=True)
@@ -37,13 +39,29 @@ class _Cutting:
     "How clips are cut."
     exact: bool                             # encode them, to start and end on the exact frame
     sounds: tuple[tuple[Track, ...], ...]   # for each audio track: the tracks to mix, or the one to take
+    vertical: str | None = None             # make the picture vertical, in one of the ways in `VERTICAL`
 
+    @property
+    def folder(self) -> str: return "vertical" if self.vertical else "clips"
 
-def _choose_cutting(past: PastDetection, exact: bool, tracks: str) -> _Cutting:
-    "Choose how the clips of a recording are cut."
-    return _Cutting(exact, tuple(choose_sounds(tracks, describe_files(past), past.pair)))
+    @property
+    def word(self) -> str: return self.vertical or ("exact" if self.exact else "copied")
+
+    def others(self) -> list["_Cutting"]:
+        "List the other ways to cut the clips of this folder, with the same tracks."
+        if not self.vertical: return [replace(self, exact=not self.exact)]
+        return [replace(self, vertical=how) for how in VERTICAL if how != self.vertical]
 
 # %% ../nbs/05c_publish.ipynb #afc69050
+def _choose_cutting(past: PastDetection, exact: bool, tracks: str, vertical: str | None = None) -> _Cutting:
+    "Choose how the clips of a recording are cut."
+    files = describe_files(past)
+    if vertical and not any(media.video for media in files):
+        found = "found no picture, expected one for vertical clips"
+        raise InputError(f"{past.record.recording.name}: {found}; leave --vertical out")
+    return _Cutting(exact or vertical is not None, tuple(choose_sounds(tracks, files, past.pair)), vertical)
+
+# %% ../nbs/05c_publish.ipynb #21ef0dab
 def _moment_key(past: PastDetection, one: RankedHighlight) -> str:
     "Hash which part of which recording a clip shows."
     return hash_of(["clip", 2, past.record.recording.fingerprints, (one.clip_start_s, one.clip_end_s)])
@@ -52,40 +70,42 @@ def _moment_key(past: PastDetection, one: RankedHighlight) -> str:
 def _clip_key(past: PastDetection, one: RankedHighlight, cutting: _Cutting) -> str:
     "Hash what the clip of a highlight is made from."
     sounds = [[(past.files.index(track.path), track.number) for track in parts] for parts in cutting.sounds]
-    return f"{_moment_key(past, one)}-{hash_of([cutting.exact, sounds])}"
+    way = [cutting.exact, sounds] + ([cutting.vertical] if cutting.vertical else [])
+    return f"{_moment_key(past, one)}-{hash_of(way)}"
 
 # %% ../nbs/05c_publish.ipynb #748c5f5a
 def _cut(past: PastDetection, one: RankedHighlight, cutting: _Cutting, place: Path) -> Path:
     "Cut the clip of a highlight, and return its path: `place` plus a suffix."
-    cut = exact_clip if cutting.exact else copy_clip
-    return cut(past.files, one.clip_start_s, one.clip_end_s, place, cutting.sounds).path
+    times_s = one.clip_start_s, one.clip_end_s
+    if not cutting.exact: return copy_clip(past.files, *times_s, place, cutting.sounds).path
+    return exact_clip(past.files, *times_s, place, cutting.sounds, cutting.vertical).path
 
 # %% ../nbs/05c_publish.ipynb #94f38c72
-def _stems_of(past: PastDetection) -> list[str]:  # in the order of the highlights
+def _stems_of(past: PastDetection, template: str) -> list[str]:  # in the order of the highlights
     "Name the files of the clips, without their extension."
-    stems = [clip_stem(one.clip_start_s, one.probability) for one in past.highlights]
-    earlier = [stems[:place].count(stem) for place, stem in enumerate(stems)]
-    return [f"{stem}_{count + 1}" if count else stem for stem, count in zip(stems, earlier)]
+    last_rank = max((one.rank for one in past.highlights), default=0)
+    day = recording_date(past.files[0])
+    return name_clips(template, [name_fields(one, last_rank, past.stem, day) for one in past.highlights])
 
 # %% ../nbs/05c_publish.ipynb #b187efb9
 def _publish_clips(
-    past: PastDetection, manifest: Manifest, cutting: _Cutting,
+    past: PastDetection, manifest: Manifest, cutting: _Cutting, template: str = DEFAULT_NAME,
 ) -> tuple[list[str], list[str]]:  # names of clips, the best first; reasons of failures
     "Cut a clip for each highlight."
     names, failed = [], []
-    for one, stem in zip(past.highlights, _stems_of(past)):
-        cut = partial(_cut, past, one, cutting)
-        try: names.append(clip_once(manifest, stem, _clip_key(past, one, cutting), cut))
+    for one, stem in zip(past.highlights, _stems_of(past, template)):
+        cut, place = partial(_cut, past, one, cutting), f"{cutting.folder}/{stem}"
+        try: names.append(clip_once(manifest, place, _clip_key(past, one, cutting), cut))
         except InputError as error:
             failed.append(str(error))
             warn(f"clip {stem}: {error}")
     return names, failed
 
 # %% ../nbs/05c_publish.ipynb #f1782fc7
-def _clips_there(past: PastDetection, manifest: Manifest) -> list[str | None]:
+def _clips_there(past: PastDetection, manifest: Manifest, folder: str = "clips") -> list[str | None]:
     "Find the name of each highlight's published clip, or None."
     there = {entry.made_from.partition("-")[0]: name for name, entry in manifest.files.items()
-             if name.startswith("clips/") and (manifest.path/name).is_file()}
+             if name.startswith(f"{folder}/") and (manifest.path/name).is_file()}
     return [there.get(_moment_key(past, one)) for one in past.highlights]
 
 # %% ../nbs/05c_publish.ipynb #63d247ba
@@ -103,33 +123,53 @@ def _warn_of_long_copies(past: PastDetection, manifest: Manifest, names: Sequenc
     warn(f"{past.record.recording.name}: {found} longer than asked, expected at most 3 s; cut them with --exact")
 
 # %% ../nbs/05c_publish.ipynb #e1cd2be0
-def _remove_old_clips(past: PastDetection, manifest: Manifest, names: Sequence[str]) -> None:
-    "Remove our clips, except these and those of highlights that have no other."
-    stems = {name.rpartition(".")[0] for name in names}
-    there = [name for name in _clips_there(past, manifest) if name and name.rpartition(".")[0] not in stems]
-    remove_others(manifest, "clips/", [*names, *there])
+def _remove_old_clips(past: PastDetection, manifest: Manifest, folder: str, names: Sequence[str]) -> None:
+    "Remove our clips in a folder, except these and those of highlights that have no other."
+    cut = {manifest.files[name].made_from.partition("-")[0] for name in names}
+    kept = [name for one, name in zip(past.highlights, _clips_there(past, manifest, folder))
+            if name and _moment_key(past, one) not in cut]
+    remove_others(manifest, f"{folder}/", [*names, *kept])
 
 # %% ../nbs/05c_publish.ipynb #215e79f1
 def _count_changes(past: PastDetection, manifest: Manifest, cutting: _Cutting) -> Counter[str]:
     "Count the existing clips that were cut in another way, by what changes now."
-    opposite = replace(cutting, exact=not cutting.exact)
-    change = "exact instead of copied" if cutting.exact else "copied instead of exact"
     changes = Counter()
-    for name, one in zip(_clips_there(past, manifest), past.highlights):
+    for name, one in zip(_clips_there(past, manifest, cutting.folder), past.highlights):
         made_from = manifest.files[name].made_from if name else None
         if made_from in (None, _clip_key(past, one, cutting)): continue
-        changes[change if made_from == _clip_key(past, one, opposite) else "with other tracks"] += 1
+        before = [other.word for other in cutting.others() if _clip_key(past, one, other) == made_from]
+        changes[f"{cutting.word} instead of {before[0]}" if before else "with other tracks"] += 1
     return changes
 
+# %% ../nbs/05c_publish.ipynb #652f643b
+def _count(names: Sequence[str], word: str) -> str | None:
+    "Say how many files there are, and in which folder; None without files."
+    if not names: return None
+    return f"{len(names)} {word}{'' if len(names) == 1 else 's'} in {Path(names[0]).parent}/"
+
+# %% ../nbs/05c_publish.ipynb #e8595f02
+@dataclass(frozen=True)
+class _Clips:
+    "The clips in a folder."
+    names: tuple[str, ...] = ()   # in the folder of the detection
+    changes: Mapping[str, int] = field(default_factory=dict)  # how many replace some that were cut in another way
+    failed: tuple[str, ...] = ()  # why clips could not be cut
+
+    def __str__(self) -> str:
+        changes = ", ".join(f"{count} now {change}" for change, count in self.changes.items())
+        words = f"{_count(self.names, 'clip') or ''} ({changes})" if changes else _count(self.names, "clip")
+        return ", ".join(part for part in (words, f"{len(self.failed)} failed" if self.failed else "") if part)
+
 # %% ../nbs/05c_publish.ipynb #03f86460
-def _update_clips(past: PastDetection, manifest: Manifest, cutting: _Cutting) -> dict[str, object]:
-    "Cut what is missing, remove what is old, and return clips, changes and failures for `_Products`."
+def _update_clips(
+    past: PastDetection, manifest: Manifest, cutting: _Cutting, template: str = DEFAULT_NAME,
+) -> _Clips:
+    "Cut what is missing, and remove what is old."
     before = _count_changes(past, manifest, cutting)
-    names, failed = _publish_clips(past, manifest, cutting)
-    _remove_old_clips(past, manifest, names)
+    names, failed = _publish_clips(past, manifest, cutting, template)
+    _remove_old_clips(past, manifest, cutting.folder, names)
     if not cutting.exact: _warn_of_long_copies(past, manifest, names)
-    changes = before - _count_changes(past, manifest, cutting)
-    return {"clips": tuple(names), "changes": changes, "failed": tuple(failed)}
+    return _Clips(tuple(names), before - _count_changes(past, manifest, cutting), tuple(failed))
 
 # %% ../nbs/05c_publish.ipynb #89b926df
 _SUFFIXES = {"timelines": ("otio", "edl", "xml", "fcpxml"),
@@ -195,42 +235,32 @@ def _publish_report(past: PastDetection, manifest: Manifest) -> str:
     return "report.html"
 
 # %% ../nbs/05c_publish.ipynb #ca574d14
-def _count(names: Sequence[str], word: str) -> str | None:
-    "Say how many files there are, and in which folder; None without files."
-    if not names: return None
-    return f"{len(names)} {word}{'' if len(names) == 1 else 's'} in {Path(names[0]).parent}/"
-
-# %% ../nbs/05c_publish.ipynb #114f527e
 @dataclass(frozen=True)
 class _Products:
     "The files written for a recording, as names in its folder."
     folder: Path
-    clips: tuple[str, ...] = ()
-    changes: Mapping[str, int] = field(default_factory=dict)  # how many clips replace some that were cut in another way
+    clips: _Clips = _Clips()
+    vertical: _Clips = _Clips()
     timelines: tuple[str, ...] = ()
     rewritten: tuple[str, ...] = ()  # for editing programs
     chapters: tuple[str, ...] = ()
     report: str | None = None
-    failed: tuple[str, ...] = ()  # why clips could not be cut
     found_nothing: bool = False  # there is no highlight
     edits: str | None = None     # what the user decided in picks.csv, or changed in highlights.csv
     notice: str | None = None    # about the chapters
 
     def __str__(self) -> str:
-        words = {"clip": self.clips, "timeline file": self.timelines, "rewritten recording": self.rewritten,
-                 "chapter file": self.chapters}
-        parts = [_count(names, word) for word, names in words.items()]
-        changes = ", ".join(f"{count} now {change}" for change, count in self.changes.items())
-        if changes: parts[0] = f"{parts[0]} ({changes})"
-        if self.failed: parts.insert(1, f"{len(self.failed)} failed")
+        words = {"timeline file": self.timelines, "rewritten recording": self.rewritten, "chapter file": self.chapters}
+        parts = [str(self.clips), str(self.vertical), *(_count(names, word) for word, names in words.items())]
         if self.found_nothing: parts = ["no highlight was kept" if self.edits else "no highlight was found"]
         line = printable(f"{self.folder}: ") + ", ".join(part for part in (*parts, self.report) if part)
         return "\n  ".join(part for part in (line, self.edits, self.notice) if part)
 
 # %% ../nbs/05c_publish.ipynb #9b23e594
-def _require_a_clip(folder: Path, names: Sequence[str], failed: Sequence[str]) -> None:
+def _require_a_clip(folder: Path, clips: _Clips) -> None:
     "Raise `InputError` if every clip failed."
-    if names or not failed: return
+    failed = clips.failed
+    if clips.names or not failed: return
     found = f"found {len(failed)} highlight{'' if len(failed) == 1 else 's'} whose clip cannot be cut"
     raise InputError(f"{folder}: {found}, expected at least one that can; the first: {failed[0]}")
 
@@ -240,6 +270,8 @@ def _publish_one(
     kinds: Sequence[str],
     exact: bool,
     tracks: str,
+    vertical: str | None,
+    template: str,
     remux: bool,
     recordings: str | Path | None,
     force: bool,
@@ -252,8 +284,10 @@ def _publish_one(
         remove_unfinished(folder)
         if "clips" in kinds and "report.html" in manifest.files: kinds = (*kinds, "report")
         manifest.require_ours(*(name for kind in kinds for name in _names_of(past, kind)))
-        written = {}
-        if "clips" in kinds: written = _update_clips(past, manifest, _choose_cutting(past, exact, tracks))
+        cuttings = []
+        if "clips" in kinds: cuttings.append(_choose_cutting(past, exact, tracks))
+        if "vertical" in kinds: cuttings.append(_choose_cutting(past, True, tracks, vertical))
+        written = {cutting.folder: _update_clips(past, manifest, cutting, template) for cutting in cuttings}
         if "timelines" in kinds:
             written["timelines"], written["rewritten"] = map(tuple, _publish_timelines(past, manifest, remux, progress))
         if "chapters" in kinds: written["chapters"] = tuple(_publish_chapters(past, manifest))
@@ -261,7 +295,7 @@ def _publish_one(
         if written.get("chapters"):
             written["notice"] = youtube_notice(_spans_of(past, numbered=True), past.record.recording.duration_s)
         for kind in kinds: manifest.show("report.html" if kind == "report" else kind, choice_key(past.highlights))
-        _require_a_clip(folder, written.get("clips", ()), written.get("failed", ()))
+        for cutting in cuttings: _require_a_clip(folder, written[cutting.folder])
         return _Products(folder, found_nothing=not past.highlights, edits=past.edits, **written)
 
 # %% ../nbs/05c_publish.ipynb #c92d76a9
@@ -274,6 +308,13 @@ def _require_kind(kind: str, kinds: Sequence[str], asked: Mapping[str, bool]) ->
         found = f"found {', '.join(kinds)} without {kind}"
         raise InputError(f"{name}: {found}, expected {kind} among the products; add {option}, or leave {name} out")
 
+# %% ../nbs/05c_publish.ipynb #212063b0
+def _require_known(what: str, words: Sequence[str], known: Sequence[str]) -> None:
+    "Raise `InputError` if a word is not among those that are known."
+    for word in words:
+        if word in known: continue
+        raise InputError(f"{what}: found {word!r}, expected one of {', '.join(known)}; choose among these")
+
 # %% ../nbs/05c_publish.ipynb #e3e0eb31
 KINDS = ("clips", "timelines", "chapters", "report")
 
@@ -283,6 +324,8 @@ def publish(
     kinds: Iterable[str] = KINDS,            # clips, timelines, chapters, report
     exact: bool = False,                     # encode clips again, to cut them to the frame
     tracks: str = DEFAULT_TRACKS,            # audio tracks of a clip, in order: mix, voice, game, all, a:0
+    vertical: str | None = None,             # also make vertical clips: centre, left, right or blur
+    name: str = DEFAULT_NAME,                # of a clip, without its ending; {date}, {rank}, ... are fields
     remux: bool = False,                     # write an MP4 for timelines where editing programs cannot read the file
     recordings: str | Path | None = None,    # where to look for a recording that was moved
     force: bool = False,                     # replace files that highlight-sense did not write
@@ -291,11 +334,15 @@ def publish(
     "Make clips, timelines, chapters and a report from detections."
     folders = find_detections(out)
     kinds = tuple(kinds)
-    unknown = [kind for kind in kinds if kind not in KINDS]
-    if unknown:
-        raise InputError(f"found {unknown[0]!r} to publish, expected some of {', '.join(KINDS)}; choose among these")
-    _require_kind("clips", kinds, {"--exact": exact, "--tracks": tracks != DEFAULT_TRACKS})
+    _require_known("publish", kinds, KINDS)
+    if vertical:
+        _require_known("--vertical", [vertical], VERTICAL)
+        kinds += ("vertical",)
+    _require_kind("clips", kinds, {"--exact": exact})
     _require_kind("timelines", kinds, {"--remux": remux})
-    work = partial(_publish_one, kinds=kinds, exact=exact, tracks=tracks, remux=remux, recordings=recordings,
-                   force=force, progress=progress)
+    named = {"--tracks": tracks != DEFAULT_TRACKS, "--name": name != DEFAULT_NAME}
+    if not vertical: _require_kind("clips", kinds, named)
+    require_template(name)
+    work = partial(_publish_one, kinds=kinds, exact=exact, tracks=tracks, vertical=vertical, template=name,
+                   remux=remux, recordings=recordings, force=force, progress=progress)
     return do_each(folders, work, str, "are published", progress=progress)

@@ -148,18 +148,21 @@ def _hidden_folder(place: Path) -> Iterator[Path]:
 # %% ../nbs/machinery/publishing.ipynb #e031a87d
 def clip_once(
     manifest: Manifest,
-    stem: str,                      # file name without its suffix
+    place: str,                     # folder and file name, without its suffix
     made_from: str,
     cut: Callable[[Path], Path],    # cuts to a path without a suffix, and returns the path with it
 ) -> str:
-    "Cut a clip into `clips/`, unless it exists, and return its name."
-    for name in manifest.files:
-        if name.rpartition(".")[0] == f"clips/{stem}" and manifest.has(name, made_from): return name
+    "Cut a clip, unless it exists, and return its name."
+    same = [name for name in manifest.files if manifest.has(name, made_from)]
+    for name in same:
+        if name.rpartition(".")[0] == place: return name
+    folder, _, stem = place.rpartition("/")
     with _hidden_folder(manifest.path) as hidden:
-        clip = cut(hidden/stem)
-        (manifest.path/"clips").mkdir(exist_ok=True)
-        with manifest.writing(f"clips/{clip.name}", made_from) as path: rename_onto(clip, path)
-    return f"clips/{clip.name}"
+        if same: clip = shutil.copyfile(manifest.path/same[0], hidden/f"{stem}{Path(same[0]).suffix}")
+        else: clip = cut(hidden/stem)
+        (manifest.path/folder).mkdir(exist_ok=True)
+        with manifest.writing(f"{folder}/{clip.name}", made_from) as path: rename_onto(clip, path)
+    return f"{folder}/{clip.name}"
 
 # %% ../nbs/machinery/publishing.ipynb #05b42535
 def make_once(manifest: Manifest, names: Sequence[str], made_from: str, make: Callable[[], object]) -> None:

@@ -8,7 +8,6 @@ import av
 import pytest
 from running import RATE_HZ, run, write_rated
 
-from highlight_sense.clips import clip_stem
 from highlight_sense.detections import fingerprint
 
 SECONDS = 60
@@ -35,7 +34,8 @@ def folder(place, tmp_path) -> Path:
 def put_in_the_way(folder: Path, rank: int) -> Path:
     "Put a file of the user's at the place of a clip."
     one = json.loads((folder/"highlights.json").read_text())["highlights"][rank - 1]
-    path = folder/"clips"/f"{clip_stem(one['clip_start_s'], one['probability'])}.mka"
+    minutes, seconds = divmod(int(one["clip_start_s"]), 60)
+    path = folder/"clips"/f"00h{minutes:02}m{seconds:02}s_score{round(100 * one['probability']):02}.mka"
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(b"mine")
     return path
