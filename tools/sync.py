@@ -1,11 +1,15 @@
-"""Rewrite what follows from settings.ini and the notebooks: badges, install cells, the table of the course, README.md.
+"""Rewrite what follows from settings.ini, CHANGELOG.md, benchmarks/RESULTS.md and the notebooks: badges, install cells
+and commands, the table of the course, the sidebar of the site, the figures in nbs/start, README.md.
 It also joins the pieces of a cell's output.
 
     python tools/sync.py                             write what is out of date
     python tools/sync.py --check                     write nothing; name what is out of date and exit with 1
     python tools/sync.py --notebook nbs/index.ipynb  only what follows from this notebook
+    python tools/sync.py --site                      before nbdev_docs: in the pages, turn links to files that are not
+                                                     on the site into addresses; never commit that
 """
 import argparse
+import itertools
 import json
 import re
 import sys
@@ -25,14 +29,34 @@ CLONE = re.compile(r"git clone \S+ && cd [\w.-]+")
 INSTALL = "#| hide\n# install"                                      # how an install cell begins
 RELATIVE = re.compile(r"\]\((?!\w+:|#)([^)]+)\)")                   # a link to a file of this repository
 COURSE = "<!-- course -->"                                          # how the cell with the table of the course begins
+TOOL = re.compile(r"(?<=uv tool install )\S+")                      # what the start pages install
+FIGURE = re.compile(r"<!-- ([^|>]+) \| ([^|>]+) \| (\d) -->.*?<!-- / -->")  # row, column, which number of the cell
+NUMBER = re.compile(r"\d+(?:\.\d+)?")
+RESULTS = ROOT/"benchmarks"/"RESULTS.md"
+START = ("streamer.md", "editor.md", "student.ipynb", "researcher.md", "good.md", "pictures.md")
+
+
+def is_released() -> bool:
+    "Whether CHANGELOG.md gives the version of this tree a date."
+    heading = rf"^## {re.escape(REPO['version'])} - \d{{4}}-\d\d-\d\d$"
+    return bool(re.search(heading, (ROOT/"CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE))
+
+
+# pages of a release install its wheel, and their badges open them as released; others follow the branch
+RELEASED = is_released()
+REF = f"v{REPO['version']}" if RELEASED else REPO["branch"]
+PACKAGE = f"{REPO['repo']}=={REPO['version']}" if RELEASED else f"git+{REPO['git_url']}@{REPO['branch']}"
 
 INSTALL_CELL = f"""{INSTALL} the package on Colab; elsewhere it is already installed
 import subprocess
 import sys
 
 if "google.colab" in sys.modules:
-    source = "git+{REPO['git_url']}@{REPO['branch']}"
+    source = "{PACKAGE}"
     subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", source], check=True)"""
+
+
+def start() -> list[Path]: return [NBS/"start"/name for name in START]
 
 
 def course() -> list[Path]: return sorted(NBS.glob("[0-9]*.ipynb"))
@@ -58,12 +82,13 @@ def text_of(notebook: dict) -> str:
 
 
 def badge(path: Path) -> str:
-    "The badge under a title: README.md and the index show whether tests pass, any other notebook opens in Colab."
+    "The badge under a title: a notebook opens in Colab; the index shows whether tests pass, and opens the demo."
     if path == INDEX:
         tests = f"{REPO['git_url']}/actions/workflows/test.yaml"
-        return f"[![Tests]({tests}/badge.svg?branch={REPO['branch']})]({tests})"
+        demo = badge(NBS/"05d_demo.ipynb").replace("Open in Colab", "Demo in Colab")
+        return f"[![Tests]({tests}/badge.svg?branch={REPO['branch']})]({tests}) {demo}"
     colab = "https://colab.research.google.com"
-    place = f"{REPO['user']}/{REPO['repo']}/blob/{REPO['branch']}/{path.relative_to(ROOT).as_posix()}"
+    place = f"{REPO['user']}/{REPO['repo']}/blob/{REF}/{path.relative_to(ROOT).as_posix()}"
     return f"[![Open in Colab]({colab}/assets/colab-badge.svg)]({colab}/github/{place})"
 
 
@@ -136,6 +161,45 @@ def readme(index: dict) -> str:
     return "\n\n".join([*(block.strip() for block in blocks(index)), origin]) + "\n"
 
 
+def sidebar() -> str:
+    "The sidebar of the site: all pages, in reading order."
+    sections = {"Start here": start(), "The course": course(), "Machinery": machinery()}
+    lines = ["website:", "  sidebar:", "    contents:", f"      - {INDEX.name}"]
+    for title, pages in sections.items():
+        lines += [f"      - section: {title}", "        contents:"]
+        lines += [f"          - {page.relative_to(NBS).as_posix()}" for page in pages]
+    return "\n".join(lines) + "\n"
+
+
+def rows_of(results: str) -> list[tuple[dict[str, str], str]]:
+    "Each row of each table in RESULTS.md: its cells by the heading of their column, and its first cell."
+    rows, headings = [], None
+    for line in results.splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")] if line.startswith("|") else None
+        if cells is None: headings = None
+        elif headings is None: headings = cells
+        elif set(line) - set("|-"): rows.append((dict(zip(headings, cells)), cells[0]))
+    return rows
+
+
+def figure(marked: re.Match, results: str) -> str:
+    "A figure between its marks, as RESULTS.md has it: the row and the column are named by how they begin."
+    row, column, number = marked.groups()
+    found = [value for cells, first in rows_of(results) if first.startswith(row)
+             for heading, value in cells.items() if heading.startswith(column)]
+    numbers = NUMBER.findall(found[0]) if len(found) == 1 else []
+    if len(numbers) < int(number):
+        raise SystemExit(f"RESULTS.md: found {found} in row '{row}', column '{column}', expected one cell with "
+                         f"{number} numbers; mend the row or the mark in nbs/start")
+    return f"<!-- {row} | {column} | {number} -->{numbers[int(number) - 1]}<!-- / -->"
+
+
+def page(path: Path, results: str) -> str:
+    "A page of nbs/start with what it installs and its figures as they are now."
+    text = TOOL.sub(PACKAGE, path.read_text(encoding="utf-8"))
+    return FIGURE.sub(lambda marked: figure(marked, results), text)
+
+
 def derived(notebooks: list[Path]) -> Iterator[tuple[Path, str]]:
     "Every file that follows from these notebooks and settings.ini, with what it should hold."
     for path in notebooks:
@@ -144,13 +208,46 @@ def derived(notebooks: list[Path]) -> Iterator[tuple[Path, str]]:
         if path == INDEX: yield ROOT/"README.md", readme(notebook)
 
 
+def derived_pages() -> Iterator[tuple[Path, str]]:
+    "The sidebar and the pages in Markdown, with what they should hold."
+    yield NBS/"sidebar.yml", sidebar()
+    results = RESULTS.read_text(encoding="utf-8")
+    for path in start():
+        if path.suffix == ".md": yield path, page(path, results)
+
+
+def to_address(link: re.Match, folder: Path) -> str:
+    "A link in a page in `folder`: as it is, or the address of its file on GitHub if that is no page of the site."
+    target, mark, part = link[1].partition("#")
+    path = (folder/target).resolve()
+    if path.is_relative_to(NBS) and path.is_file(): return link[0]
+    kind = "tree" if path.is_dir() else "blob"
+    return f"]({REPO['git_url']}/{kind}/{REF}/{path.relative_to(ROOT).as_posix()}{mark}{part})"
+
+
+def for_the_site() -> Iterator[tuple[Path, str]]:
+    "All pages, with links that also work on the site."
+    for path in [*start(), *numbered(), INDEX]:
+        def addressed(text: str, folder: Path = path.parent) -> str:
+            return RELATIVE.sub(lambda link: to_address(link, folder), text)
+        if path.suffix == ".md": yield path, addressed(path.read_text(encoding="utf-8"))
+        else:
+            notebook = read(path)
+            for cell in notebook["cells"]:
+                if cell["cell_type"] == "markdown": cell["source"] = addressed(cell["source"])
+            yield path, text_of(notebook)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 if a file is out of date")
     parser.add_argument("--notebook", type=Path, help="only this notebook, and README.md where it is the index")
+    parser.add_argument("--site", action="store_true", help="only turn links to files not on the site into addresses")
     options = parser.parse_args()
-    notebooks = [options.notebook.resolve()] if options.notebook else [*numbered(), INDEX]
-    stale = [(path, text) for path, text in derived(notebooks)
+    if options.site: files = for_the_site()
+    elif options.notebook: files = derived([options.notebook.resolve()])
+    else: files = itertools.chain(derived([*numbered(), NBS/"start"/"student.ipynb", INDEX]), derived_pages())
+    stale = [(path, text) for path, text in files
              if not path.exists() or path.read_text(encoding="utf-8") != text]
     for path, text in stale:
         print(f"{path.relative_to(ROOT)}: {'out of date; run python tools/sync.py' if options.check else 'written'}")

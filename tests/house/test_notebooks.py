@@ -7,7 +7,7 @@ import pytest
 
 NBS = Path(__file__).parents[2]/"nbs"
 COURSE = sorted(NBS.glob("[0-9]*.ipynb"))
-NOTEBOOKS = [*COURSE, *sorted((NBS/"machinery").rglob("*.ipynb"))]
+NOTEBOOKS = [*COURSE, *sorted((NBS/"start").glob("*.ipynb")), *sorted((NBS/"machinery").rglob("*.ipynb"))]
 
 
 def text_of(output: dict) -> str:
