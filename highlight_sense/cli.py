@@ -589,3 +589,7 @@ def _info(
     if path.name == "highlights.json": path = path.parent
     elif not path.exists() and "::" not in file: _, path = find_model(file)
     print(_table(_describer(path)(path)))
+
+# %% ../nbs/07_cli.ipynb #ccf0ebfa
+_app.register_install_completion_command(
+    "completion", help="Have the shell complete commands and options.", sort_key=len(list(_app)))

@@ -1,5 +1,5 @@
 """Rewrite what follows from settings.ini, CHANGELOG.md, benchmarks/RESULTS.md and the notebooks: badges, install cells
-and commands, the table of the course, the sidebar of the site, the figures in nbs/start, README.md.
+and commands, the table of the course, the sidebar of the site, the figures in nbs/start, README.md, CITATION.cff.
 It also joins the pieces of a cell's output.
 
     python tools/sync.py                             write what is out of date
@@ -200,12 +200,28 @@ def page(path: Path, results: str) -> str:
     return FIGURE.sub(lambda marked: figure(marked, results), text)
 
 
+CITATION = f"""# Made from settings.ini by tools/sync.py.
+cff-version: 1.2.0
+message: If you use this software, please cite it as below.
+type: software
+title: {REPO['title']}
+abstract: {REPO['description']}.
+authors:
+  - name: {REPO['author']}
+license: {REPO['license'].upper()}
+repository-code: {REPO['git_url']}
+keywords: [{REPO['keywords'].replace(' ', ', ')}]
+"""
+
+
 def derived(notebooks: list[Path]) -> Iterator[tuple[Path, str]]:
     "Every file that follows from these notebooks and settings.ini, with what it should hold."
     for path in notebooks:
         notebook = synced(path)
         yield path, text_of(notebook)
-        if path == INDEX: yield ROOT/"README.md", readme(notebook)
+        if path == INDEX:
+            yield ROOT/"README.md", readme(notebook)
+            yield ROOT/"CITATION.cff", CITATION
 
 
 def derived_pages() -> Iterator[tuple[Path, str]]:

@@ -1,5 +1,4 @@
 "What other systems do differently, as far as one system can act like another."
-import ast
 import io
 import os
 import sys
@@ -19,27 +18,6 @@ from highlight_sense.jobs import plan_jobs
 from highlight_sense.kernels import cpu
 from highlight_sense.kernels.choice import kernels_in_use
 from highlight_sense.text import shown_url
-
-ROOT = Path(__file__).parents[2]
-
-
-def calls_without_encoding(path: Path) -> list[str]:
-    "List the calls in a file that read or write text in the encoding of the system."
-    found = []
-    for call in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if not isinstance(call, ast.Call) or any(word.arg == "encoding" for word in call.keywords): continue
-        name = getattr(call.func, "attr", getattr(call.func, "id", ""))
-        binary = any("b" in ast.unparse(mode) for mode in call.args[1:2])
-        opens = isinstance(call.func, ast.Name) and name == "open" and not binary
-        if opens or (isinstance(call.func, ast.Attribute) and name in ("read_text", "write_text")):
-            found.append(f"{path.name}:{call.lineno}: {ast.unparse(call)}")
-    return found
-
-
-def test_text_has_an_encoding():
-    "On Windows a text file is cp1252 unless its encoding is given, and most names do not fit into that."
-    places = [*(ROOT/"highlight_sense").rglob("*.py"), *(ROOT/"tools").glob("*.py")]
-    assert not [line for path in places for line in calls_without_encoding(path)]
 
 
 @pytest.mark.parametrize("words", (
