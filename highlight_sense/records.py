@@ -75,7 +75,7 @@ def _is_finite(value: object) -> bool:
     return all(map(_is_finite, value)) if isinstance(value, (list, tuple)) else True
 
 # %% ../nbs/machinery/records.ipynb #135e774e
-_Kind = TypeVar("Kind")
+_Kind = TypeVar("_Kind")
 
 
 def _convert(kind: type[_Kind], values: object) -> _Kind:
