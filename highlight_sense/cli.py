@@ -156,11 +156,12 @@ def _fetch(
 # %% ../nbs/07_cli.ipynb #1fea73b9
 @_verb
 def _prepare(
-    recordings: argument(tuple[Path, ...], "RECORDING", "Media files, or folders of them; two audio tracks work best."),
+    recordings: argument(
+        tuple[Path, ...], "RECORDING", "Media files, folders, addresses of object storage; two tracks work best."),
     /,
     *,
     labels: option(Path, "CSV file with the columns recording, start_s, end_s; picks.csv will do."),
-    out: option(Path, "New clip folder.", "-o"),
+    out: option(Path, "New clip folder, or its address in object storage.", "-o"),
     game_name: option(str | None, "Name of the game (default: the name of each recording's folder).") = None,
     mic: option(str | None, "Audio track with the voice: a:0, or a title (default: by title or sound).") = None,
     game: option(str | None, "Audio track with the game: a:1, or a title (default: by title or sound).") = None,
@@ -378,10 +379,11 @@ def _refuse_models(recordings: Sequence[str]) -> None:
 @_verb
 def _detect(
     recordings: argument(
-        tuple[str, ...], "RECORDING", "Media files, folders, web addresses; omit if --mic and --game are files.") = (),
+        tuple[str, ...], "RECORDING", "Media files, folders, web addresses, addresses in object storage (s3://, gs://, "
+        "hf://); omit if --mic and --game are files.") = (),
     /,
     *,
-    out: option(Path, "Output folder; each recording gets a folder of its own in it.", "-o"),
+    out: option(Path, "Output folder, or its address; each recording gets a folder of its own in it.", "-o"),
     model: option(
         str | None, "Model: a file, or a name that `models` lists (default: the one in use, at first the starter that "
         "comes with this package).", "-m") = None,
@@ -397,12 +399,15 @@ def _detect(
     config: DetectConfig = DetectConfig(),
 ) -> None:
     "Find the highlights of recordings: scores.csv, highlights.json and highlights.csv for each."
+    from highlight_sense.addresses import is_address
     from highlight_sense.recordings import detect as detect_all
     _refuse_models(recordings)
+    if review and is_address(out):
+        raise InputError(f"{out}: found an address, expected a folder to review; choose one on this computer")
     found = detect_all(recordings, out, model, config, mic=mic, game=game, separate=separate, force=force,
                        keep_mel=review, shard=shard, ray=ray)
     if review: _review(out)
-    elif any(one.highlights for one in found): print(f"next: highlight-sense publish {out}")
+    elif any(one.highlights for one in found) and not is_address(out): print(f"next: highlight-sense publish {out}")
 
 # %% ../nbs/07_cli.ipynb #2652d394
 @_verb

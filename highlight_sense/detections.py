@@ -20,6 +20,7 @@ import numpy as np
 import pandas as pd
 
 import highlight_sense
+from .addresses import open_bytes
 from .config import DetectConfig, FrontEnd
 from .detect import Explanation, Highlight, Moment, Scores
 from .detector import FastDetector
@@ -89,7 +90,7 @@ def fingerprint(
 ) -> str:
     "Identify a file, or its beginning: by its size, and a hash of its first and last MiB."
     size = path.stat().st_size if size is None else size
-    with open(path, "rb") as file:
+    with open_bytes(path) as file:
         digest = hashlib.sha256(file.read(min(_MIB, size)))
         if size > _MIB:
             start = max(_MIB, size - _MIB)

@@ -15,6 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from .addresses import files_at, is_address, place_of
 from .files import InputError
 from .log import warn
 from .media import probe
@@ -27,9 +28,12 @@ _MEDIA_SUFFIXES = frozenset(
     ".wav .mp3 .m4a .mka .flac .ogg .opus .aac .wma .aif .aiff .m4b .oga .caf .w64 .rf64 .ac3".split())
 
 
+def _has_media_name(path: Path) -> bool: return path.suffix.lower() in _MEDIA_SUFFIXES and not path.name.startswith(".")
+
+
 def is_media(path: Path) -> bool:
     "Tell whether a file in a folder is a recording, by its name."
-    return path.suffix.lower() in _MEDIA_SUFFIXES and not path.name.startswith(".") and path.is_file()
+    return _has_media_name(path) and path.is_file()
 
 # %% ../nbs/machinery/labels.ipynb #b070f0fe
 _SYSTEM_FOLDERS = {"$recycle.bin", "system volume information", "lost+found", "@eadir", "#recycle", "@recycle"}
@@ -45,23 +49,30 @@ def _files_below(folder: Path) -> Iterator[Path]:
         else: yield from (Path(place, name) for name in names)
         visited.add(real)
 
+# %% ../nbs/machinery/labels.ipynb #e7ef53d9
+def _media_at(place: Path) -> list[Path]:
+    "List the recordings in a folder, or the file itself."
+    if is_address(place):
+        files = files_at(place)
+        return files if files == [place] else list(filter(_has_media_name, files))
+    if place.exists(): return [place] if place.is_file() else list(filter(is_media, _files_below(place)))
+    expected = "expected a recording or a folder of them"
+    raise InputError(f"{place}: found no such file or folder, {expected}; check the path")
+
 # %% ../nbs/machinery/labels.ipynb #6de219b9
 def find_recordings(
-    places: str | Path | Iterable[str | Path],  # media files, or folders that contain some at any depth
+    places: str | Path | Iterable[str | Path],  # media files, or folders and addresses that contain some at any depth
 ) -> list[Path]:                                # sorted, each once
     "Find the recordings in `places`."
     found = set()
     for place in [places] if isinstance(places, (str, Path)) else places:
-        place = Path(place)
-        if not place.exists():
-            expected = "expected a recording or a folder of them"
-            raise InputError(f"{place}: found no such file or folder, {expected}; check the path")
-        files = [place] if place.is_file() else list(filter(is_media, _files_below(place)))
+        files = _media_at(place_of(place))
         if not files:
             expected = "expected recordings such as .mkv, .mp4, .mov or .wav"
             raise InputError(f"{place}: found no media file, {expected}; check the folder, or name the files")
         found.update(files)
-    return sorted(found)
+    remote = {path for path in found if is_address(path)}
+    return sorted(found - remote) + sorted(remote)
 
 # %% ../nbs/machinery/labels.ipynb #8186e0aa
 @lru_cache(maxsize=10_000)

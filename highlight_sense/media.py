@@ -25,6 +25,7 @@ from typing import Literal, NamedTuple
 import av
 import numpy as np
 
+from .addresses import is_address, open_bytes, place_of
 from .clocks import Clock, ClockSurvey, may_jump, odd_clock, on_line, respaced, surveyed
 from .files import InputError, write_atomically
 from .log import warn_once
@@ -141,7 +142,7 @@ def write_recording(
 def _boxes(path: Path) -> Iterator[tuple[bytes, int, int]]:  # kind, first byte, and length or 0 for the rest
     "List the outer boxes of a file that may be an MP4 or MOV; the last one may be cut off."
     at, size = 0, path.stat().st_size
-    with open(path, "rb") as file:
+    with open_bytes(path) as file:
         while at + 8 <= size:
             file.seek(at)
             length, kind = struct.unpack(">I4s", file.read(8))
@@ -184,6 +185,7 @@ _OPTIONS = {
 
 def _opened(path: Path) -> av.container.InputContainer:
     "Open a file, up to its last whole fragment if FFmpeg refuses the rest."
+    if is_address(path): return av.open(open_bytes(path), metadata_errors="replace", options=_OPTIONS)
     address = str(path.absolute())
     try: return av.open(address, metadata_errors="replace", options=_OPTIONS)
     except av.InvalidDataError:
@@ -191,14 +193,19 @@ def _opened(path: Path) -> av.container.InputContainer:
         return av.open(f"subfile,,start,0,end,{end},,:{address}", metadata_errors="replace", options=_OPTIONS)
 
 # %% ../nbs/machinery/media.ipynb #02d9a891
-def open_media(
-    path: str | Path,
-) -> av.container.InputContainer:  # for use in a `with` statement
-    "Open a local media file for reading."
-    path, expected = Path(path), "expected a video or audio file"
+def _require_file(path: Path, expected: str) -> None:
+    "Raise `InputError` unless there is a file of this computer to read."
     if not path.exists(): raise InputError(f"{path}: found no such file, {expected}; check the path")
     if path.is_dir(): raise InputError(f"{path}: found a folder, {expected}; name a file inside it")
     if not path.is_file(): raise InputError(f"{path}: found a pipe or a device, {expected}; write it to a file first")
+
+# %% ../nbs/machinery/media.ipynb #8a21e16a
+def open_media(
+    path: str | Path,
+) -> av.container.InputContainer:  # for use in a `with` statement
+    "Open a media file for reading, on this computer or in object storage."
+    path, expected = place_of(path), "expected a video or audio file"
+    if not is_address(path): _require_file(path, expected)
     try: container = _opened(path)
     except (av.FFmpegError, OSError) as error: raise _cannot_open(path, error) from error
     what = {"tty": "text", "hls": "a playlist", "concat": "a playlist"}.get(container.format.name)  # "tty" is any text
@@ -297,7 +304,7 @@ _SURVEYED: dict[Path, _Surveyed] = {}
 # %% ../nbs/machinery/media.ipynb #451fee63
 def _tail_of(path: Path, size: int) -> bytes:
     "Read the last bytes of a file as it was when it had this size."
-    with open(path, "rb") as file:
+    with open_bytes(path) as file:
         file.seek(max(0, size - 4096))
         return file.read(min(size, 4096))
 
@@ -329,7 +336,7 @@ _SURVEYING = threading.Lock()  # several threads may need the same file
 
 def _clock_of(path: str | Path, time_s: float = math.inf) -> Clock:
     "Find how the clock of a file runs, up to a time on the line. A file whose clock may jump is read through once."
-    path = Path(path)
+    path = place_of(path)
     with open_media(path) as container:
         if not may_jump(container): return _EVEN
         with _SURVEYING:
@@ -373,7 +380,7 @@ def probe(
         video = _describe_video(container)
         clock = _clock_of(path) if measured else _EVEN
         duration_s = _duration_of(container, path) if clock.even else clock.end_s - start_s
-        return MediaInfo(Path(path), duration_s, tracks, video)
+        return MediaInfo(place_of(path), duration_s, tracks, video)
 
 # %% ../nbs/machinery/media.ipynb #10cd9a29
 def describe_recording(path: Path) -> dict[str, object]:
@@ -427,7 +434,7 @@ class MediaReader:
     "Reads the packets of a file, with times on one line. For use in a `with` statement."
 
     def __init__(self, path: str | Path):
-        self.path = Path(path)
+        self.path = place_of(path)
         self.open()
 
     def open(self) -> None:

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from .addresses import is_address, local_copy, place_of
 from .audio import log_mel, stream_log_mel
 from .clip_files import clip_record
 from .clip_folders import clip_folder, clip_source, require_clip_names
@@ -306,11 +307,20 @@ def _row_line(row: dict) -> str:
     "Word a row of the summary."
     return printable("{recording}: {positives} positive and {negatives} negative clips".format(**row))
 
+# %% ../nbs/00c_prepare.ipynb #367bc550
+def _prepare_all(jobs: Sequence[_Cut], workers: int, ray: str | None, progress: bool) -> list[dict]:
+    "Prepare recordings in this process, in several, or in those of a cluster."
+    if ray:
+        others, fleet = f"are in {jobs[0].out}", Fleet(ray, "prepare", memory_gib=1.0)
+        return do_each(jobs, _prepare_far, _row_line, others, (), progress, fleet)
+    rows = run_jobs(_prepare_recording, jobs, workers)
+    return list(Bar(rows, total=len(jobs), unit="recording", progress=progress))
+
 # %% ../nbs/00c_prepare.ipynb #466326cd
 def prepare(
-    recordings: str | Path | Iterable[str | Path],  # media files, or folders of them
+    recordings: str | Path | Iterable[str | Path],  # media files, folders and addresses of them
     labels: str | Path,                             # labels.csv: recording, start_s, end_s
-    out: str | Path,                                # clip folder to write
+    out: str | Path,                                # clip folder to write, or its address
     config: PrepareConfig = PrepareConfig(),
     *,
     game_name: str | None = None,                   # of all recordings (default: the name of each recording's folder)
@@ -331,6 +341,8 @@ def prepare(
         expected = "expected at least one highlight"
         raise InputError(f"{labels}: found no labels, {expected}; add a line recording,start_s,end_s")
     if workers < 1: raise InputError(f"workers: found {workers}, expected at least 1; choose another number")
+    if ray not in (None, "local") and is_address(out):
+        raise InputError(f"{out}: found an address, expected a folder that all machines see; choose one")
     pairs = {path: choose_pair(path, mic, game, separate) for path in highlights}
     if progress: print("".join(f"{printable(str(pair))}\n" for pair in pairs.values() if "guess" in pair.why), end="")
     games = {path: game_name or path.resolve().parent.name or "game" for path in highlights}
@@ -340,10 +352,7 @@ def prepare(
     for path, times in highlights.items():
         source = clip_source([path.name, path.stat().st_size, times, *map(str, settings[path])])
         wanted |= dict.fromkeys(planned[path], source)
-    with clip_folder(out, wanted, overwrite) as place, one_thread():
+    out = place_of(out)
+    with local_copy(out) as folder, clip_folder(folder, wanted, overwrite) as place, one_thread():
         jobs = [_Cut(path, times, planned[path], place, *settings[path]) for path, times in highlights.items()]
-        if ray:
-            fleet = Fleet(ray, "prepare", memory_gib=1.0)
-            return pd.DataFrame(do_each(jobs, _prepare_far, _row_line, f"are in {place}", (), progress, fleet))
-        rows = run_jobs(_prepare_recording, jobs, workers)
-        return pd.DataFrame(list(Bar(rows, total=len(jobs), unit="recording", progress=progress)))
+        return pd.DataFrame(_prepare_all(jobs, workers, ray, progress))

@@ -12,13 +12,13 @@ import json
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
 
+from .addresses import is_address, local_copy, place_of
 from .audio import read_log_mel
 from .checkpoint import CheckpointInfo, describe_threshold
 from .config import DetectConfig, FrontEnd
@@ -31,7 +31,7 @@ from .detections import (
 from .detector import FastDetector, SentModel, load_detector, score_in_batches, too_short
 from .files import InputError, only_writer, write_atomically
 from .fleet import Fleet, do_each, take_shard
-from .jobs import Job, choose_tracks, plan_jobs, require_one_recording
+from .jobs import Job, choose_tracks, plan_jobs, refuse_pages, require_one_recording
 from .labels import read_labels
 from .log import warn
 from .metrics import event_metrics, plot_events, save_figure
@@ -244,8 +244,8 @@ def detect_recording(
     progress: bool = True,
 ) -> Detection:
     "Find the highlights of a recording and write them into its folder."
-    with only_writer(job.folder):
-        results = Manifest(job.folder, force)
+    with local_copy(job.folder) as folder, only_writer(folder):
+        results = Manifest(folder, force)
         require_own_folder(results)
         edited = _keeps_edits(results)
         results.require_ours("highlights.json", *([] if edited else ["highlights.csv"]))
@@ -254,7 +254,7 @@ def detect_recording(
         scores, reused = _keep_scores(detector, pair, results, config.batch_size, progress)
         settled = settle_choice(config, detector.info.recording_threshold)
         moments, chosen, near = _search(scores, settled)
-        remarks = _remarks_on(results.outdated(choice_key(chosen)), edited, _decided_in(job.folder))
+        remarks = _remarks_on(results.outdated(choice_key(chosen)), edited, _decided_in(folder))
         found = Detection(job.name, job.folder, pair, scores, moments, chosen, near, reused, remarks)
         record = describe_detection(detector, pair, job.name, files, scores.duration_s, settled)
         _write_files(detector, found, record, results)
@@ -327,10 +327,20 @@ def _fleet(address: str, config: DetectConfig, separate: str | None) -> Fleet:
     on_gpu = config.engine == "torch" and (config.device == "auto" or config.device.startswith("cuda"))
     return Fleet(address, "detect", 4.0 if separate == "demucs" else 1.5, may_use_gpu=on_gpu)
 
+# %% ../nbs/04a_recordings.ipynb #6a31f3bb
+def _require_usable_place(
+    recordings: Sequence[str | Path], out: str | Path, separate: str | None, shard: str | None,
+) -> Path:  # of the results
+    "Raise `InputError` if the results cannot be written where they should be."
+    remote = is_address(out)
+    if shard or remote: refuse_pages(recordings, "with --shard" if shard else "with results in object storage")
+    if not (remote and separate == "demucs"): return place_of(out)
+    raise InputError(f"{out}: found an address, expected a folder for separated tracks; choose one on this computer")
+
 # %% ../nbs/04a_recordings.ipynb #e21087cb
 def detect(
-    recordings: Sequence[str | Path],  # files, folders, web addresses; empty: `mic` and `game` are files
-    out: str | Path,                   # folder that gets a folder for each recording
+    recordings: Sequence[str | Path],  # files, folders, addresses; empty: `mic` and `game` are files
+    out: str | Path,                   # folder or address that gets a folder for each recording
     # a file, a name in the list of models, or a loaded one (default: the one in use)
     model: str | Path | FastDetector | None = None,
     config: DetectConfig = DetectConfig(),
@@ -346,6 +356,7 @@ def detect(
     describe: Callable[[Detection], str] = _listing,  # what to print about each
 ) -> list[Detection]:
     "Find the highlights of recordings; raise `InputError` at the end if one of them failed."
+    out = _require_usable_place(recordings, out, separate, shard)
     detector = model if isinstance(model, FastDetector) else _load_model(model, config, progress)
     jobs, failed = plan_jobs(recordings, out, game, progress)
     require_one_recording((mic, game), len(jobs) + len(failed))
@@ -353,13 +364,14 @@ def detect(
     if shard and progress: print(f"shard {shard}: {len(share)} of {len(jobs)} recordings")
     options = {"mic": mic, "game": game, "separate": separate, "force": force, "keep_mel": keep_mel}
     if ray:
-        config = dataclasses.replace(config, precision=detector.precision)
-        work = partial(_detect_far, SentModel(detector.path, detector.path.read_bytes(), config), **options)
-        describe = partial(_after_tracks, describe)
+        settled = dataclasses.replace(config, precision=detector.precision)
+        model, fleet = SentModel(detector.path, detector.path.read_bytes(), settled), _fleet(ray, config, separate)
+        def work(job: Job) -> Detection: return _detect_far(model, job, **options)
+        def describe_all(found: Detection) -> str: return _after_tracks(describe, found)
     else:
+        fleet, describe_all = None, describe
         def work(job: Job) -> Detection: return detect_recording(detector, job, config, **options, progress=progress)
-    fleet = _fleet(ray, config, separate) if ray else None
-    return do_each(share, work, describe, f"are in {out}", failed, progress, fleet)
+    return do_each(share, work, describe_all, f"are in {out}", failed, progress, fleet)
 
 # %% ../nbs/04a_recordings.ipynb #ad2d8c3b
 def to_rows(moments: Iterable[Moment]) -> np.ndarray:  # (moments, 3): start_s, end_s, probability

@@ -9,7 +9,7 @@ __all__ = ['MANIFEST', 'hash_of', 'foreign_file', 'Manifest', 'open_results']
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -86,12 +86,17 @@ class _Listing:
         self.files = {name: _Entry(one.made_from, one.sha256) for name, one in stored.files.items()}
         self.shown = stored.shown
 
+    def text(self, unfinished: Collection[str] = ()) -> str:
+        "Return the manifest as a text, with some files listed as unfinished."
+        files = {name: entry._asdict() for name, entry in sorted(self.files.items())}
+        for name in unfinished: files[name]["sha256"] = None
+        record = {"schema": 1, "files": files}
+        if self.shown: record["shown"] = self.shown
+        return json.dumps(record, indent=1) + "\n"
+
     def save(self) -> None:
         "Write the manifest."
-        record = {"schema": 1, "files": {name: entry._asdict() for name, entry in sorted(self.files.items())}}
-        if self.shown: record["shown"] = self.shown
-        with write_atomically(self.path/MANIFEST) as temporary:
-            temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        with write_atomically(self.path/MANIFEST) as temporary: temporary.write_text(self.text(), encoding="utf-8")
 
 # %% ../nbs/machinery/results.ipynb #9f2bd5fc
 def foreign_file(

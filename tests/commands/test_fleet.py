@@ -228,6 +228,7 @@ def test_a_killed_command_continues(place, ray, tmp_path):
     first.kill()
     first.wait()
     before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("out/*/highlights.json")}
+    until = time.monotonic() + 120
     while left() and time.monotonic() < until: time.sleep(0.2)
     assert not left()
     code, _, errors = run(*words[:-2])  # without Ray, for a change
