@@ -100,8 +100,8 @@ def main(
 
 # %% ../nbs/07_cli.ipynb #6a8bbde2
 _CHECKPOINT = argument(
-    str, "CHECKPOINT", "Model: a file from train or the Colab notebook, the published weights, or a name that `models` "
-    "lists.")
+    str, "CHECKPOINT", "Model: a file from train or the Colab notebook, the published weights, a name that `models` "
+    "lists, or hf://user/name.")
 _WORKERS = option(int, "Threads that load clips; 0: load between batches.")
 _DEVICE = option(str, "Where to compute: auto, cpu, cuda, cuda:1 or mps.")
 _KERNELS = option(Literal["auto", "plain"], "Fused kernels (auto), or PyTorch's own operations (plain).")
@@ -213,8 +213,8 @@ def _train(
     *,
     out: option(Path, "Run folder.", "-o"),
     init: option(
-        str | None, "Model to start from: a file in any format, a name that `models` lists, or `random` weights "
-        "(default: the starter; random for another network than the default).") = None,
+        str | None, "Model to start from: a file in any format, a name that `models` lists, hf://user/name, or "
+        "`random` weights (default: the starter; random for another network than the default).") = None,
     resume: flag("Resume the run in this folder with its settings, or start it if there is none.") = False,
     from_run: option(Path | None, "Run folder whose training to repeat, with its clips and settings.") = None,
     more_epochs: option(int | None, "Train the finished run in this folder for this many more epochs.") = None,
@@ -385,8 +385,8 @@ def _detect(
     *,
     out: option(Path, "Output folder, or its address; each recording gets a folder of its own in it.", "-o"),
     model: option(
-        str | None, "Model: a file, or a name that `models` lists (default: the one in use, at first the starter that "
-        "comes with this package).", "-m") = None,
+        str | None, "Model: a file, a name that `models` lists, or hf://user/name (default: the one in use, at first "
+        "the starter that comes with this package).", "-m") = None,
     mic: option(str | None, "The voice: track a:0, a title, or a file of its own (default: by title or sound).") = None,
     game: option(str | None, "The game: track a:1, a title, or a file of its own (default: by title or sound).") = None,
     separate: _SEPARATE = None,
@@ -474,12 +474,31 @@ def _learn(
     *,
     output: option(Path, "Checkpoint to write.", "-o"),
     model: option(
-        str | None, "Model to start from: a file, or a name that `models` lists (default: the one in use).") = None,
+        str | None, "Model to start from: a file, a name that `models` lists, or hf://user/name (default: the one in "
+        "use).") = None,
     adopt: option(bool | None, "Use the new model from now on (default: unless it is surely worse).") = None,
 ) -> None:
     "Learn your taste from the verdicts, and say whether the new model is better."
     from highlight_sense.learn import learn
     print(*map(printable, f"{output}: {learn(out, output, model, adopt)}".splitlines()), sep="\n")
+
+# %% ../nbs/07_cli.ipynb #5ba2e002
+@_verb
+def _share(
+    model: argument(str, "MODEL", "Model: a file, or a name that `models` lists."),
+    /,
+    *,
+    to: option(str, "hf://user/name on the Hugging Face Hub, or a folder, to look at the files first."),
+    licence: option(str | None, "Licence, as the Hub names it: mit, cc-by-4.0, ... (default: asked for).") = None,
+    results: option(
+        tuple[Path, ...], "Folder that `evaluate -o` or `audit -o` wrote, for the card; repeat it for several.") = (),
+    private: flag("Make a new repository private.") = False,
+) -> None:
+    "Share a model on the Hugging Face Hub, with a card that says what it learned from and how good it is."
+    from highlight_sense.sharing import share
+    if licence is None and sys.stdin and sys.stdin.isatty(): licence = input("licence (mit, cc-by-4.0, ...): ").strip()
+    print(f"shared: {share(model, to, licence, results, private)}")
+    if to.startswith("hf://"): print(f"next: highlight-sense detect RECORDING -o OUT --model {to}")
 
 # %% ../nbs/07_cli.ipynb #09d5deb7
 @_verb
@@ -585,14 +604,15 @@ def _record_describer(path: Path) -> Callable[[Path], dict[str, object]]:
 def _info(
     file: argument(
         str, "FILE", "Clip, clip folder, pack, model, run, exported network, recording, folder of recordings, table, "
-        "detection or folder of detections."),
+        "detection or folder of detections; models also by their names in `models`, or as hf://user/name."),
     /,
 ) -> None:
     "Say what a file is and what it holds."
-    from highlight_sense.models import find_model
     path = Path(file)
     if path.name == "highlights.json": path = path.parent
-    elif not path.exists() and "::" not in file: _, path = find_model(file)
+    elif not path.exists() and "::" not in file:
+        from highlight_sense.models import find_model
+        _, path = find_model(file)
     print(_table(_describer(path)(path)))
 
 # %% ../nbs/07_cli.ipynb #ccf0ebfa
