@@ -7,6 +7,7 @@ __all__ = ['rank_and_count', 'alone', 'sum_clips', 'drop_out', 'whole_rows', 'sh
            'join_ranks', 'hand_out', 'leave_ranks']
 
 # %% ../nbs/machinery/ranks.ipynb #640da51e
+import atexit
 import os
 import signal
 import sys
@@ -166,6 +167,12 @@ def _end_if_one_dies(left: threading.Event) -> None:
     print(f"highlight-sense: {_ended(f'no sign of life of process {silent}')}", file=sys.stderr, flush=True)
     os._exit(2)
 
+# %% ../nbs/machinery/ranks.ipynb #29151d49
+def _end_watch(watch: threading.Thread, left: threading.Event) -> None:
+    "Have the thread that watches the others end."
+    left.set()
+    watch.join(_SILENT_S)
+
 # %% ../nbs/machinery/ranks.ipynb #3aa0925b
 def _stop(number: int, frame: object) -> None:
     "Handle a signal to end."
@@ -180,7 +187,9 @@ def join_ranks() -> int:
     nccl = torch.cuda.is_available() and dist.is_nccl_available()
     dist.init_process_group("cpu:gloo,cuda:nccl" if nccl else "gloo", timeout=timedelta(days=30))
     signal.signal(signal.SIGTERM, _stop)
-    threading.Thread(target=_end_if_one_dies, args=(_here.left,), daemon=True).start()
+    watch = threading.Thread(target=_end_if_one_dies, args=(_here.left,), daemon=True)
+    watch.start()
+    atexit.register(_end_watch, watch, _here.left)  # Python must not end in the middle of a call of the thread
     return _here.rank
 
 # %% ../nbs/machinery/ranks.ipynb #ee26d8b7
