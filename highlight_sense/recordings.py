@@ -410,7 +410,7 @@ def _write_metrics(place: Path, found: Sequence[Detection], truth: dict[str, np.
 
 # %% ../nbs/04a_recordings.ipynb #d7d263c9
 def evaluate_recordings(
-    checkpoint: str | Path,
+    checkpoint: str | Path,            # file or name of a model
     recordings: Sequence[str | Path],  # files or folders
     labels: str | Path,                # labels.csv: recording, start_s, end_s
     config: DetectConfig = DetectConfig(),
@@ -426,11 +426,12 @@ def evaluate_recordings(
     known = read_labels(labels, recordings, unlabelled)
     if not any(known.values()):
         raise InputError(f"{labels}: found no highlights, expected at least one; add a line recording,start_s,end_s")
-    warn_of_seen_recordings(checkpoint, known)
+    _, model = find_model(checkpoint)
+    warn_of_seen_recordings(model, known)
     with ExitStack() as stack:
         place = Path(out or stack.enter_context(tempfile.TemporaryDirectory()))
         options = {"mic": mic, "game": game, "separate": separate, "progress": progress}
-        detector = load_detector(checkpoint, config)
+        detector = load_detector(model, config)
         found = detect(list(known), place, detector, config, describe=_headline, **options)
         truth = {one.name: np.array(known[path]).reshape(-1, 2) for path, one in zip(known, found)}
         metrics = _measure(found, truth) | _threshold_used(config, detector.info)
