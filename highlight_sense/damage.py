@@ -22,7 +22,7 @@ from .text import clock
 class LostSound:
     "Counts the sound of a track that cannot be used."
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.places = 0                    # where sound is missing
         self.seconds = 0.0                 # missing in all
         self.first_s = math.inf            # where the first place begins

@@ -83,14 +83,17 @@ class HighlightSenseDataset(Dataset):
 
     def sample_frame_count(self) -> int: return sample_frame_count(self.rng, self.pos_distribution)
 
-    def pad_or_truncate(self, input_tensor): return pad_or_truncate(input_tensor, self.max_frames)
+    def pad_or_truncate(self, input_tensor: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return pad_or_truncate(input_tensor, self.max_frames)
 
-    def augment_negative_tensor(self, input_tensor):
+    def augment_negative_tensor(self, input_tensor: torch.Tensor) -> torch.Tensor:
         return _augment_negative(input_tensor, self.sample_frame_count(), self.rng)
 
     def __len__(self) -> int: return len(self.file_paths)
 
-    def __getitem__(self, item: int | tuple[int, int]):  # index, or index and position in the epoch
+    def __getitem__(
+        self, item: int | tuple[int, int],         # index, or index and position in the epoch
+    ) -> tuple[torch.Tensor, torch.Tensor, int]:   # log-mel, mask, label
         index, position = item if isinstance(item, tuple) else (item, item)
         mel, label = read_clip(self.file_paths[index])["tensor"].float(), self.labels[index]
         if self.training:

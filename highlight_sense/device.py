@@ -6,7 +6,7 @@
 __all__ = ['pick_device', 'has_fast_bf16', 'pick_precision', 'autocast']
 
 # %% ../nbs/machinery/device.ipynb #7df4b904
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
@@ -48,7 +48,7 @@ def pick_precision(
     return "fp16" if device.type == "cuda" and torch.cuda.get_device_capability(device) >= (7, 0) else "fp32"
 
 # %% ../nbs/machinery/device.ipynb #9c15452c
-def autocast(device: torch.device, precision: str):
+def autocast(device: torch.device, precision: str) -> AbstractContextManager:
     "Return a context in which the network computes in `precision`."
     if precision == "fp32": return nullcontext()
     return torch.autocast(device.type, torch.bfloat16 if precision == "bf16" else torch.float16)

@@ -15,6 +15,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import torch
@@ -59,7 +60,7 @@ class WholeWindows(nn.Module):
         return self.rest(self.cnn(relative_level(x) if self.level_free else x))
 
 # %% ../nbs/machinery/engine.ipynb #679ed68e
-def _import_openvino():
+def _import_openvino() -> ModuleType:
     "Import OpenVINO without its telemetry, or raise an `InputError` that says how to install it."
     sys.modules.setdefault("openvino_telemetry", None)
     try: import openvino
@@ -72,7 +73,7 @@ def _convert(
     module: nn.Module,
     sizes: Sequence[int],   # of an example input
     free: Sequence[int],    # axes of variable size
-):                          # an openvino.Model
+) -> object:                # an openvino.Model
     "Convert a module for OpenVINO."
     openvino = _import_openvino()
     shape = openvino.PartialShape([-1 if axis in free else size for axis, size in enumerate(sizes)])
@@ -171,7 +172,7 @@ def load_exportable(
     return network, info
 
 # %% ../nbs/machinery/engine.ipynb #6e2e84c6
-def _write_files(converted, out: Path, weights: Path) -> None:
+def _write_files(converted: object, out: Path, weights: Path) -> None:
     "Write a converted network and its weights, so that they always belong together."
     openvino = _import_openvino()
     with write_atomically(out) as new_out, write_atomically(weights) as new_weights:  # the weights are renamed first

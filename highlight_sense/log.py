@@ -25,7 +25,7 @@ def warn(line: str) -> None:
 # %% ../nbs/machinery/log.ipynb #e563cb07
 class _Keeper(logging.Handler):
     "Keep each warning in a list."
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__(logging.WARNING)
         self.lines: list[str] = []
 

@@ -33,7 +33,9 @@ from .config import FrontEnd
 from .files import InputError, write_atomically
 
 # %% ../nbs/02a_metrics.ipynb #104841a8
-def _check_scores(labels, probabilities) -> tuple[np.ndarray, np.ndarray]:  # (N,) int 0 or 1, (N,) float64
+def _check_scores(
+    labels: np.ndarray, probabilities: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:  # (N,) int 0 or 1, (N,) float64
     "Return the two arrays in plain form; `InputError` where no figure can be computed from them."
     labels, probabilities = np.asarray(labels), np.asarray(probabilities, dtype=np.float64)
     if labels.ndim != 1 or labels.shape != probabilities.shape:
@@ -454,7 +456,7 @@ def plot_clip_attention(
 
 # %% ../nbs/02a_metrics.ipynb #781dad70
 def _check_events(
-    events,                      # an array, or rows: start_s, end_s, and for highlights a score
+    events: Sequence,            # an array, or rows: start_s, end_s, and for highlights a score
     columns: Sequence[str],      # of a row
     what: str,                   # starts the message
     duration_s: float = np.inf,  # of the recording; every event must start before its end

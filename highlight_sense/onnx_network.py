@@ -10,6 +10,7 @@ import io
 import json
 import warnings
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ from .files import InputError, remove_unfinished, write_atomically
 from .results import foreign_file
 
 # %% ../nbs/machinery/onnx_network.ipynb #c31d148c
-def _import_onnx():
+def _import_onnx() -> tuple[ModuleType, ModuleType]:
     "Import ONNX and its runtime, or raise an `InputError` that says how to install them."
     try:
         import onnx

@@ -13,6 +13,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -98,12 +99,12 @@ def whole_rows(own: torch.Tensor) -> torch.Tensor:  # (b, ...) to (B, ...)
 class _WholeRows(torch.autograd.Function):
     "Put the rows of all processes together; pass the gradient on to the own rows."
     @staticmethod
-    def forward(ctx, own: torch.Tensor) -> torch.Tensor:
+    def forward(ctx: object, own: torch.Tensor) -> torch.Tensor:
         ctx.rows, ctx.own = _here.rows.to(own.device), len(own)
         return whole_rows(own)
 
     @staticmethod
-    def backward(ctx, grad: torch.Tensor) -> torch.Tensor:
+    def backward(ctx: object, grad: torch.Tensor) -> torch.Tensor:
         own = grad.new_zeros(ctx.own, *grad.shape[1:])
         own[:len(ctx.rows)] = grad[ctx.rows]
         return own
@@ -143,7 +144,7 @@ def announce_rows(
 _BEAT_S, _SILENT_S = 2.0, 20.0
 
 
-def _watch(beat, left: threading.Event) -> int | None:
+def _watch(beat: Callable[[int, int], int], left: threading.Event) -> int | None:
     "Beat until `left` is set; return the rank of a process that no longer does. `beat(rank, by)` adds to a number."
     counts = [None] * _here.count
     changed_s = [time.monotonic()] * _here.count

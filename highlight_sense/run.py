@@ -319,7 +319,10 @@ def _notices(state: TrainState, run: RunFolder) -> list[str]:
     return lines
 
 # %% ../nbs/machinery/run.ipynb #689136aa
-def _spec_of(data, out: Path, config, model_config, init, resuming: bool, from_run) -> _RunSpec:
+def _spec_of(
+    data: str | Path | None, out: Path, config: TrainConfig, model_config: ModelConfig | None,
+    init: str | Path | None, resuming: bool, from_run: str | Path | None,
+) -> _RunSpec:
     "Make or read the spec of a new, resumed or repeated run, from the arguments of `train`."
     earlier = out if resuming else from_run
     if earlier is None: return _new_spec(data, config, model_config, init)

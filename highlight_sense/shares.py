@@ -34,7 +34,9 @@ def _own_rows(order: np.ndarray) -> np.ndarray:
     return np.array_split(order, count)[rank]
 
 # %% ../nbs/machinery/shares.ipynb #fbc155f3
-def _take_share(plan):  # of a batch, to that of this process's share
+def _take_share(
+    plan: object,  # a batch's `_BatchPlan`
+) -> object:       # that of this process's share
     "Plan this process's share of a batch."
     mixed = plan.other is not None
     rows = _own_rows(_follow_partners(plan.other) if mixed else np.arange(len(plan.clips)))
@@ -54,7 +56,7 @@ class _SharedClips(ClipLoader):
     "A loader of this process's share of every batch, with the targets of the whole."
     def planned(self) -> Iterator: return (_take_share(plan) for plan in super().planned())
 
-    def finish(self, gathered) -> tuple[torch.Tensor, ...]:
+    def finish(self, gathered: object) -> tuple[torch.Tensor, ...]:
         plan, own = gathered.plan, slice(max(1, len(gathered.plan.rows)))
         specs, masks, *_ = super().finish(gathered)
         announce_rows(torch.from_numpy(plan.rows), len(plan.whole.clips))

@@ -59,7 +59,7 @@ def _count_step(tally: Tally, loss: torch.Tensor, clips: int, broken: torch.Tens
 
 # %% ../nbs/machinery/steps.ipynb #8919a9ac
 def step_if_finite(
-    state,                 # the training's `TrainState`, with unscaled and clipped gradients
+    state: object,         # the training's `TrainState`, with unscaled and clipped gradients
     loss: torch.Tensor,    # of the batch, a scalar
     norm: torch.Tensor,    # of the gradient before it was clipped, a scalar
     clips: int,            # in the batch
@@ -104,7 +104,7 @@ def _restore_random(states: dict[str, torch.Tensor]) -> None:
 @contextmanager
 def rest_of_epoch(
     loader: Iterable,   # of log-mels, masks, labels and perhaps more; starts after the steps already done
-    state,              # the training's `TrainState`
+    state: object,      # the training's `TrainState`
     epochs: int,        # of the training, for the progress bar
     progress: bool,     # show the bar
 ) -> Iterator[Iterator[tuple[torch.Tensor, ...]]]:

@@ -26,7 +26,7 @@ _REMUX = "rewrite it with ffmpeg -i FILE -map 0 -c copy NEW.mkv"
 class Timeline:
     "The samples of one track from time 0 on: placed at one end, taken from the other."
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.waiting: deque[np.ndarray] = deque()  # placed, not yet taken
         self.end = 0                               # samples since time 0
 

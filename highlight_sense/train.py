@@ -269,7 +269,7 @@ def fit(
     train_loader: Loader,
     val_loader: Loader,
     config: TrainConfig,
-    run=None,               # `RunFolder` that saves the training and resumes it; default: nothing is saved
+    run: object = None,     # `RunFolder` that saves the training and resumes it; default: nothing is saved
     progress: bool = True,  # show progress bars and a line for each epoch
 ) -> TrainState:            # with the model of the last epoch, and the best weights
     "Train, validate after every epoch, and keep the latest weights that are not surely worse than earlier ones."
@@ -278,7 +278,9 @@ def fit(
     state = start_training(model, config, device, precision, config.epochs * len(train_loader))
     if run: run.restore(state)
 
-    def forward_and_backward(specs, masks, labels, places=None):
+    def forward_and_backward(
+        specs: torch.Tensor, masks: torch.Tensor, labels: torch.Tensor, places: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor]:
         state.optimizer.zero_grad(set_to_none=False)
         forward = model.score_steps if places is not None and config.step_weight else model
         with autocast(device, precision): logits, _, *step_logits = forward(specs, masks)

@@ -72,7 +72,7 @@ def deferred(verb: Callable) -> Callable:
     config = type(parameters["config"].default) if "config" in parameters else None
 
     @functools.wraps(verb)
-    def call(*positional, **named) -> functools.partial:
+    def call(*positional: object, **named: object) -> functools.partial:
         if config:
             given = {field.name: named.pop(field.name) for field in dataclasses.fields(config) if field.name in named}
             named["config"] = config(**given)
