@@ -174,13 +174,13 @@ def _over_ray(jobs: Sequence, work: Callable, fleet: Fleet) -> Iterator[tuple[in
             number = waiting.pop(ready)
             yield number, _answer(ray, ready, jobs[number])
 
-# %% ../nbs/machinery/fleet.ipynb #45d476fc
+# %% ../nbs/machinery/fleet.ipynb #7cfb97ed
 def _require_result(found: object) -> object:
     "Return a result; raise it if it is an `InputError`."
     if isinstance(found, InputError): raise found
     return found
 
-
+# %% ../nbs/machinery/fleet.ipynb #45d476fc
 def in_order(jobs: Iterable, work: Callable, fleet: Fleet) -> Iterator:
     "Do jobs in the processes of a cluster, and yield their results in the order of the jobs; raise an `InputError`."
     with _handing_over(work, fleet) as (ray, hand_over):
