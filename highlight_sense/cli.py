@@ -524,8 +524,8 @@ def _publish(
     *,
     clips: flag("Cut a clip for each highlight, without re-encoding, from key frame to key frame.") = False,
     timeline: flag(
-        "Write timelines for video editors: EDL, Final Cut 7 XML (Premiere, Resolve), FCPXML, "
-        "OpenTimelineIO.") = False,
+        "Write timelines for video editors: EDL, Final Cut 7 XML (Premiere, Resolve), FCPXML, OpenTimelineIO, "
+        "Kdenlive, Shotcut; and markers for Resolve.") = False,
     chapters: flag("Write chapters: for YouTube, WebVTT, ffmetadata.") = False,
     report: flag("Write report.html, a page to look through.") = False,
     exact: flag(

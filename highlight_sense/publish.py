@@ -172,7 +172,7 @@ def _update_clips(
     return _Clips(tuple(names), before - _count_changes(past, manifest, cutting), tuple(failed))
 
 # %% ../nbs/05c_publish.ipynb #89b926df
-_SUFFIXES = {"timelines": ("otio", "edl", "xml", "fcpxml"),
+_SUFFIXES = {"timelines": ("otio", "edl", "xml", "fcpxml", "mlt", "kdenlive", "markers.edl"),
              "chapters": ("chapters.txt", "chapters.vtt", "chapters.ffmeta")}
 
 

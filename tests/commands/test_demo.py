@@ -64,7 +64,7 @@ def test_it_ends_with_highlights(demo):
     found = len(json.loads((report.parent/"highlights.json").read_text())["highlights"])
     assert found and report.read_text().count("<article") == found
     files = {name: len(list((report.parent/name).iterdir())) for name in ("clips", "timelines", "chapters")}
-    assert files == {"clips": found, "timelines": 4, "chapters": 3}
+    assert files == {"clips": found, "timelines": 7, "chapters": 3}
 
 
 def test_its_last_lines_are_commands_that_repeat_it(demo):

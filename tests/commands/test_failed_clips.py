@@ -52,7 +52,7 @@ def test_the_others_are_published(folder):
     code, printed, complaints = run("publish", folder)
     assert code == 0, complaints
     assert len(sizes_in(folder)) == 2 and second.read_bytes() == b"mine"
-    assert "1 clip in clips/, 1 failed, 4 timeline files" in printed and (folder/"report.html").is_file()
+    assert "1 clip in clips/, 1 failed, 7 timeline files" in printed and (folder/"report.html").is_file()
     assert complaints.count(f"highlight-sense: warning: clip {second.stem}: {second}: found") == 1
     second.unlink()
     others = sizes_in(folder)
@@ -67,7 +67,7 @@ def test_all_clips_fail(folder):
     for rank in 1, 2: put_in_the_way(folder, rank)
     code, _, complaints = run("publish", folder, "--clips", "--timeline", "--chapters")
     assert code == 2 and complaints.splitlines()[-1].startswith(f"highlight-sense: {folder}: found 2 highlights whose")
-    assert len(list((folder/"chapters").iterdir())) == 3 and len(list((folder/"timelines").iterdir())) == 4
+    assert len(list((folder/"chapters").iterdir())) == 3 and len(list((folder/"timelines").iterdir())) == 7
 
 
 def test_a_picture_that_cannot_be_decoded(folder, place, tmp_path):

@@ -21,6 +21,7 @@ from highlight_sense.model import HighlightCRNN
 
 SECONDS, FPS, RATE_HZ, GROUP_S = 60, Fraction(30_000, 1001), 48_000, 2.002
 PHONE, DESKTOP = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
+ENDINGS = ("otio", "edl", "xml", "fcpxml", "mlt", "kdenlive", "markers.edl")  # of timelines
 EVERYTHING = ("--clips", "--timeline", "--chapters", "--report")
 
 
@@ -119,7 +120,7 @@ def test_everything_is_there(published):
     names = names_in(published)
     assert len([name for name in names if name.startswith("clips/") and name.endswith(".mkv")]) == 3
     assert {name for name in names if not name.startswith("clips/")} == {
-        "report.html", *(f"timelines/my stream.{ending}" for ending in ("otio", "edl", "xml", "fcpxml")),
+        "report.html", *(f"timelines/my stream.{ending}" for ending in ENDINGS),
         *(f"chapters/my stream.chapters.{ending}" for ending in ("txt", "vtt", "ffmeta"))}
     for ending in ("xml", "fcpxml"):
         timeline = ElementTree.parse(published/"timelines"/f"my stream.{ending}")
@@ -433,7 +434,7 @@ def test_two_files_and_a_mix(place, tmp_path):
     assert call("detect", "--model", place/"best.pt", *files, *options)[0] == 0
     assert call("publish", two, "--timeline", "--report")[0] == 0
     timelines = {path.name for path in (two/"timelines").iterdir()}
-    assert timelines == {f"game.{ending}" for ending in ("edl", "fcpxml", "otio", "xml")}
+    assert timelines == {f"game.{ending}" for ending in ENDINGS}
     page = (two/"report.html").read_text()
     assert "mic.mka, Mic/Aux (a:0)" in page and "game.mka (a:0)" in page
     assert "as asked for" in page and "one mix" not in page

@@ -88,7 +88,7 @@ def test_it_is_made_once(detected):
     "A second call writes nothing, and without `--remux` the timelines keep the MP4."
     publish(detected, "--remux")
     times = {path: path.stat().st_mtime_ns for path in (detected/"timelines").iterdir()}
-    assert len(times) == 5 and publish(detected, "--remux") == publish(detected) == ""
+    assert len(times) == 8 and publish(detected, "--remux") == publish(detected) == ""
     assert {path: path.stat().st_mtime_ns for path in (detected/"timelines").iterdir()} == times
     code, _, complaint = run("publish", detected, "--clips", "--remux")
     assert code == 2 and "--remux: found clips without timelines" in complaint
@@ -103,7 +103,7 @@ def test_it_is_written_whole_or_not_at_all(detected, monkeypatch):
     monkeypatch.setattr(editors._CopiedTrack, "encode", full)
     complaint = publish(detected, "--remux")
     assert "--remux: " in complaint and "No space left on device" in complaint
-    assert files_of(detected) == {"two.mkv"} and len(list((detected/"timelines").iterdir())) == 4
+    assert files_of(detected) == {"two.mkv"} and len(list((detected/"timelines").iterdir())) == 7
 
 
 def test_other_pictures_are_encoded(tmp_path):

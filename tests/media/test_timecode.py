@@ -39,7 +39,7 @@ def timelines(path: Path, rate: Fraction) -> dict[str, str]:
     "Write the timelines of an hour of this film, at a frame rate that a short file need not keep; return their texts."
     media = replace(probe(path), duration_s=3600.0, video=VideoTrack("mpeg4", 1280, 720, rate))
     written = write_timelines([media], SPANS, path.parent/"out", path.stem)
-    return {one.suffix: one.read_text(encoding="utf-8") for one in written}
+    return {one.name.removeprefix(path.stem): one.read_text(encoding="utf-8") for one in written}
 
 
 def seconds(text: str) -> Fraction: return Fraction(text.removesuffix("s"))

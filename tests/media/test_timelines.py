@@ -1,6 +1,7 @@
 "Timelines and chapters, read back by programs that did not write them."
 import html
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -17,6 +18,7 @@ import pytest
 import webvtt
 from opentimelineio.opentime import from_timecode
 
+from highlight_sense.edl_marks import edl_marks
 from highlight_sense.files import InputError
 from highlight_sense.media import MediaInfo, VideoTrack, probe
 from highlight_sense.reel import Span
@@ -32,6 +34,7 @@ RATES = {  # in the file: of the timeline
     Fraction(60_000, 1001): Fraction(60_000, 1001), Fraction(87_169_000, 2_905_633): Fraction(30),
     Fraction(120_000, 1001): Fraction(60_000, 1001),
     Fraction(15): Fraction(30)}
+ENDINGS = ("otio", "edl", "xml", "fcpxml", "mlt", "kdenlive", "markers.edl")
 LAYOUTS = ((), ("mono",), ("stereo",), ("mono", "stereo"), ("mono", "stereo", "mono"), ("stereo",) * 6)
 CHANNELS = {"mono": 1, "stereo": 2}
 DROP = Fraction(30_000, 1001)
@@ -78,11 +81,11 @@ def written(request, tmp_path_factory):
     media = record(folder/"my <best> stream & more #2 'ö'.mkv", layouts, Fraction(30) if rate else None, timecode)
     if rate: media = replace(media, video=VideoTrack("mpeg4", 1920, 1080, rate))  # a rate that a muxer need not keep
     paths = write_timelines([media], SPANS, folder/"timelines", "reel")
-    assert [path.name for path in paths] == ["reel.otio", "reel.edl", "reel.xml", "reel.fcpxml"]
+    assert [path.name for path in paths] == [f"reel.{ending}" for ending in ENDINGS]
     assert sorted(paths) == sorted((folder/"timelines").iterdir())
     pace = RATES[rate] if rate else Fraction(30)
     origin = int(from_timecode(timecode, float(pace)).value) if timecode else 0
-    return media, pace, origin, {path.suffix: path.read_text(encoding="utf-8") for path in paths}
+    return media, pace, origin, {path.name.removeprefix("reel"): path.read_text(encoding="utf-8") for path in paths}
 
 
 def expected(pace: Fraction) -> list[tuple[int, int]]:
@@ -208,6 +211,63 @@ def test_fcpxml(written):
 
 # Two files: a recording with a picture, and a microphone that stops in the middle of the first highlight.
 
+def streams_of(path: Path) -> tuple[list[int], list[int]]:
+    "The numbers of the pictures and of the audio tracks, among all streams of a file."
+    with av.open(str(path)) as container:
+        kinds = [stream.type for stream in container.streams]
+    return tuple([index for index, kind in enumerate(kinds) if kind == wanted] for wanted in ("video", "audio"))
+
+
+def properties(element: ET.Element) -> dict[str, str]:
+    "The properties directly below an element of MLT."
+    return {one.get("name"): one.text for one in element.findall("property")}
+
+
+@pytest.mark.parametrize("suffix", [".mlt", ".kdenlive"])
+def test_mlt(written, suffix):
+    "Every track plays one stream of the recording, for exactly the frames of the highlights."
+    media, pace, _, files = written
+    root = ET.fromstring(files[suffix])
+    profile = root.find("profile").attrib
+    assert Fraction(int(profile["frame_rate_num"]), int(profile["frame_rate_den"])) == pace
+    named = {one.get("id"): one for one in root if one.get("id")}
+    played, frames = [], sum(end - first for first, end in expected(pace))
+    for track in root.findall("tractor")[-1].findall("track")[1:]:
+        playlist = named[track.get("producer")]
+        if playlist.tag == "tractor": playlist = named[playlist.find("track").get("producer")]
+        cuts = [(int(one.get("in")), int(one.get("out")) + 1) for one in playlist.findall("entry")]
+        assert cuts == expected(pace) and not playlist.findall("blank")
+        plays = {(one["audio_index"], one["video_index"], one["resource"], int(one["length"]) >= cuts[-1][1])
+                 for one in (properties(named[entry.get("producer")]) for entry in playlist.findall("entry"))}
+        assert len(plays) == 1
+        played += plays
+    pictures, sounds = streams_of(media.path)
+    assert int(root.findall("tractor")[-1].get("out")) == frames - 1
+    assert {Path(one[2]) for one in played} == {media.path} and all(one[3] for one in played)
+    streams = [("-1", str(index)) for index in pictures] + [(str(index), "-1") for index in sounds]
+    assert [one[:2] for one in played] == (streams if suffix == ".mlt" else streams[::-1])
+
+
+def test_markers_of_resolve(written):
+    "The markers are in the form that Resolve writes; read back, they are the highlights, from 01:00:00:00 on."
+    _, pace, _, files = written
+    text = files[".markers.edl"]
+    drop = "FCM: DROP FRAME" in text
+    event = re.compile(r"(\d{3})  001      V     C        (\S{11}) (\S{11}) \2 \3")
+    below = re.compile(r"[^|]* \|C:ResolveColorGreen \|M:[^|]+ \|D:(\d+)")
+    title, fcm, *lines = [line for line in text.splitlines() if line]
+    assert title.startswith("TITLE: ") and fcm.startswith("FCM: ")
+    events = [event.fullmatch(line) for line in lines[::2]]
+    lengths = [int(below.fullmatch(line)[1]) for line in lines[1::2]]
+    begin = int(from_timecode("01:00:00;00" if drop else "01:00:00:00", float(pace)).value)
+    found = [int(from_timecode(one[2], float(pace)).value) - begin for one in events]
+    cuts = sorted(expected(pace))
+    assert list(zip(found, lengths)) == [(first, end - first) for first, end in cuts]
+    marks = edl_marks(text, pace)
+    assert [round((mark.end_s - mark.start_s) * pace) for mark in marks] == lengths
+    assert [round(mark.start_s * pace) - begin for mark in marks] == found
+
+
 MIC_S = 10_012.0
 
 
@@ -219,9 +279,9 @@ def apart(request, tmp_path_factory):
     game = record(folder/"game.mkv", ("stereo", "mono"), request.param, "10:00:00:00")
     pace = request.param or Fraction(30)
     paths = write_timelines([mic, game], SPANS, folder/"timelines", "both")
-    assert [path.name for path in paths] == ["both.otio", "both.edl", "both.xml", "both.fcpxml"]
+    assert [path.name for path in paths] == [f"both.{ending}" for ending in ENDINGS]
     origin = {game.path.name: 36_000 * round(pace), mic.path.name: 3600 * round(pace)}
-    return mic, game, pace, origin, {path.suffix: path for path in paths}
+    return mic, game, pace, origin, {path.name.removeprefix("both"): path for path in paths}
 
 
 def parts(pace: Fraction) -> list[tuple[int, int, int, int]]:
