@@ -32,6 +32,8 @@ COURSE = "<!-- course -->"                                          # how the ce
 TOOL = re.compile(r"(?<=uv tool install )\S+")                      # what the start pages install
 FIGURE = re.compile(r"<!-- ([^|>]+) \| ([^|>]+) \| (\d) -->.*?<!-- / -->")  # row, column, which number of the cell
 NUMBER = re.compile(r"\d+(?:\.\d+)?")
+HEAD = re.compile(r"\A# (.+)\n\n> (.+)\n")                           # of a page in Markdown
+FRONT_MATTER = '---\ntitle: "\\1"\ndescription: "\\2"\n---\n'         # as nbdev writes it for notebooks
 RESULTS = ROOT/"benchmarks"/"RESULTS.md"
 START = ("streamer.md", "editor.md", "student.ipynb", "researcher.md", "good.md", "pictures.md")
 
@@ -242,11 +244,11 @@ def to_address(link: re.Match, folder: Path) -> str:
 
 
 def for_the_site() -> Iterator[tuple[Path, str]]:
-    "All pages, with links that also work on the site."
+    "All pages, with links that also work on the site, and the titles of those in Markdown as quarto reads them."
     for path in [*start(), *numbered(), INDEX]:
         def addressed(text: str, folder: Path = path.parent) -> str:
             return RELATIVE.sub(lambda link: to_address(link, folder), text)
-        if path.suffix == ".md": yield path, addressed(path.read_text(encoding="utf-8"))
+        if path.suffix == ".md": yield path, HEAD.sub(FRONT_MATTER, addressed(path.read_text(encoding="utf-8")))
         else:
             notebook = read(path)
             for cell in notebook["cells"]:

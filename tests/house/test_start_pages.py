@@ -182,7 +182,9 @@ def test_on_the_site_no_link_leads_out():
     "Links to files that are no page of the site become addresses; the sidebar holds each page once."
     sync = load_sync()
     for path, text in sync.for_the_site():
-        if path.suffix == ".md": cells = [text]
+        if path.suffix == ".md":
+            cells = [text]
+            assert re.match(r'---\ntitle: ".+"\ndescription: ".+"\n---\n\n[^#]', text), path
         else: cells = ["".join(cell["source"]) for cell in json.loads(text)["cells"] if cell["cell_type"] == "markdown"]
         for target in sync.RELATIVE.findall("\n".join(cells)):
             there = (path.parent/target.partition("#")[0]).resolve()
