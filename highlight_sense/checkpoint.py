@@ -265,10 +265,11 @@ def describe_threshold(info: CheckpointInfo) -> str:
 
 # %% ../nbs/machinery/checkpoint.ipynb #400d4530
 def in_words(values: object) -> object:
-    "Format a dict, list or dataclass as one line, leaving out None in a dataclass; return other values unchanged."
+    "Format a number, names, a dict or a dataclass (without None) as one line; return other values unchanged."
     if dataclasses.is_dataclass(values):
         values = {name: value for name, value in dataclasses.asdict(values).items() if value is not None}
-    if isinstance(values, (list, tuple)): return ", ".join(map(str, values))
+    if isinstance(values, float): return f"{values:.4g}"
+    if isinstance(values, (list, tuple)) and all(isinstance(one, str) for one in values): return ", ".join(values)
     if not isinstance(values, dict): return values
     parts = [f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in values.items()]
     return ", ".join(parts)
@@ -278,16 +279,16 @@ def describe_checkpoint(path: Path) -> dict[str, object]:
     "Describe a model by its size and everything its file stores about it."
     model, info = load_checkpoint(path)
     names = ("dialect", "epochs", "max_frames", "threshold", "event_threshold", "events", "calibration", "version")
-    facts = {name: in_words(getattr(info, name)) for name in names}
+    facts = {name: getattr(info, name) for name in names}
     figures = {}
     for name, value in info.metrics.items():
         if name == "threshold": continue
         figures[name.replace("_", " ") if "loss" in name else f"validation {name}"] = value
-    front_end = "unknown" if info.front_end is None else in_words(info.front_end)
+    front_end = info.front_end or "unknown"
     about = {} if info.about is None else {"about": info.about}
     taught = {"taught": "clips and single steps"} if info.steps_taught else {}
     parameters = sum(weights.numel() for weights in model.parameters())
     multiply_adds = sum(count_multiply_adds(info.config).values())
     size = {"parameters": parameters, "multiply-adds of 30 s": multiply_adds}
-    return {"kind": "checkpoint", **about, **size, **taught, **facts, "model": in_words(info.config),
+    return {"kind": "checkpoint", **about, **size, **taught, **facts, "model": info.config,
             "front end": front_end, **figures}

@@ -25,7 +25,7 @@ from .log import show_log
 from .process import tune_process
 from .text import printable
 from .usage import (
-    argument, deferred, flag, hold_interrupts, option, stop, strict, system_line, usage_line)
+    argument, deferred, flag, hold_interrupts, option, stop, strict, system_line, to_json, usage_line)
 
 # %% ../nbs/07_cli.ipynb #e252b72e
 _app = cyclopts.App(
@@ -116,7 +116,7 @@ _SEPARATE = option(
 _RAY = option(
     str | None, "Spread the work over a Ray cluster: its address, auto on one of its machines, or local for one on "
     "this computer (default: work in this process). All machines must see the same files; needs the package ray.")
-_JSON = flag("Print one JSON object.")
+_JSON = flag("Print one JSON object, and nothing else.")
 _FORCE = flag("Replace files that highlight-sense did not write, or that were changed by hand.")
 
 # %% ../nbs/07_cli.ipynb #26363d83
@@ -317,11 +317,11 @@ def _evaluate_clips(
 # %% ../nbs/07_cli.ipynb #36fc04cb
 def _table(values: dict[str, object]) -> str:
     "Format one line for each value."
+    from highlight_sense.checkpoint import in_words
     width = max(len(str(name)) for name in values)
     lines = []
     for name, value in values.items():
-        shown = f"{value:.4g}" if isinstance(value, float) else value
-        lines.append(printable(f"{name!s:{width}}  {shown}"))
+        lines.append(printable(f"{name!s:{width}}  {in_words(value)}"))
     return "\n".join(lines)
 
 # %% ../nbs/07_cli.ipynb #bb89bb54
@@ -396,17 +396,21 @@ def _detect(
         str | None, "I/N: search every N-th recording, beginning with number I, so that N machines that share the "
         "folders take a share each (default: every recording).") = None,
     ray: _RAY = None,
+    json: _JSON = False,
     config: DetectConfig = DetectConfig(),
 ) -> None:
     "Find the highlights of recordings: scores.csv, highlights.json and highlights.csv for each."
     from highlight_sense.addresses import is_address
     from highlight_sense.recordings import detect as detect_all
+    from highlight_sense.recordings import record_of
+    if review and json: raise InputError("found --review and --json, expected one of them; leave one out")
     _refuse_models(recordings)
     if review and is_address(out):
         raise InputError(f"{out}: found an address, expected a folder to review; choose one on this computer")
     found = detect_all(recordings, out, model, config, mic=mic, game=game, separate=separate, force=force,
-                       keep_mel=review, shard=shard, ray=ray)
-    if review: _review(out)
+                       keep_mel=review, shard=shard, ray=ray, progress=not json)
+    if json: print(to_json({"out": out, "recordings": [record_of(one) for one in found]}))
+    elif review: _review(out)
     elif any(one.highlights for one in found) and not is_address(out): print(f"next: highlight-sense publish {out}")
 
 # %% ../nbs/07_cli.ipynb #2652d394
@@ -477,10 +481,15 @@ def _learn(
         str | None, "Model to start from: a file, a name that `models` lists, or hf://user/name (default: the one in "
         "use).") = None,
     adopt: option(bool | None, "Use the new model from now on (default: unless it is surely worse).") = None,
+    json: _JSON = False,
 ) -> None:
     "Learn your taste from the verdicts, and say whether the new model is better."
     from highlight_sense.learn import learn
-    print(*map(printable, f"{output}: {learn(out, output, model, adopt)}".splitlines()), sep="\n")
+    found = learn(out, output, model, adopt, progress=not json)
+    if not json: print(*map(printable, f"{output}: {found}".splitlines()), sep="\n")
+    else:
+        more = {"gain": found.gain._asdict(), "better": found.better, "sentence": found.sentence}
+        print(to_json(vars(found) | more))
 
 # %% ../nbs/07_cli.ipynb #5ba2e002
 @_verb
@@ -606,6 +615,8 @@ def _info(
         str, "FILE", "Clip, clip folder, pack, model, run, exported network, recording, folder of recordings, table, "
         "detection or folder of detections; models also by their names in `models`, or as hf://user/name."),
     /,
+    *,
+    json: _JSON = False,
 ) -> None:
     "Say what a file is and what it holds."
     path = Path(file)
@@ -613,7 +624,8 @@ def _info(
     elif not path.exists() and "::" not in file:
         from highlight_sense.models import find_model
         _, path = find_model(file)
-    print(_table(_describer(path)(path)))
+    facts = _describer(path)(path)
+    print(to_json(facts) if json else _table(facts))
 
 # %% ../nbs/07_cli.ipynb #ccf0ebfa
 _app.register_install_completion_command(

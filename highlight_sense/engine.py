@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from .checkpoint import CheckpointInfo, in_words, load_checkpoint
+from .checkpoint import CheckpointInfo, load_checkpoint
 from .files import InputError, remove_unfinished, write_atomically
 from .log import warn
 from .model import HighlightCRNN, relative_level
@@ -147,7 +147,7 @@ def describe_exported(path: Path) -> dict[str, object]:
         raise InputError(f"{path}: found no network, {expected}; choose another file") from None
     weights = path.with_suffix(".bin")
     size = f"{weights.stat().st_size / 1e6:.1f} MB" if weights.is_file() else "missing, but needed"
-    facts = {name.replace("_", " "): in_words(value) for name, value in note.items() if value is not None}
+    facts = {name.replace("_", " "): value for name, value in note.items() if value is not None}
     return {"kind": "network for OpenVINO", weights.name: size, **facts}
 
 # %% ../nbs/machinery/engine.ipynb #bca152bc

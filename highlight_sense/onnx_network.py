@@ -15,7 +15,7 @@ from types import ModuleType
 import numpy as np
 import torch
 
-from .checkpoint import CheckpointInfo, in_words
+from .checkpoint import CheckpointInfo
 from .engine import WholeWindows, load_exportable, note_of, windows_of
 from .files import InputError, remove_unfinished, write_atomically
 from .results import foreign_file
@@ -93,7 +93,7 @@ def describe_onnx(path: Path) -> dict[str, object]:
     if note is None:
         expected = "expected one that `highlight-sense export` wrote"
         raise InputError(f"{path}: found no network, {expected}; choose another file")
-    facts = {name.replace("_", " "): in_words(value) for name, value in note.items() if value is not None}
+    facts = {name.replace("_", " "): value for name, value in note.items() if value is not None}
     return {"kind": "network for ONNX", "size": f"{path.stat().st_size / 1e6:.1f} MB", **facts}
 
 # %% ../nbs/machinery/onnx_network.ipynb #2fce40ec
