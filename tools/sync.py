@@ -1,6 +1,6 @@
 """Rewrite what follows from settings.ini, CHANGELOG.md, benchmarks/RESULTS.md and the notebooks: badges, install cells
-and commands, the table of the course, the sidebar of the site, the figures in nbs/start, README.md, CITATION.cff.
-It also joins the pieces of a cell's output.
+and commands, the table of the course, the sidebar of the site, llms.txt, the figures in nbs/start, README.md,
+CITATION.cff. It also joins the pieces of a cell's output.
 
     python tools/sync.py                             write what is out of date
     python tools/sync.py --check                     write nothing; name what is out of date and exit with 1
@@ -163,13 +163,37 @@ def readme(index: dict) -> str:
     return "\n\n".join([*(block.strip() for block in blocks(index)), origin]) + "\n"
 
 
+def sections() -> dict[str, list[Path]]:
+    "The pages of the site by section, in reading order."
+    return {"Start here": start(), "The course": course(), "Machinery": machinery()}
+
+
 def sidebar() -> str:
     "The sidebar of the site: all pages, in reading order."
-    sections = {"Start here": start(), "The course": course(), "Machinery": machinery()}
     lines = ["website:", "  sidebar:", "    contents:", f"      - {INDEX.name}"]
-    for title, pages in sections.items():
+    for title, pages in sections().items():
         lines += [f"      - section: {title}", "        contents:"]
         lines += [f"          - {page.relative_to(NBS).as_posix()}" for page in pages]
+    return "\n".join(lines) + "\n"
+
+
+def entry(path: Path) -> str:
+    "A page in llms.txt: its title, its address and what it is about."
+    text = path.read_text(encoding="utf-8") if path.suffix == ".md" else title_cell(path, read(path))["source"]
+    title, line = (re.search(rf"^{mark} (.+)$", text, re.MULTILINE)[1] for mark in ("#", ">"))
+    place = path.relative_to(NBS).with_suffix(".html").as_posix()
+    return f"- [{title}]({REPO['doc_host']}{REPO['doc_baseurl']}/{place}): {line}"
+
+
+def llms() -> str:
+    "What the project is, and what each page is about, for language models; the form is that of llmstxt.org."
+    about = ("A Python package and a command line. `highlight-sense --help` lists the commands; with `--json`, "
+             "`detect`, `info`, `learn`, `evaluate` and `audit` print one JSON document. Exit codes: 0, 1 for a bug, "
+             "2 for bad usage or input, with one line that says what was found, what was expected and what to do. "
+             f"Source: {REPO['git_url']}")
+    lines = [f"# {REPO['title']}", "", f"> {REPO['description']}.", "", about]
+    for title, pages in sections().items():
+        lines += ["", f"## {'Optional' if title == 'Machinery' else title}", "", *map(entry, pages)]
     return "\n".join(lines) + "\n"
 
 
@@ -227,8 +251,9 @@ def derived(notebooks: list[Path]) -> Iterator[tuple[Path, str]]:
 
 
 def derived_pages() -> Iterator[tuple[Path, str]]:
-    "The sidebar and the pages in Markdown, with what they should hold."
+    "The sidebar, llms.txt and the pages in Markdown, with what they should hold."
     yield NBS/"sidebar.yml", sidebar()
+    yield NBS/"llms.txt", llms()
     results = RESULTS.read_text(encoding="utf-8")
     for path in start():
         if path.suffix == ".md": yield path, page(path, results)
