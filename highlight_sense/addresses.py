@@ -19,7 +19,7 @@ from .results import MANIFEST, Manifest
 from .text import printable
 
 # %% ../nbs/machinery/addresses.ipynb #fb101a7d
-_ADDRESS = re.compile(r"(?!https?:)([a-z][a-z0-9+.-]+):/{1,2}(?=[^/])")
+_ADDRESS = re.compile(r"(?!(?:https?|ftp|file):)([a-z][a-z0-9+.-]+):/{1,2}(?=[^/])")
 
 
 def is_address(place: object) -> bool:
