@@ -11,7 +11,8 @@ RUN python -m pip install --no-cache-dir --no-compile \
         --extra-index-url https://download.pytorch.org/whl/cpu -c /source/constraints.txt /source \
     && cd /usr/local/lib/python3.13/site-packages \
     && find . -type d -name tests -prune -exec rm -r {} + \
-    && rm -r torch/bin torch/include /source/*
+    && find torch/bin ! -type d ! -name torch_shm_manager -delete \
+    && rm -r torch/include /source/*
 
 # any user may write there
 ENV HOME=/tmp
