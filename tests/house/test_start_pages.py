@@ -109,7 +109,7 @@ def test_an_editor_gets_timelines(place):
         if command == "publish": shutil.copy(found/"timelines"/"monday.edl", place/"marks.edl")
 
     follow("editor.md", keep_list)
-    named = set(re.findall(r"\| `(monday\.\w+)`", (START/"editor.md").read_text(encoding="utf-8")))
+    named = set(re.findall(r"\| `(monday\.[\w.]+)`", (START/"editor.md").read_text(encoding="utf-8")))
     assert len(named) >= 4 and named <= {path.name for path in (found/"timelines").iterdir()}
     assert (found/"report.html").is_file() and list((found/"clips").iterdir())
     assert all((place/"found"/day/"timelines").is_dir() for day in ("monday", "tuesday"))
