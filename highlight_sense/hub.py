@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import highlight_sense
 from .files import InputError, data_folder
@@ -42,7 +44,7 @@ class _HubAddress:
         raise InputError(f"{text}: found no address of a model, {expected}; correct it")
 
 # %% ../nbs/machinery/hub.ipynb #dedc8f61
-def _import_hub():
+def _import_hub() -> ModuleType:
     "Import the Hub's library, or raise an `InputError` that says how to install it."
     try:
         import huggingface_hub
@@ -86,7 +88,7 @@ def _one_line(address: str) -> Iterator[None]:
         raise InputError(f"{address}: {found}, expected a model of highlight-sense; {way}") from error
 
 # %% ../nbs/machinery/hub.ipynb #efcafe15
-def _require_files(api, address: _HubAddress, text: str) -> bool:  # False without a connection
+def _require_files(api: Any, address: _HubAddress, text: str) -> bool:  # False without a connection
     "Raise `InputError` unless a repository has our files, of reasonable sizes."
     errors = _import_hub().errors
     try: known = api.model_info(address.repo, revision=address.revision, files_metadata=True)
@@ -127,7 +129,7 @@ def fetch_model(text: str) -> Path:  # of a checkpoint
 _OWN = {".gitattributes", "README.md", CONFIG, WEIGHTS}
 
 
-def _require_own(api, address: _HubAddress, text: str, private: bool) -> None:
+def _require_own(api: Any, address: _HubAddress, text: str, private: bool) -> None:
     "Raise `InputError` if a repository holds anything but a shared model, or is public where it should be private."
     try: known = api.model_info(address.repo)
     except _import_hub().errors.RepositoryNotFoundError: return

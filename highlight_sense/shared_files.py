@@ -11,6 +11,7 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Annotated, Literal
 
 import torch
@@ -23,7 +24,7 @@ from .records import load_record, read_as, write_record
 from .taste import load_taste
 
 # %% ../nbs/machinery/shared_files.ipynb #062b95ce
-def _import_safetensors():
+def _import_safetensors() -> ModuleType:
     "Import safetensors, or raise an `InputError` that says how to install it."
     try: import safetensors.torch
     except ImportError:
