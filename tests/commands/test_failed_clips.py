@@ -58,7 +58,7 @@ def test_the_others_are_published(folder):
     others = sizes_in(folder)
     assert min(others.values()) > 10_000
     code, printed, complaints = run("publish", folder)
-    assert code == 0 and "2 clips in clips/, 4 timeline" in printed and "warning" not in complaints
+    assert code == 0 and "2 clips in clips/, 7 timeline" in printed and "warning" not in complaints
     assert sizes_in(folder).items() > others.items() and second.stat().st_size > 10_000
 
 
