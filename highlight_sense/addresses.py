@@ -99,7 +99,7 @@ def _send(local: Path, address: Path, before: dict[str, str]) -> None:
     changed = [name for name, content in now.items() if before.get(name) != content and name != MANIFEST]
     manifest = Manifest(local)
     known = [name for name in changed if name in manifest.files]
-    if known: (address/MANIFEST).write_text(manifest.text(unfinished=known))
+    if known: (address/MANIFEST).write_text(manifest.text(unfinished=known), encoding="utf-8")
     address.fs.put([str(local/name) for name in changed], [(address/name).path for name in changed])
     if known or before.get(MANIFEST) != now.get(MANIFEST): (address/MANIFEST).write_bytes((local/MANIFEST).read_bytes())
     for name in before.keys() - now.keys(): (address/name).unlink()
