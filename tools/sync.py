@@ -29,7 +29,7 @@ CLONE = re.compile(r"git clone \S+ && cd [\w.-]+")
 INSTALL = "#| hide\n# install"                                      # how an install cell begins
 RELATIVE = re.compile(r"\]\((?!\w+:|#)([^)]+)\)")                   # a link to a file of this repository
 COURSE = "<!-- course -->"                                          # how the cell with the table of the course begins
-TOOL = re.compile(r"(?<=uv tool install )\S+")                      # what the start pages install
+TOOL = re.compile(r"(?<=uv tool install )\S+")                      # what uv installs
 FIGURE = re.compile(r"<!-- ([^|>]+) \| ([^|>]+) \| (\d) -->.*?<!-- / -->")  # row, column, which number of the cell
 NUMBER = re.compile(r"\d+(?:\.\d+)?")
 HEAD = re.compile(r"\A# (.+)\n\n> (.+)\n")                           # of a page in Markdown
@@ -134,6 +134,7 @@ def synced(path: Path) -> dict:
         if cell["source"].startswith(COURSE): cell["source"] = table()
         if "outputs" in cell: cell["outputs"] = joined(cell["outputs"])
         cell["source"] = CLONE.sub(f"git clone {REPO['git_url']} && cd {REPO['repo']}", cell["source"])
+        cell["source"] = TOOL.sub(PACKAGE, cell["source"])
     return notebook
 
 
