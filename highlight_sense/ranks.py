@@ -97,7 +97,7 @@ def whole_rows(own: torch.Tensor) -> torch.Tensor:  # (b, ...) to (B, ...)
 
 # %% ../nbs/machinery/ranks.ipynb #7877188b
 class _WholeRows(torch.autograd.Function):
-    "Put the rows of all processes together; pass the gradient on to the own rows."
+    "Put the rows of all processes together; pass back the gradient of this process's rows."
     @staticmethod
     def forward(ctx: object, own: torch.Tensor) -> torch.Tensor:
         ctx.rows, ctx.own = _here.rows.to(own.device), len(own)
@@ -137,7 +137,7 @@ def announce_rows(
     rows: torch.Tensor | None,   # (b,) this process's rows of the batch that comes next; None: there is none
     clips: int = 0,              # rows of the whole batch
 ) -> None:
-    "Say what this process computes from now on."
+    "Set the rows that this process computes from now on."
     _here.rows, _here.clips = rows, clips
 
 # %% ../nbs/machinery/ranks.ipynb #483d4aca
@@ -170,7 +170,7 @@ def _end_if_one_dies(left: threading.Event) -> None:
 
 # %% ../nbs/machinery/ranks.ipynb #29151d49
 def _end_watch(watch: threading.Thread, left: threading.Event) -> None:
-    "Have the thread that watches the others end."
+    "Stop the thread that watches the others."
     left.set()
     watch.join(_SILENT_S)
 

@@ -39,7 +39,7 @@ class _SharedConfig:
     model_type: Literal["highlight-sense"]
     format: Literal[1]
     checkpoint: CheckpointInfo
-    # threshold of the network without its taste, for those who learn on
+    # threshold of the network without its taste, for `learn` to start from
     network_threshold: Annotated[float, Meta(ge=0, le=1)] | None = None
 
     def __post_init__(self) -> None:
@@ -74,7 +74,7 @@ def write_shared(checkpoint: Path, folder: Path) -> CheckpointInfo:  # what the 
     return info
 
 # %% ../nbs/machinery/shared_files.ipynb #b4ee1b97
-LARGEST = {WEIGHTS: 2**30, CONFIG: 2**20}  # bytes; the default network's weights have 5 MB
+LARGEST = {WEIGHTS: 2**30, CONFIG: 2**20}  # bytes; the default network's weights take 5 MB
 _ADVICE = "use a model that `highlight-sense share` uploaded"
 
 
