@@ -375,6 +375,12 @@ def _refuse_models(recordings: Sequence[str]) -> None:
         usage = f"highlight-sense detect RECORDING -o OUT --model {shlex.quote(model)}"
         raise InputError(f"{place}: found {found}, expected a recording; --model names the model: {usage}")
 
+# %% ../nbs/07_cli.ipynb #85f79157
+def _print_found(out: Path, found: list, failed: list[str]) -> None:
+    "Print one JSON document about all recordings."
+    from highlight_sense.recordings import record_of
+    print(to_json({"out": out, "recordings": [record_of(one) for one in found], "failed": failed}))
+
 # %% ../nbs/07_cli.ipynb #0c209028
 @_verb
 def _detect(
@@ -401,15 +407,19 @@ def _detect(
 ) -> None:
     "Find the highlights of recordings: scores.csv, highlights.json and highlights.csv for each."
     from highlight_sense.addresses import is_address
+    from highlight_sense.fleet import SomeFailed
     from highlight_sense.recordings import detect as detect_all
-    from highlight_sense.recordings import record_of
     if review and json: raise InputError("found --review and --json, expected one of them; leave one out")
     _refuse_models(recordings)
     if review and is_address(out):
         raise InputError(f"{out}: found an address, expected a folder to review; choose one on this computer")
-    found = detect_all(recordings, out, model, config, mic=mic, game=game, separate=separate, force=force,
-                       keep_mel=review, shard=shard, ray=ray, progress=not json)
-    if json: print(to_json({"out": out, "recordings": [record_of(one) for one in found]}))
+    try:
+        found = detect_all(recordings, out, model, config, mic=mic, game=game, separate=separate, force=force,
+                           keep_mel=review, shard=shard, ray=ray, progress=not json)
+    except SomeFailed as error:
+        if json: _print_found(out, error.done, error.failed)
+        raise
+    if json: _print_found(out, found, [])
     elif review: _review(out)
     elif any(one.highlights for one in found) and not is_address(out): print(f"next: highlight-sense publish {out}")
 

@@ -39,6 +39,18 @@ def test_detect(place, tmp_path):
     assert run(*words, "--json", "--review")[0] == 2
 
 
+def test_detect_with_failures(place, tmp_path):
+    "What was found is printed beside every reason why another recording failed, and the exit code says so."
+    bad = [tmp_path/"a.mkv", tmp_path/"b.mkv"]
+    for path in bad: path.write_bytes(b"no recording")
+    words = "-m", place/"model.pt", "-o", tmp_path/"out", "--top", 2, "--window", 5, "--device", "cpu", "--json"
+    code, out, complaint = run("detect", bad[0], place/"stream.mka", bad[1], *words)
+    found = json.loads(out)
+    assert code == 2 and out.count("\n") == 1 and "2 of 3 recordings failed" in complaint
+    assert [one["recording"] for one in found["recordings"]] == ["stream.mka"]
+    assert [reason.split(": ")[0] for reason in found["failed"]] == [str(path) for path in bad]
+
+
 def test_info(place, tmp_path):
     "The names of the table, with values that keep their types."
     model = document("info", place/"model.pt")
