@@ -12,8 +12,7 @@ import os
 import signal
 import sys
 import threading
-import time
-from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -144,27 +143,35 @@ def announce_rows(
 _BEAT_S, _SILENT_S = 2.0, 20.0
 
 
-def _watch(beat: Callable[[int, int], int], left: threading.Event) -> int | None:
-    "Beat until `left` is set; return the rank of a process that no longer does. `beat(rank, by)` adds to a number."
-    counts = [None] * _here.count
-    changed_s = [time.monotonic()] * _here.count
+def _beat(counts: list[int | None], left: threading.Event) -> None:
+    "Count up for this process and note the counts of all, until `left` is set or the store is gone."
+    import torch.distributed as dist
+    with suppress(RuntimeError):
+        store = dist.TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)
+        while not left.wait(_BEAT_S):
+            store.add(f"beat of {_here.rank}", 1)
+            for rank in range(len(counts)): counts[rank] = store.add(f"beat of {rank}", 0)
+
+# %% ../nbs/machinery/ranks.ipynb #b1a70c02
+def _watch(counts: list[int | None], left: threading.Event) -> int | None:
+    "Return the rank of a process whose count has stood still for `_SILENT_S`; None once `left` is set."
+    known, still_s = [None] * len(counts), [0.0] * len(counts)
     while not left.wait(_BEAT_S):
-        beat(_here.rank, 1)
-        for rank in range(_here.count):
-            found = beat(rank, 0)
-            if found != counts[rank]: counts[rank], changed_s[rank] = found, time.monotonic()
-            if time.monotonic() - changed_s[rank] > _SILENT_S: return rank
+        for rank, found in enumerate(counts):
+            still_s[rank] = still_s[rank] + _BEAT_S if found == known[rank] else 0.0
+            known[rank] = found
+        longest_s = max(still_s)
+        if longest_s > _SILENT_S: return 0 if still_s[_here.rank] > _SILENT_S / 2 else still_s.index(longest_s)
     return None
 
 # %% ../nbs/machinery/ranks.ipynb #1400dea8
 def _end_if_one_dies(left: threading.Event) -> None:
     "Watch the other processes, and end this one if one of them falls silent."
-    import torch.distributed as dist
-    try:
-        store = dist.TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)
-        silent = _watch(lambda rank, by: store.add(f"beat of {rank}", by), left)
-    except RuntimeError: silent = 0  # the process that keeps the numbers is gone
-    if silent is None or left.is_set(): return
+    counts = [None] * _here.count
+    beating = threading.Thread(target=_beat, args=(counts, left), daemon=True)
+    beating.start()
+    silent = _watch(counts, left)
+    if left.is_set(): return beating.join(_SILENT_S)
     print(f"highlight-sense: {_ended(f'no sign of life of process {silent}')}", file=sys.stderr, flush=True)
     os._exit(2)
 

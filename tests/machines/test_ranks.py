@@ -84,13 +84,16 @@ print(json.dumps(ended))
 
 SILENT = '''
 clips, out = json.loads(sys.argv[1])
-def prepare(rank):
-    ranks._BEAT_S, ranks._SILENT_S = 0.2, 2
-    if rank == 1: at_sum(15, send(signal.SIGSTOP))
-first, second = begin(2, clips, f"{out}/silent", {"epochs": 1}, prepare)
-code = status(first)
-os.kill(second, signal.SIGKILL)
-print(json.dumps([code, status(second)]))
+ended = []
+for silent in (1, 0):
+    def prepare(rank):
+        ranks._BEAT_S, ranks._SILENT_S = 0.2, 2
+        if rank == silent: at_sum(15, send(signal.SIGSTOP))
+    pids = begin(2, clips, f"{out}/silent{silent}", {"epochs": 1}, prepare)
+    code = status(pids[1 - silent])
+    os.kill(pids[silent], signal.SIGKILL)
+    ended.append([code, status(pids[silent])])
+print(json.dumps(ended))
 '''
 
 
@@ -170,9 +173,11 @@ def test_another_number_continues(clips, trained, tmp_path, times):
 
 
 def test_a_silent_machine(clips, tmp_path):
-    "A process that no longer moves, but whose connections stay open, ends the others."
-    assert launch(SCRIPT + SILENT, clips, tmp_path) == [2, -9]
-    assert "no sign of life of process 1" in (tmp_path/"silent.0.txt").read_text()
+    "A process that no longer moves, but whose connections stay open, ends the others; also the one that counts."
+    assert launch(SCRIPT + SILENT, clips, tmp_path) == [[2, -9]] * 2
+    for silent in (0, 1):
+        text = (tmp_path/f"silent{silent}.{1 - silent}.txt").read_text()
+        assert f"no sign of life of process {silent}" in text
 
 
 def test_torchrun(clips, tmp_path):
