@@ -15,7 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from .addresses import files_at, is_address, place_of
+from .addresses import files_at, is_address, place_of, require_inside
 from .files import InputError
 from .log import warn
 from .media import probe
@@ -54,7 +54,9 @@ def _media_at(place: Path) -> list[Path]:
     "List the recordings in a folder, or the file itself."
     if is_address(place):
         files = files_at(place)
-        return files if files == [place] else list(filter(_has_media_name, files))
+        media = files if files == [place] else list(filter(_has_media_name, files))
+        for path in media: require_inside(path.name, path)
+        return media
     if place.exists(): return [place] if place.is_file() else list(filter(is_media, _files_below(place)))
     expected = "expected a recording or a folder of them"
     raise InputError(f"{place}: found no such file or folder, {expected}; check the path")

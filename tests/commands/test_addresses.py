@@ -137,6 +137,24 @@ def test_only_ranges_travel(bucket, tmp_path, monkeypatch):
     assert max(fetched) <= 2 * MIB
 
 
+def test_names_that_lead_out(place, bucket, tmp_path, monkeypatch):
+    "Nothing is fetched from a folder with a name that would be written outside its copy here."
+    import tempfile
+    fs = place_of(bucket).fs
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path/"inside"))
+    (tmp_path/"inside").mkdir()
+    call = "-m", place/"model.pt", *OPTIONS
+    for number, name in enumerate(("../../escaped", r"..\escaped")):
+        for path in (f"vods/bad{number}/friday/scores.csv", f"vods/bad{number}/friday/{name}"): fs.pipe(path, b"text")
+        with monkeypatch.context() as patch:
+            patch.setattr(fs, "get", lambda *names: pytest.fail("fetched"))
+            said = printed("detect", f"{bucket}/in/friday.mka", "-o", f"{bucket}/bad{number}", *call)
+        assert f"bad{number}/friday: found the name " in said and "escaped" in said
+    fs.pipe(r"vods/worse/a\..\escaped.mka", b"text")
+    assert "found the name " in printed("detect", f"{bucket}/worse", "-o", tmp_path/"out", *call)
+    assert not list(tmp_path.rglob("*escaped*"))
+
+
 def test_refusals(place, bucket, tmp_path):
     "What is not there, or cannot be reached, is one line."
     call = "-m", place/"model.pt", "--device", "cpu"
