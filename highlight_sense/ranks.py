@@ -37,8 +37,15 @@ _here = _Here()
 
 # %% ../nbs/machinery/ranks.ipynb #cfd0bf5a
 def rank_and_count() -> tuple[int, int]:
-    "Return this process's rank, and how many processes train together."
-    return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    "Return this process's rank, and how many processes train together; `InputError` if `torchrun` did not start it."
+    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_PORT", "MASTER_ADDR")
+    given = {name: os.environ.get(name, "") for name in names}
+    if given["WORLD_SIZE"] in ("", "1"): return 0, 1
+    whole = all(given[name].isdecimal() for name in names[:-1]) and given["MASTER_ADDR"]
+    if whole and int(given["RANK"]) < int(given["WORLD_SIZE"]): return int(given["RANK"]), int(given["WORLD_SIZE"])
+    found = ", ".join(f"{name}={value}" for name, value in given.items() if value)
+    expected = "RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT as torchrun sets them"
+    raise InputError(f"environment: found {found}, expected {expected}; start it by torchrun, or unset WORLD_SIZE")
 
 # %% ../nbs/machinery/ranks.ipynb #ed7f604b
 def alone() -> bool: return _here.count == 1

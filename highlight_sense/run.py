@@ -357,6 +357,9 @@ class _Job:
 def _call_others(job: _Job, out: Path) -> None:
     "Hand a training to the other processes, if there are any."
     if alone(): return
+    if job.config.device.startswith("cuda:") and job.config.device != "cuda:0":
+        found = f"device: found {job.config.device} for {rank_and_count()[1]} processes"
+        raise InputError(f"{found}, expected cuda, of which each process takes a GPU; choose it")
     device = pick_device(job.config.device)
     precision = pick_precision(device, job.config.precision)
     kernels = kernels_in_use(device, precision, job.config.kernels)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from running import launch, needs_fork
+from running import launch, needs_fork, run
 
 from highlight_sense.checkpoint import load_checkpoint
 
@@ -189,3 +189,12 @@ def test_torchrun(clips, tmp_path):
     assert ended.returncode == 0, ended.stderr[-2000:]
     assert ended.stdout.count("best.pt has AP") == 1 and ended.stdout.count("training clips") == 1
     assert len(figures(tmp_path/"run")) == 1
+
+
+def test_variables_of_no_torchrun(clips, tmp_path, monkeypatch):
+    "What another program has set ends in one line, before anything waits or is written."
+    for count in ("2", "a"):
+        monkeypatch.setenv("WORLD_SIZE", count)
+        code, _, complaint = run("train", clips, "-o", tmp_path/"run")
+        assert code == 2 and complaint.count("\n") == 1 and f"found WORLD_SIZE={count}, expected RANK" in complaint
+    assert not (tmp_path/"run").exists()
