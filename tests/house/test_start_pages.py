@@ -140,6 +140,15 @@ def test_the_index_names_every_page():
     for page in START.iterdir(): assert f"](nbs/start/{page.name})" in readme, page.name
 
 
+def test_install_lines_name_a_python():
+    "Each asks for a version that setup.py allows, whatever the reader's machine has."
+    pages = [ROOT/"README.md", ROOT/"nbs"/"index.ipynb", *PAGES]
+    lines = [line for page in pages for line in page.read_text(encoding="utf-8").splitlines()]
+    installing = [line for line in lines if re.search("uv tool install|pipx install", line)]
+    assert len(installing) >= 6 and all("--python 3.13" in line for line in installing)
+    assert "<3.14" in (ROOT/"setup.py").read_text(encoding="utf-8")
+
+
 # --- what tools/sync.py writes
 
 def load_sync(place: Path = ROOT) -> ModuleType:
@@ -165,8 +174,8 @@ def test_pages_of_a_release_install_its_wheel(tmp_path, monkeypatch, day):
     exec(sync.INSTALL_CELL, {})
     assert [words[-1] for words in calls] == [installed]
     assert ("/blob/v" if day[0] == "2" else "/blob/main/") in sync.badge(tmp_path/"nbs"/"05d_demo.ipynb")
-    (tmp_path/"page.md").write_text("uv tool install somewhere --torch-backend=auto")
-    assert sync.page(tmp_path/"page.md", "") == f"uv tool install {installed} --torch-backend=auto"
+    (tmp_path/"page.md").write_text("uv tool install somewhere --python 3.13 --torch-backend=auto")
+    assert sync.page(tmp_path/"page.md", "") == f"uv tool install {installed} --python 3.13 --torch-backend=auto"
 
 
 def test_figures_come_from_the_results(tmp_path):
