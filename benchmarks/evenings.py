@@ -129,7 +129,7 @@ def review(
 
 
 def learn(evenings: list[Evening], model: Model) -> Model:
-    "Learn as `highlight-sense learn` does: return the new model unless it is surely worse."
+    "Learn as `highlight-sense learn` does: return the new model unless it is clearly worse."
     if not any(len(one.wanted) for one in evenings): return model
     left_out, hill = leave_out(evenings), choose_hill(evenings)
     parts = [one for one, _ in left_out]

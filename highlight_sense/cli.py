@@ -399,8 +399,7 @@ def _detect(
     review: flag("Also store what the review page and `learn` need (50 MB an hour), and open the page.") = False,
     force: _FORCE = False,
     shard: option(
-        str | None, "I/N: search every N-th recording, beginning with number I, so that N machines that share the "
-        "folders take a share each (default: every recording).") = None,
+        str | None, "I/N: search every N-th recording, from number I on, as one of N machines (default: all).") = None,
     ray: _RAY = None,
     json: _JSON = False,
     config: DetectConfig = DetectConfig(),
@@ -490,7 +489,8 @@ def _learn(
     model: option(
         str | None, "Model to start from: a file, a name that `models` lists, or hf://user/name (default: the one in "
         "use).") = None,
-    adopt: option(bool | None, "Use the new model from now on (default: unless it is surely worse).") = None,
+    adopt: option(
+        bool | None, "Use the new model from now on (default: unless it is clearly worse, by more than 0.1).") = None,
     json: _JSON = False,
 ) -> None:
     "Learn your taste from the verdicts, and say whether the new model is better."
@@ -498,7 +498,7 @@ def _learn(
     found = learn(out, output, model, adopt, progress=not json)
     if not json: print(*map(printable, f"{output}: {found}".splitlines()), sep="\n")
     else:
-        more = {"gain": found.gain._asdict(), "better": found.better, "sentence": found.sentence}
+        more = {"gain": found.gain._asdict(), "may_replace": found.may_replace, "sentence": found.sentence}
         print(to_json(vars(found) | more))
 
 # %% ../nbs/07_cli.ipynb #5ba2e002

@@ -413,16 +413,22 @@ def may_replace(wanted: int, gain: Gain) -> bool:
     "Tell whether a model that learned from this many wanted moments should be used from now on."
     return wanted >= _FEWEST and gain.high >= _BAD
 
+# %% ../nbs/06a_learn.ipynb #b01bfef8
+def _gain_in_words(gain: Gain) -> str:
+    "Say how sure a gain or a loss is."
+    if gain.low > 0: return "surely better"
+    if gain.high < _BAD: return "clearly worse"
+    return "probably worse" if gain.high < 0 else "too few verdicts to be sure"
+
 # %% ../nbs/06a_learn.ipynb #e475310c
 def _sentence(wanted: int, rival: str, before: Figures, after: Figures, gain: Gain) -> str:
     "Say whether a model is better."
     if wanted < _FEWEST:
         return f"{wanted} wanted moments are too few to learn from; keep or add {_FEWEST} in all"
     low, high = gain
-    surely = "surely better" if low > 0 else "surely worse" if high < _BAD else "too few verdicts to be sure"
     return (f"average precision {after.ap:.2f} on what it did not learn from, {rival} {before.ap:.2f}; a gain of "
-            f"{low:+.2f} to {high:+.2f}, {surely}; {after.false_alarms_per_hour:.1f} false alarms an hour at its "
-            f"threshold, {before.false_alarms_per_hour:.1f} before")
+            f"{low:+.2f} to {high:+.2f}, {_gain_in_words(gain)}; {after.false_alarms_per_hour:.1f} false alarms an "
+            f"hour at its threshold, {before.false_alarms_per_hour:.1f} before")
 
 # %% ../nbs/06a_learn.ipynb #bfb17cd6
 @dataclass(frozen=True)
@@ -444,8 +450,8 @@ class Learned:
     def wanted(self) -> int: return self.verdicts.get("keep", 0) + self.verdicts.get("missed", 0)
 
     @property
-    def better(self) -> bool:
-        "Whether it is to be used from now on."
+    def may_replace(self) -> bool:
+        "Whether it may replace the model in use."
         return may_replace(self.wanted, self.gain)
 
     @property
@@ -534,7 +540,7 @@ def learn(
     folders: Sequence[str | Path],      # of detections, with picks.csv
     out: str | Path,                    # the checkpoint to write
     model: str | Path | None = None,    # file or name of the model to start from (default: the one in use)
-    adopted: bool | None = None,        # whether to use it from now on (default: unless it is surely worse)
+    adopted: bool | None = None,        # whether to use it from now on (default: unless it is clearly worse)
     progress: bool | Callable[[float, str], None] = True,  # show bars; a function gets the share done and its title
 ) -> Learned:
     "Learn from verdicts, write a model, and say whether it is better."
@@ -552,5 +558,5 @@ def learn(
     result = Learned(Path(out), base, to_beat.name, dict(verdicts), len(places), after.hours, *figures,
                      compare(before, after), choose_threshold(after))
     _write(result, detector, taste, evenings, mean_ap)
-    if not (result.better if adopted is None else adopted): return result
+    if not (result.may_replace if adopted is None else adopted): return result
     return dataclasses.replace(result, adopted=adopt(out, _origin(result, places)))

@@ -63,7 +63,7 @@ def test_info(place, tmp_path):
 
 
 def test_learn(tmp_path, monkeypatch):
-    "What was learned, before and after, and whether it is better."
+    "What was learned, before and after, and whether it may replace the model in use."
     figures = Figures(0.5, 0.4, 0.3, 0.35, float("nan"))
     gain = Gain(*[0.1] * len(Gain._fields))
     learned = Learned(tmp_path/"mine.pt", "starter", "the starter", {"keep": 3}, 1, 2.0, figures, figures, gain, 0.5)
@@ -77,4 +77,4 @@ def test_learn(tmp_path, monkeypatch):
     found = document("learn", tmp_path, "-o", tmp_path/"mine.pt")
     assert found["path"] == str(tmp_path/"mine.pt") and found["verdicts"] == {"keep": 3} and not asked["progress"]
     assert found["before"]["ap"] == 0.5 and found["after"]["false_alarms_per_hour"] is None and found["adopted"] is None
-    assert found["gain"]["low"] == 0.1 and isinstance(found["better"], bool) and found["sentence"]
+    assert found["gain"]["low"] == 0.1 and found["may_replace"] is True and found["sentence"]
