@@ -281,7 +281,6 @@ def _evaluate(
     json: _JSON = False,
 ) -> None:
     "Measure a checkpoint on all clips of a folder, or on whole recordings with labels."
-    from json import dumps
     _require_model(Path(checkpoint), "evaluate MODEL DATA")
     config = DetectConfig(threshold=threshold, batch_size=batch_size, device=device, precision=precision,
                           kernels=kernels, engine=engine)
@@ -290,7 +289,7 @@ def _evaluate(
         from highlight_sense.recordings import evaluate_recordings
         metrics = evaluate_recordings(checkpoint, data, labels, config, out, mic=mic, game=game, separate=separate,
                                       unlabelled=unlabelled, progress=not json)
-    print(dumps(metrics) if json else f"{_table(metrics)}\n{_sentence(metrics)}")
+    print(to_json(metrics) if json else f"{_table(metrics)}\n{_sentence(metrics)}")
 
 # %% ../nbs/07_cli.ipynb #0535f3d5
 def _evaluate_clips(
@@ -356,12 +355,10 @@ def _audit(
     json: _JSON = False,
 ) -> None:
     "Check whether a model uses the moment or a shortcut, such as length or loudness. Exits with 3 if a finding is bad."
-    from json import dumps
-
     from highlight_sense import audit as auditing
     result = auditing.audit(checkpoint, clips, out, training=training, most_clips=most_clips, workers=workers,
                             device=device, precision=precision, progress=not json, kernels=kernels)
-    print(dumps(result.record()) if json else "\n".join(map(printable, str(result).splitlines())))
+    print(to_json(result.record()) if json else "\n".join(map(printable, str(result).splitlines())))
     if not result.passed: sys.exit(3)
 
 # %% ../nbs/07_cli.ipynb #2a9540b4

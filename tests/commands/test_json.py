@@ -1,10 +1,12 @@
 "With --json, a command prints one document for programs, and nothing else on its output."
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from running import run, write_clips, write_rated
 
+from highlight_sense import audit, recordings
 from highlight_sense import learn as learning
 from highlight_sense.learn import Figures, Gain, Learned
 
@@ -78,3 +80,13 @@ def test_learn(tmp_path, monkeypatch):
     assert found["path"] == str(tmp_path/"mine.pt") and found["verdicts"] == {"keep": 3} and not asked["progress"]
     assert found["before"]["ap"] == 0.5 and found["after"]["false_alarms_per_hour"] is None and found["adopted"] is None
     assert found["gain"]["low"] == 0.1 and found["may_replace"] is True and found["sentence"]
+
+
+def test_no_nan(place, monkeypatch):
+    "A figure that is not defined is null, whichever command prints it."
+    undefined = {"ap": float("nan"), "best_threshold": float("inf")}
+    monkeypatch.setattr(recordings, "evaluate_recordings", lambda *words, **named: undefined)
+    monkeypatch.setattr(audit, "audit", lambda *words, **named: SimpleNamespace(passed=True, record=lambda: undefined))
+    expected = {"ap": None, "best_threshold": None}
+    assert document("evaluate", place/"model.pt", place/"stream.mka", "--labels", place/"labels.csv") == expected
+    assert document("audit", place/"model.pt", place) == expected
