@@ -1,8 +1,11 @@
 "The package as users get it: built and installed, without the checkout."
 import os
+import re
 import shutil
 import subprocess
 import sys
+import textwrap
+from configparser import ConfigParser
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -30,3 +33,15 @@ def test_wheel_holds_every_file(tmp_path):
     ended = subprocess.run(command, env=environment, cwd=tmp_path, text=True, capture_output=True)
     assert ended.returncode == 0, ended.stderr
     assert str(tmp_path/"site") in ended.stdout and "train" in ended.stdout
+
+
+def test_lowest_versions_cover_every_extra():
+    "The workflow's script gives a version for each requirement that users may install."
+    workflow = (ROOT/".github"/"workflows"/"test.yaml").read_text(encoding="utf-8")
+    script = textwrap.dedent(re.search(r"<< 'END'\n(.*?)^ +END$", workflow, re.DOTALL | re.MULTILINE)[1])
+    printed = subprocess.run([sys.executable, "-c", script], cwd=ROOT, text=True, capture_output=True, check=True).stdout
+    settings = ConfigParser()
+    settings.read(ROOT/"settings.ini", encoding="utf-8")
+    extras = [key for key in settings["DEFAULT"] if key.endswith("requirements") and key != "dev_requirements"]
+    wanted = {re.split(r"[\[>]", each)[0] for key in extras for each in settings["DEFAULT"][key].split()}
+    assert len(extras) >= 7 and {line.split("==")[0] for line in printed.splitlines()} == wanted
