@@ -10,12 +10,13 @@ import logging
 import math
 import os
 import pickle
+import platform
 import re
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import lru_cache
 from types import ModuleType
 from typing import NamedTuple
@@ -77,7 +78,10 @@ class _Answer(NamedTuple):
 
 def _do_far(work: bytes, job: bytes, command: str, cores: int, folder: str) -> _Answer:
     "Do a job in a process of a cluster, in the folder of the one that asked for it."
-    with suppress(OSError): os.chdir(folder)
+    try: os.chdir(folder)
+    except OSError:
+        found = f"found no such folder on {platform.node() or 'a machine'}, expected the one of the call"
+        return _Answer(InputError(f"{folder}: {found}; all machines must see the same files"), [])
     tune_process(command)  # before unpacking, which loads PyTorch
     limit_cores(cores)
     with kept_warnings() as warnings: return _Answer(_attempt(_unpacked(work), pickle.loads(job)), warnings)
@@ -91,6 +95,7 @@ class Fleet:
     memory_gib: float          # of a job
     cores: int = 1             # of a job
     may_use_gpu: bool = False  # whether a job shares a GPU, if there is one
+    check: Callable | None = field(default=None, repr=False)  # raises `InputError` if a result's files are not here
 
 # %% ../nbs/machinery/fleet.ipynb #a7da0140
 def _import_ray() -> ModuleType:
@@ -163,6 +168,14 @@ def _handing_over(work: Callable, fleet: Fleet) -> Iterator[tuple[ModuleType, Ca
         settings = fleet.command, fleet.cores, os.getcwd()
         yield ray, lambda job: task.remote(sent, pack(job), *settings)
 
+# %% ../nbs/machinery/fleet.ipynb #ea3d6755
+def _checked(found: object, check: Callable | None) -> object:  # result or InputError
+    "Check a result, where the fleet has a check."
+    if check is None or isinstance(found, InputError): return found
+    try: check(found)
+    except InputError as error: return error
+    return found
+
 # %% ../nbs/machinery/fleet.ipynb #a6da41ec
 def _over_ray(jobs: Sequence, work: Callable, fleet: Fleet) -> Iterator[tuple[int, object]]:
     "Do jobs in the processes of a cluster, as many at a time as it has room for."
@@ -172,7 +185,7 @@ def _over_ray(jobs: Sequence, work: Callable, fleet: Fleet) -> Iterator[tuple[in
         while waiting:
             (ready,), _ = ray.wait(list(waiting), num_returns=1)
             number = waiting.pop(ready)
-            yield number, _answer(ray, ready, jobs[number])
+            yield number, _checked(_answer(ray, ready, jobs[number]), fleet.check)
 
 # %% ../nbs/machinery/fleet.ipynb #7cfb97ed
 def _require_result(found: object) -> object:

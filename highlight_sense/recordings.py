@@ -330,11 +330,19 @@ def _after_tracks(describe: Callable[[Detection], str], detection: Detection) ->
     "Describe a detection below its tracks."
     return printable(f"{detection.name}: {detection.pair}") + f"\n{describe(detection)}"
 
+# %% ../nbs/04a_recordings.ipynb #902e30ec
+def _require_here(found: Detection) -> None:
+    "Raise `InputError` if this machine does not see the files of a detection."
+    path = found.folder/"highlights.json"
+    if is_address(path) or path.exists(): return
+    missing = "found no such file here, expected the one that another machine wrote"
+    raise InputError(f"{path}: {missing}; all machines must see the same files")
+
 # %% ../nbs/04a_recordings.ipynb #1e329675
 def _fleet(address: str, config: DetectConfig, separate: str | None) -> Fleet:
     "Say what a job of a cluster needs."
     on_gpu = config.engine == "torch" and (config.device == "auto" or config.device.startswith("cuda"))
-    return Fleet(address, "detect", 4.0 if separate == "demucs" else 1.5, may_use_gpu=on_gpu)
+    return Fleet(address, "detect", 4.0 if separate == "demucs" else 1.5, may_use_gpu=on_gpu, check=_require_here)
 
 # %% ../nbs/04a_recordings.ipynb #6a31f3bb
 def _require_usable_place(

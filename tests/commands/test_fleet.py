@@ -162,6 +162,21 @@ def test_warnings_and_bugs_arrive(local):
     with pytest.raises(ZeroDivisionError): do_each([1], divide, str, "", fleet=Fleet("local", "x", 0.1))
 
 
+def test_results_elsewhere(place, local, tmp_path, monkeypatch):
+    "A machine without the folder of the call does nothing, and one with other files is found out."
+    def lose(job: str) -> str: return job.upper()
+
+    def check(found: str) -> None:
+        if found == "B": raise InputError("b: found no such file here")
+
+    with pytest.raises(InputError, match="1 of 2 recordings failed, the others are done; the first: b: found no such"):
+        do_each(["a", "b"], lose, str, "are done", progress=False, fleet=Fleet("local", "x", 0.1, check=check))
+    monkeypatch.setattr(os, "getcwd", lambda: str(tmp_path/"laptop"))
+    out = tmp_path/"out"
+    said = printed("detect", place/"vods", "-m", place/"model.pt", "-o", out, *OPTIONS, "--ray", "local")
+    assert "4 of 4 recordings failed" in said and "laptop: found no such folder on " in said and not tree(out)
+
+
 def test_a_dead_machine_is_replaced(place, ray, tmp_path):
     "Of two machines one dies in the middle of its recording, which the other one then searches."
     from ray.cluster_utils import Cluster
