@@ -96,7 +96,7 @@ def name_clips(template: str, fields: Sequence[Mapping[str, str]]) -> list[str]:
     "Name clips after a template, each by the content of its fields."
     names, used = [], set()
     for content in fields:
-        name = wanted = _safe_name(template.format(**content))
+        name = wanted = _safe_name(template.format(**content)) or "clip"
         number = 1
         while name.casefold() in used:
             number += 1
