@@ -39,7 +39,7 @@ def test_lowest_versions_cover_every_extra():
     "The workflow's script gives a version for each requirement that users may install."
     workflow = (ROOT/".github"/"workflows"/"test.yaml").read_text(encoding="utf-8")
     script = textwrap.dedent(re.search(r"<< 'END'\n(.*?)^ +END$", workflow, re.DOTALL | re.MULTILINE)[1])
-    printed = subprocess.run([sys.executable, "-c", script], cwd=ROOT, text=True, capture_output=True, check=True).stdout
+    printed = subprocess.check_output([sys.executable, "-c", script], cwd=ROOT, text=True)
     settings = ConfigParser()
     settings.read(ROOT/"settings.ini", encoding="utf-8")
     extras = [key for key in settings["DEFAULT"] if key.endswith("requirements") and key != "dev_requirements"]
