@@ -2,6 +2,10 @@
 
     highlight-sense export starter -o starter.onnx
     python score_onnx.py starter.onnx log_mel.npy   # (2, bands, frames): voice and game, as the note in the file says
+
+`highlight-sense detect --review` stores the log-mel of each recording as log-mel.pt. To convert it, where PyTorch is:
+
+    numpy.save("log_mel.npy", torch.load("log-mel.pt")["tensor"].numpy())
 """
 import json
 import sys
@@ -24,9 +28,10 @@ class Scorer:
         return longest // self.note["frames_of_a_step"] * self.note["frames_of_a_step"]
 
     def score(self, log_mel: np.ndarray) -> list[tuple[float, float]]:  # start in seconds, probability of a highlight
-        "Score windows that overlap by half."
-        size = self.window_frames(log_mel.shape[2])
-        starts = range(0, log_mel.shape[2] - size + 1, size // 2)
+        "Score windows that overlap by half; the last one ends where the recording does."
+        frames, size = log_mel.shape[2], self.window_frames(log_mel.shape[2])
+        if not size: sys.exit(f"found {frames} frames, expected at least {self.note['frames_of_a_step']}")
+        starts = [*range(0, frames - size, size // 2), frames - size]
         windows = np.stack([log_mel[:, :, start:start + size] for start in starts]).astype(np.float32)
         logits, = self.session.run(["logits"], {"log_mels": windows})
         calibrated = logits[:, 0] / self.note["temperature"] + self.note["offset"]

@@ -1,5 +1,6 @@
 "An exported network gives PyTorch's scores to a program without PyTorch."
 import itertools
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from running import printed, rating_model, run
 from highlight_sense.checkpoint import load_checkpoint
 from highlight_sense.metrics import to_probabilities
 from highlight_sense.starter import starter_path
+from highlight_sense.stored_recordings import store_recording
 from highlight_sense.taste import Taste, save_taste
 
 EXAMPLE = Path(__file__).parents[2]/"examples"/"score_onnx.py"
@@ -44,18 +46,31 @@ def test_parity(starter, frames, count):
 def test_the_example(starter, tmp_path):
     "It prints the calibrated probabilities of PyTorch, and imports neither PyTorch nor this package."
     mels, (model, info) = log_mels(1, 2000)[0], load_checkpoint(starter_path())
-    np.save(tmp_path/"log_mel.npy", mels.numpy())
+    store_recording([mels], tmp_path/"log-mel.pt", "stream.mkv", [])
+    mels = torch.load(tmp_path/"log-mel.pt")["tensor"].float()
+    np.save(tmp_path/"log_mel.npy", torch.load(tmp_path/"log-mel.pt")["tensor"].numpy())
     alone = ("import runpy, sys; sys.modules.update(torch=None, highlight_sense=None); "
              "runpy.run_path(sys.argv.pop(1), run_name='__main__')")
     words = [sys.executable, "-c", alone, EXAMPLE, starter, tmp_path/"log_mel.npy"]
     said = subprocess.run(words, check=True, capture_output=True, text=True).stdout
     found = np.array([line.split() for line in said.splitlines()])[:, [0, 2]].astype(float)
     size = 1280  # of 30 s, 1291 frames hold 80 whole steps
-    windows = torch.stack([mels[..., start:start + size] for start in (0, size // 2)])
+    starts = np.array([0, size // 2, 2000 - size])  # the last window ends with the recording
+    windows = torch.stack([mels[..., start:start + size] for start in starts])
     with torch.no_grad(): logits = model.score_steps(windows)[0][:, 0].numpy()
-    np.testing.assert_allclose(found[:, 0], [0, size // 2 * 512 / 22050], atol=0.05)
+    np.testing.assert_allclose(found[:, 0], starts * 512 / 22050, atol=0.05)
     np.testing.assert_allclose(found[:, 1], to_probabilities(logits, *info.scaling), atol=2e-4)
     assert len(EXAMPLE.read_text().splitlines()) <= 50
+
+
+def test_the_example_with_little_sound(starter):
+    "A recording shorter than a window is scored up to its end; less than a step is refused in a line."
+    scorer = runpy.run_path(str(EXAMPLE))["Scorer"](starter)
+    for frames, starts in ((16, [0]), (39, [0, 7]), (1300, [0, 20])):
+        found = scorer.score(log_mels(1, frames)[0].numpy())
+        np.testing.assert_allclose([start_s for start_s, _ in found], np.array(starts) * 512 / 22050)
+    with pytest.raises(SystemExit, match="found 15 frames, expected at least 16"):
+        scorer.score(log_mels(1, 15)[0].numpy())
 
 
 def test_formats(starter, tmp_path):
