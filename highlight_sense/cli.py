@@ -596,6 +596,9 @@ def _folder_describer(path: Path) -> Callable[[Path], dict[str, object]]:
     from highlight_sense.detections import describe_all_found, describe_found
     from highlight_sense.run_folder import describe_run, is_run
     if (path/"highlights.json").is_file(): return describe_found
+    if (path/"model.safetensors").is_file():
+        from highlight_sense.shared_files import describe_shared
+        return describe_shared
     if is_run(path): return describe_run
     if any(path.glob("*/highlights.json")): return describe_all_found
     if _recordings_in(path):

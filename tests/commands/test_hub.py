@@ -55,6 +55,13 @@ def scores(place: Path, out: Path, model: object) -> bytes:
     return (out/"stream"/"scores.csv").read_bytes()
 
 
+def test_info_on_a_folder(place, tmp_path):
+    "A model that was written into a folder, to look at, is described as such."
+    printed("share", place/"learned.pt", "--to", tmp_path/"shared", "--licence", "mit", code=0)
+    said = printed("info", tmp_path/"shared", code=0)
+    assert "model to share" in said and "a taste of mine" in said and "threshold" in said
+
+
 def test_there_and_back(place, hub, tmp_path):
     "A learned model scores the same to the bit, wherever it is named, and its card says what it was made from."
     adopt(place/"learned.pt", Origin("starter", ("/my/evenings",), {"keep": 9, "drop": 14}, sentence="probably better"))
