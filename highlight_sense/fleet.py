@@ -125,7 +125,8 @@ def _connected(ray: ModuleType, address: str) -> Iterator[None]:
         return
     try: ray.init(**_where(address), logging_level=logging.ERROR, log_to_driver=False)
     except (ConnectionError, ValueError, RuntimeError) as error:
-        found = f"found no Ray cluster ({printable(str(error).strip().splitlines()[0])[:100]})"
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        found = f"found no Ray cluster ({printable(reason)[:100]})"
         raise InputError(f"{address}: {found}, expected the address of one, auto, or local; check it") from None
     try: yield
     finally: ray.shutdown()
