@@ -106,6 +106,7 @@ def require_inside(name: str, place: Path) -> str:
 def _send(local: Path, address: Path, before: dict[str, str]) -> None:
     "Send the files that differ from those before, and remove those that are gone."
     now = {path.relative_to(local).as_posix(): hash_file(path) for path in sorted(local.rglob("*")) if path.is_file()}
+    if now == before: return
     changed = [name for name, content in now.items() if before.get(name) != content and name != MANIFEST]
     manifest = Manifest(local)
     known = [name for name in changed if name in manifest.files]
@@ -135,6 +136,10 @@ def local_copy(folder: Path) -> Iterator[Path]:
             names = _names_below(folder)
             folder.fs.get(list(names), [str(local/name) for name in names.values()])
         before = {path.relative_to(local).as_posix(): hash_file(path) for path in local.rglob("*") if path.is_file()}
+        failure = None
         try: yield local
-        except InputError as error: raise type(error)(str(error).replace(str(local), str(folder))) from error
+        except InputError as error:
+            error.args = (str(error).replace(str(local), str(folder)),)
+            failure = error
         with _reaching(folder): _send(local, folder, before)
+        if failure: raise failure

@@ -10,6 +10,7 @@ import pytest
 from running import RATE_HZ, printed, rating_model, uneven_noise
 
 from highlight_sense.addresses import files_at, place_of
+from highlight_sense.files import InputError
 from highlight_sense.media import probe, write_recording
 from highlight_sense.sound import read_audio
 
@@ -108,6 +109,27 @@ def test_prepare(place, bucket, tmp_path):
     assert contents(out) == contents(tmp_path/"clips") and len(contents(out)) > 6
     refused = printed("prepare", f"{bucket}/in", "-o", out, *options, "--ray", "10.9.8.7:6379")
     assert "expected a folder that all machines see" in refused
+
+
+def test_a_recording_that_fails(place, bucket, tmp_path, monkeypatch):
+    "The clips of the other recordings are sent, and not made again."
+    from highlight_sense import prepare as preparing
+    (tmp_path/"labels.csv").write_text("recording,start_s,end_s\nfriday,5,8\nmonday,20,23\n")
+    call = "prepare", f"{bucket}/in", "-o", f"{bucket}/half", "--labels", tmp_path/"labels.csv", "--negative-s", 2
+    cut = preparing._prepare_recording
+
+    def tear(recording: Path, *rest: object) -> dict:
+        if recording.stem == "monday": raise InputError(f"{rest[2]}: found it torn, expected it whole; copy it again")
+        return cut(recording, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(preparing, "_prepare_recording", tear)
+        assert f"highlight-sense: {bucket}/half: found it torn" in printed(*call)
+    made = {path: path.stat().st_mtime_ns for path in files_at(place_of(f"{bucket}/half")) if "friday" in path.name}
+    assert len(made) > 2
+    printed(*call, code=0)
+    now = files_at(place_of(f"{bucket}/half"))
+    assert len(now) > len(made) + 2 and all(path.stat().st_mtime_ns == made.get(path) for path in made)
 
 
 def test_only_ranges_travel(bucket, tmp_path, monkeypatch):
