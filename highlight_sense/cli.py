@@ -57,6 +57,18 @@ def parse(
     sys.stdout.flush()
     sys.exit(0)
 
+# %% ../nbs/07_cli.ipynb #54c14211
+def _refuse_addresses(call: partial) -> None:
+    "Raise `InputError` if a command that needs files on this computer is given an address."
+    from highlight_sense.addresses import is_address
+    verb, options = _name_of(call.func), call.keywords
+    if verb in ("detect", "prepare"): return
+    values = [*([] if verb == "evaluate" and options.get("labels") else call.args), *options.values()]
+    paths = [path for one in values for path in (one if isinstance(one, tuple) else (one,)) if isinstance(path, Path)]
+    for path in filter(is_address, paths):
+        place = path.as_posix().replace(":/", "://", 1)
+        raise InputError(f"{place}: found an address, expected a place on this computer for {verb}; copy it here first")
+
 # %% ../nbs/07_cli.ipynb #ff494353
 def _how_to_resume(call: partial | None) -> str:
     "Say what to run after Ctrl-C."
@@ -81,6 +93,7 @@ def main(
     _mend_streams()
     try:
         call = parse(sys.argv[1:] if arguments is None else arguments)
+        _refuse_addresses(call)
         show_log()
         tune_process(_name_of(call.func))
         with hold_interrupts(): importlib.import_module("torch")

@@ -186,3 +186,12 @@ def test_refusals(place, bucket, tmp_path):
     page = "https://example.com/vod"
     assert "found a web address" in printed("detect", page, "-o", f"{bucket}/out", *call)
     assert "expected a folder to review" in printed("detect", place/"in", "-o", f"{bucket}/out", *call, "--review")
+
+
+def test_commands_that_need_files_here(tmp_path):
+    "One line says that a command does not work with an address."
+    learn = "learn", "s3://vods/out", "-o", tmp_path/"new.pt"
+    train = "train", "s3://vods/clips", "-o", tmp_path/"run"
+    evaluate = "evaluate", "best.pt", "s3://vods/clips"
+    calls = learn, train, evaluate, ("publish", "s3://vods/out"), ("review", "s3://vods/out")
+    for call in calls: assert ": found an address, expected a place on this computer for" in printed(*call), call
