@@ -93,10 +93,10 @@ def main(
     _mend_streams()
     try:
         call = parse(sys.argv[1:] if arguments is None else arguments)
-        _refuse_addresses(call)
         show_log()
         tune_process(_name_of(call.func))
         with hold_interrupts(): importlib.import_module("torch")
+        _refuse_addresses(call)
         call()
         sys.stdout.flush()
     except BrokenPipeError:  # `| head` has read enough
