@@ -409,8 +409,7 @@ def train(
     config: TrainConfig = TrainConfig(),
     model_config: ModelConfig | None = None,    # sizes of the network (default: those of the model in `config`)
     progress: bool = True,                      # show progress bars and a line for each epoch
-    # checkpoint to start from, which sets the network's sizes, or "random" (default: see `_choose_init`)
-    init: str | Path | None = None,
+    init: str | Path | None = None,             # model to start from, or "random" (default: see `_choose_init`)
     resume: bool = False,                       # resume the run in `out`, if there is one
     from_run: str | Path | None = None,         # run folder to repeat
     more_epochs: int | None = None,             # train the finished run in `out` for this many more
