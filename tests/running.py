@@ -98,6 +98,20 @@ def write_clips(place: Path, positives: int, negatives: int, frames: int = 60) -
     return place
 
 
+def write_rising_clips(place: Path, count: int, rise: float, tell: bool = False) -> Path:
+    "Write clips of noise, of many lengths; positives are louder for a while, and with `tell` most say when."
+    rng = np.random.default_rng(0)
+    for number in range(count):
+        mel = rng.normal(-8, 2, (2, 80, int(rng.integers(60, 160)))).astype(np.float32)
+        if number % 2: mel[:, :40, 20:40] += rise
+        record = {"tensor": torch.from_numpy(mel)}
+        if tell and number % 5: record["highlights_s"] = [[0.4, 1.0]] if number % 2 else []
+        path = place/("Positive" if number % 2 else "Negative")/"game"/f"stream{number // 4}_part{number % 4}.pt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.save(record, path)
+    return place
+
+
 def write_stream(path: Path, seconds: int = 8, voice: str = "Mic/Aux") -> Path:
     "Write a recording whose two tracks sound for two seconds in every four."
     times_s = np.arange(seconds * RATE_HZ) / RATE_HZ

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from running import launch, needs_fork, printed, small_model
+from running import launch, needs_fork, printed, small_model, write_rising_clips
 
 from highlight_sense import train as training
 from highlight_sense.checkpoint import load_checkpoint
@@ -55,15 +55,7 @@ print(json.dumps(ended))
 
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory) -> Path:
-    "Noise; in positives it is louder for a while."
-    root, rng = tmp_path_factory.mktemp("train")/"clips", np.random.default_rng(0)
-    for number in range(24):
-        mel = rng.normal(-8, 2, (2, 80, int(rng.integers(60, 160)))).astype(np.float32)
-        if number % 2: mel[:, :40, 20:40] += 4
-        place = root/("Positive" if number % 2 else "Negative")/"game"/f"stream{number // 4}_part{number % 4}.pt"
-        place.parent.mkdir(parents=True, exist_ok=True)
-        torch.save({"tensor": torch.from_numpy(mel)}, place)
-    return root
+    return write_rising_clips(tmp_path_factory.mktemp("train")/"clips", count=24, rise=4)
 
 
 @pytest.mark.long

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from running import launch, needs_fork, run
+from running import launch, needs_fork, run, write_rising_clips
 
 from highlight_sense.checkpoint import load_checkpoint
 
@@ -99,17 +99,7 @@ print(json.dumps(ended))
 
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory) -> Path:
-    "Noise; in positives it is louder for a while, and most say when."
-    root, rng = tmp_path_factory.mktemp("ranks")/"clips", np.random.default_rng(0)
-    for number in range(80):
-        mel = rng.normal(-8, 2, (2, 80, int(rng.integers(60, 160)))).astype(np.float32)
-        if number % 2: mel[:, :40, 20:40] += 2
-        record = {"tensor": torch.from_numpy(mel)}
-        if number % 5: record["highlights_s"] = [[0.4, 1.0]] if number % 2 else []
-        place = root/("Positive" if number % 2 else "Negative")/"game"/f"stream{number // 4}_part{number % 4}.pt"
-        place.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(record, place)
-    return root
+    return write_rising_clips(tmp_path_factory.mktemp("ranks")/"clips", count=80, rise=2, tell=True)
 
 
 @pytest.fixture(scope="module")
