@@ -20,12 +20,12 @@ import cyclopts
 
 import highlight_sense
 from .config import DetectConfig, PrepareConfig, TrainConfig
-from .files import InputError, hash_file
+from .files import InputError, hash_file, to_json
 from .log import show_log
 from .process import tune_process
 from .text import printable
 from .usage import (
-    argument, deferred, flag, hold_interrupts, option, stop, strict, system_line, to_json, usage_line)
+    argument, deferred, flag, hold_interrupts, option, stop, strict, system_line, usage_line)
 
 # %% ../nbs/07_cli.ipynb #e252b72e
 _app = cyclopts.App(

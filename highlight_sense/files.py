@@ -4,20 +4,23 @@
 
 # %% auto #0
 __all__ = ['InputError', 'named', 'rename_onto', 'write_atomically', 'remove_unfinished', 'require_folder', 'data_folder',
-           'hash_file', 'read_json', 'FolderInUse', 'only_writer', 'locked']
+           'hash_file', 'read_json', 'to_json', 'FolderInUse', 'only_writer', 'locked']
 
 # %% ../nbs/machinery/files.ipynb #f730fbf7
+import dataclasses
 import errno
 import hashlib
 import json
+import math
 import os
 import re
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cache
+from numbers import Integral, Real
 from pathlib import Path
 
 import platformdirs
@@ -109,6 +112,25 @@ def read_json(path: Path) -> object:
     if path.exists() and not path.is_file(): raise ValueError("a folder or a device")
     try: return json.loads(path.read_text(encoding="utf-8"))
     except RecursionError: raise ValueError("values nested too deeply") from None
+
+# %% ../nbs/machinery/files.ipynb #874f75e4
+def _plain_value(value: object) -> object:
+    "Convert a value to what JSON has."
+    if dataclasses.is_dataclass(value): value = dataclasses.asdict(value)
+    if isinstance(value, Mapping): return {str(name): _plain_value(one) for name, one in value.items()}
+    if isinstance(value, (list, tuple)): return [_plain_value(one) for one in value]
+    if value is None or isinstance(value, (bool, str)): return value
+    if isinstance(value, Integral): return int(value)
+    if isinstance(value, Real): return float(value) if math.isfinite(value) else None
+    return str(value)
+
+# %% ../nbs/machinery/files.ipynb #8abdb138
+def to_json(
+    value: object,
+    indent: int | None = None,  # spaces for each level, on lines of their own
+) -> str:
+    "Write a value as a JSON document."
+    return json.dumps(_plain_value(value), indent=indent, allow_nan=False)
 
 # %% ../nbs/machinery/files.ipynb #df604def
 _held: set[int] = set()  # file descriptors of the folders that this process has locked

@@ -7,8 +7,6 @@ __all__ = ['WEIGHTS', 'CONFIG', 'LARGEST', 'write_shared', 'read_shared', 'descr
 
 # %% ../nbs/machinery/shared_files.ipynb #07d82900
 import dataclasses
-import json
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -19,7 +17,7 @@ from msgspec import Meta
 
 from .archives import UnsafeFile
 from .checkpoint import CheckpointInfo, load_checkpoint
-from .files import InputError, write_atomically
+from .files import InputError, to_json, write_atomically
 from .records import load_record, read_as, write_record
 from .taste import load_taste
 
@@ -46,12 +44,6 @@ class _SharedConfig:
         "Raise `ValueError` for a model whose features are unknown."
         if self.checkpoint.front_end is None: raise ValueError("no front end")
 
-# %% ../nbs/machinery/shared_files.ipynb #85d9aae1
-def _plain(value: object) -> object:
-    "Return plain values without NaN and infinity."
-    if isinstance(value, dict): return {name: _plain(one) for name, one in value.items()}
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
 # %% ../nbs/machinery/shared_files.ipynb #d88cec81
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 _TASTE = "taste."
@@ -67,10 +59,10 @@ def write_shared(checkpoint: Path, folder: Path) -> CheckpointInfo:  # what the 
         raise InputError(f"{checkpoint}: {found}, {expected}; train with --init {checkpoint}")
     config = _SharedConfig("highlight-sense", 1, info, record.get("network_threshold"))
     weights = {**record["model"], **{_TASTE + name: value for name, value in record.get("taste", {}).items()}}
-    text = json.dumps(_plain(dataclasses.asdict(config)), indent=1, allow_nan=False) + "\n"
     content = safetensors.torch.save({name: value.contiguous().clone() for name, value in weights.items()})
     with write_atomically(folder/WEIGHTS) as unfinished: unfinished.write_bytes(content)
-    with write_atomically(folder/CONFIG) as unfinished: unfinished.write_text(text, encoding="utf-8")
+    with write_atomically(folder/CONFIG) as unfinished:
+        unfinished.write_text(to_json(config, indent=1) + "\n", encoding="utf-8")
     return info
 
 # %% ../nbs/machinery/shared_files.ipynb #b4ee1b97
