@@ -18,6 +18,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import torch
 
+from .addresses import files_at, is_address, require_inside
 from .config import FrontEnd
 from .files import InputError
 from .pack import is_pack, packed_paths, packed_record
@@ -99,7 +100,7 @@ def times_of(
 def name_inside(path: str, root: Path) -> str:
     "Return a clip's path below its clip folder or pack, with slashes."
     _, packed, clip = path.partition(".pack::")
-    return clip if packed else Path(path).relative_to(root).as_posix().replace(".zip::", ".zip/")
+    return clip if packed else Path(path).relative_to(str(root)).as_posix().replace(".zip::", ".zip/")
 
 # %% ../nbs/machinery/clip_files.ipynb #eb67cffc
 def is_recording(
@@ -177,9 +178,22 @@ def _archive_members(path: Path) -> list[str]:
     clips = [name for name in names if name.endswith(".pt") and not PurePosixPath(name).name.startswith(".")]
     return [f"{path}::{name}" for name in clips]
 
+# %% ../nbs/machinery/clip_files.ipynb #98d729cf
+def _stored_files(root: Path) -> list[str]:
+    "List the `.pt` files below an address."
+    files = files_at(root)
+    archive = next((path for path in files if path.suffix == ".zip"), None)
+    if archive:
+        raise InputError(f"{archive}: found a zip archive, expected a file for each clip; unpack it there, "
+                         "or copy the folder to this computer")
+    found = [str(path) for path in files if path.suffix == ".pt" and not path.name.startswith(".")]
+    for path in found: require_inside(name_inside(path, root), root)
+    return found
+
 # %% ../nbs/machinery/clip_files.ipynb #c9df6cb2
 def _list_files(root: Path) -> list[str]:  # sorted
     "List what a clip folder or a pack may hold: `.pt` files, also in zip archives."
+    if is_address(root): return sorted(_stored_files(root))
     if not root.is_dir():
         raise InputError(f"{root}: found no such folder, expected one with Positive/ and Negative/; "
                          "check the path or run `highlight-sense fetch`")

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from .addresses import is_address, local_copy, place_of
+from .addresses import is_address, place_of
 from .audio import log_mel, stream_log_mel
 from .clip_files import clip_record
 from .clip_folders import clip_folder, clip_source, require_clip_names
@@ -25,6 +25,7 @@ from .config import FrontEnd, PrepareConfig
 from .files import InputError
 from .fleet import Fleet, do_each
 from .labels import read_labels
+from .local_copies import local_copy
 from .log import warn_once
 from .media import probe
 from .process import one_thread, run_jobs

@@ -18,7 +18,7 @@ from typing import Literal
 import numpy as np
 import torch
 
-from .addresses import is_address, local_copy, place_of
+from .addresses import is_address, place_of
 from .audio import read_log_mel
 from .checkpoint import CheckpointInfo, describe_threshold
 from .config import DetectConfig, FrontEnd
@@ -33,6 +33,7 @@ from .files import InputError, only_writer, write_atomically
 from .fleet import Fleet, do_each, take_shard
 from .jobs import Job, choose_tracks, plan_jobs, refuse_pages, require_one_recording
 from .labels import read_labels
+from .local_copies import local_copy
 from .log import warn
 from .metrics import event_metrics, plot_events, save_figure
 from .models import find_model

@@ -17,6 +17,7 @@ from typing import BinaryIO, TypeVar
 import msgspec
 import torch
 
+from .addresses import Unreachable, is_address, open_bytes
 from .archives import open_archive, read_member
 from .files import InputError, read_json, write_atomically
 from .pickles import UnsafeFile, numpy_numbers, require_safe_file, require_safe_record
@@ -33,18 +34,19 @@ def _load_safely(path: str, mapped: bool = False) -> object:
     "Read a `.pt` file, or a member of a zip archive (`archive.zip::member`), with every check."
     archive, inside, member = path.partition(".zip::")
     content = read_member(open_archive(archive + ".zip", os.getpid()), member) if inside else None
-    with open(path, "rb") if content is None else io.BytesIO(content) as file:
+    with open_bytes(path) if content is None else io.BytesIO(content) as file:
         needed = numpy_numbers() if require_safe_file(file) else nullcontext()
         size = file.seek(0, os.SEEK_END)
         file.seek(0)
-        source = path if mapped and content is None and _may_map(path, file) else file
-        with needed: record = torch.load(source, map_location="cpu", weights_only=True, mmap=source is path)
+        may_map = mapped and content is None and not is_address(path) and _may_map(path, file)
+        source = path if may_map else file
+        with needed: record = torch.load(source, map_location="cpu", weights_only=True, mmap=may_map)
     require_safe_record(record, size)
     return record
 
 # %% ../nbs/machinery/records.ipynb #1519b49f
 def load_record(
-    path: str | Path,  # a .pt file, or archive.zip::member
+    path: str | Path,  # a .pt file, also at an address, or archive.zip::member
     expected: str,     # what the file should be, for the error
     advice: str = "replace or remove it",
     mapped: bool = False,  # leave the numbers of tensors in the file until they are used
@@ -54,6 +56,7 @@ def load_record(
     if ".zip::" not in path and os.path.exists(path) and not os.path.isfile(path):  # reading a pipe would block
         raise InputError(f"{path}: found a folder or a device, expected {expected}; {advice}")
     try: return _load_safely(path, mapped)
+    except Unreachable: raise
     except FileNotFoundError:
         raise InputError(f"{path}: found no such file, expected {expected}; check the path") from None
     except Exception as error:  # a damaged or hostile file can make the reader fail in any way

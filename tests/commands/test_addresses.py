@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from running import RATE_HZ, printed, rating_model, uneven_noise
+from running import RATE_HZ, printed, rating_model, uneven_noise, write_clips
 
 from highlight_sense.addresses import files_at, place_of
 from highlight_sense.files import InputError
@@ -109,6 +109,42 @@ def test_prepare(place, bucket, tmp_path):
     assert contents(out) == contents(tmp_path/"clips") and len(contents(out)) > 6
     refused = printed("prepare", f"{bucket}/in", "-o", out, *options, "--ray", "10.9.8.7:6379")
     assert "expected a folder that all machines see" in refused
+
+
+def test_pack(place, bucket, tmp_path):
+    "`pack` reads clips in a bucket, and writes its pack there, the same as here; nothing there is replaced or removed."
+    clips, out = place_of(bucket)/"to pack", place_of(bucket)/"sent.pack"
+    for name, content in contents(write_clips(tmp_path/"clips", 3, 3)).items(): (clips/name).write_bytes(content)
+    said = printed("pack", tmp_path/"clips", "-o", out, code=0)
+    assert f"6 clips, 0.00 GB, in {out}" in said
+    assert "6 clips" in printed("pack", clips, "-o", tmp_path/"fetched.pack", code=0)
+    assert "6 clips" in printed("pack", tmp_path/"clips", "-o", tmp_path/"plain.pack", code=0)
+    expected = contents(tmp_path/"plain.pack")
+    assert expected.keys() == {"index.jsonl", "mels.npy", "pack.json"}
+    assert contents(out) == contents(tmp_path/"fetched.pack") == expected
+    assert "found a folder of that name" in printed("pack", clips, "-o", out)
+    assert "expected a clip folder to consume" in printed("pack", clips, "-o", tmp_path/"new.pack", "--consume")
+    assert "expected a place on this computer for train" in printed("train", out, "-o", tmp_path/"run")
+    assert len(files_at(clips)) == 6 and not (tmp_path/"new.pack.part").exists()
+
+
+def test_pack_without_a_connection(place, bucket, tmp_path, monkeypatch):
+    "A clip that cannot be fetched ends the call; the next one goes on, and leaves nothing out."
+    import s3fs
+    clips = place_of(bucket)/"far"
+    for name, content in contents(write_clips(tmp_path/"clips", 3, 3)).items(): (clips/name).write_bytes(content)
+    fetch = s3fs.core.S3File._fetch_range
+
+    def cut(file: object, start: int, end: int) -> bytes:
+        if file.path.endswith("Positive/game/stream0_part5.pt"): raise OSError("the line is cut")
+        return fetch(file, start, end)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(s3fs.core.S3File, "_fetch_range", cut)
+        assert "stream0_part5.pt: found no way to it" in printed("pack", clips, "-o", tmp_path/"clips.pack")
+    assert "6 clips" in printed("pack", clips, "-o", tmp_path/"clips.pack", code=0)
+    printed("pack", tmp_path/"clips", "-o", tmp_path/"plain.pack", code=0)
+    assert contents(tmp_path/"clips.pack") == contents(tmp_path/"plain.pack")
 
 
 def test_a_recording_that_fails(place, bucket, tmp_path, monkeypatch):
