@@ -40,12 +40,18 @@ def take_shard(
     raise InputError(f"shard: found {shard!r}, expected I/N with I from 1 to N, such as 2/3; correct it")
 
 # %% ../nbs/machinery/fleet.ipynb #4328742a
+def _attempt(work: Callable, job: object) -> object:  # result or InputError
+    "Do a job."
+    try: return work(job)
+    except InputError as error: return error
+    except OSError as error:
+        if line := system_line(error): return InputError(line)
+        raise
+
+# %% ../nbs/machinery/fleet.ipynb #dbf1d6ee
 def _in_turn(jobs: Sequence, work: Callable) -> Iterator[tuple[int, object]]:  # number of the job; result or InputError
     "Do one job after the other."
-    for number, job in enumerate(jobs):
-        try: found = work(job)
-        except InputError as error: found = error
-        yield number, found
+    for number, job in enumerate(jobs): yield number, _attempt(work, job)
 
 # %% ../nbs/machinery/fleet.ipynb #f389d4ad
 @lru_cache(maxsize=1)
@@ -57,17 +63,12 @@ def _unpacked(work: bytes) -> Callable:
 _PATIENCE_S = 120.0  # a file server keeps the lock of a dead machine for 90 s
 
 
-def _attempt(work: Callable, job: object, patience_s: float = _PATIENCE_S) -> object:  # result or InputError
+def _attempt_patiently(work: Callable, job: object, patience_s: float = _PATIENCE_S) -> object:  # result or InputError
     "Do a job, and wait while another process writes into its folder."
     until = time.monotonic() + patience_s
-    while True:
-        try: return work(job)
-        except InputError as error:
-            if not isinstance(error, FolderInUse) or time.monotonic() > until: return error
-        except OSError as error:
-            if line := system_line(error): return InputError(line)
-            raise
+    while isinstance(found := _attempt(work, job), FolderInUse) and time.monotonic() < until:
         time.sleep(min(1.0, patience_s / 4))
+    return found
 
 # %% ../nbs/machinery/fleet.ipynb #255173e7
 class _Answer(NamedTuple):
@@ -84,7 +85,8 @@ def _do_far(work: bytes, job: bytes, command: str, cores: int, folder: str) -> _
         return _Answer(InputError(f"{folder}: {found}; all machines must see the same files"), [])
     tune_process(command)  # before unpacking, which loads PyTorch
     limit_cores(cores)
-    with kept_warnings() as warnings: return _Answer(_attempt(_unpacked(work), pickle.loads(job)), warnings)
+    with kept_warnings() as warnings:
+        return _Answer(_attempt_patiently(_unpacked(work), pickle.loads(job)), warnings)
 
 # %% ../nbs/machinery/fleet.ipynb #da829a1e
 @dataclass(frozen=True)
@@ -198,7 +200,8 @@ def _require_result(found: object) -> object:
 def in_order(jobs: Iterable, work: Callable, fleet: Fleet) -> Iterator:
     "Do jobs in the processes of a cluster, and yield their results in the order of the jobs; raise an `InputError`."
     with _handing_over(work, fleet) as (ray, hand_over):
-        waiting, ahead = deque(), 2 * max(1, int(ray.cluster_resources().get("CPU", 1)))
+        waiting: deque[tuple[object, object]] = deque()  # reference to the answer; job
+        ahead = 2 * max(1, int(ray.cluster_resources().get("CPU", 1)))
         for job in jobs:
             waiting.append((hand_over(job), job))
             if len(waiting) > ahead: yield _require_result(_answer(ray, *waiting.popleft()))
@@ -211,6 +214,15 @@ class SomeFailed(InputError):
         super().__init__(message)
         self.done, self.failed = done, failed
 
+# %% ../nbs/machinery/fleet.ipynb #90ebfd34
+def _require_all(done: dict[int, object], failed: list[str], others: str) -> list:
+    "Return the results in the order of the jobs; raise `SomeFailed` if a job failed."
+    found = [done[number] for number in sorted(done)]
+    if not failed: return found
+    rest = f", the others {others}" if done else ""
+    message = f"{len(failed)} of {len(found) + len(failed)} recordings failed{rest}; the first: {failed[0]}"
+    raise SomeFailed(message, found, failed)
+
 # %% ../nbs/machinery/fleet.ipynb #dc8e8d57
 def do_each(
     jobs: Sequence,                # `str` names a job in messages
@@ -222,7 +234,8 @@ def do_each(
     fleet: Fleet | None = None,    # where to do them (default: here, one after the other)
 ) -> list:
     "Do all jobs and return their results, in the order of the jobs; raise `SomeFailed` at the end if one failed."
-    done, failed = {}, list(failed)
+    done: dict[int, object] = {}
+    failed = list(failed)
     for reason in failed:
         if progress: print(f"failed: {printable(reason)}")
     for number, found in _over_ray(jobs, work, fleet) if fleet else _in_turn(jobs, work):
@@ -233,8 +246,4 @@ def do_each(
             continue
         done[number] = found
         if progress: print(describe(found))
-    found = [done[number] for number in sorted(done)]
-    if not failed: return found
-    rest = f", the others {others}" if done else ""
-    message = f"{len(failed)} of {len(found) + len(failed)} recordings failed{rest}; the first: {failed[0]}"
-    raise SomeFailed(message, found, failed)
+    return _require_all(done, failed, others)

@@ -1,4 +1,5 @@
 "Recordings spread over machines: shards, a Ray cluster, and processes and machines that die in the middle of a job."
+import errno
 import os
 import shutil
 import signal
@@ -18,7 +19,7 @@ from running import RATE_HZ, printed, rating_model, run, uneven_noise
 from highlight_sense.config import DetectConfig
 from highlight_sense.detector import SentModel
 from highlight_sense.files import InputError
-from highlight_sense.fleet import Fleet, do_each
+from highlight_sense.fleet import Fleet, SomeFailed, do_each
 from highlight_sense.jobs import Job
 from highlight_sense.log import kept_warnings
 from highlight_sense.media import write_recording
@@ -146,6 +147,18 @@ def test_a_deadly_job_is_reported(local, tmp_path):
     with pytest.raises(InputError, match="1 of 3 recordings failed, the others are done; the first: poison: found "):
         do_each(["a", "poison", "b"], deadly, str, "are done", fleet=Fleet("local", "x", 0.1))
     assert (tmp_path/"deaths").read_text() == "xxxx"
+
+
+@pytest.mark.parametrize("fleet", [None, Fleet("local", "x", 0.1)], ids=["here", "ray"])
+def test_a_full_disk(local, fleet):
+    "A recording whose results cannot be written is reported, here and in a cluster; the others are done."
+    def fill(job: str) -> str:
+        if job == "b": raise OSError(errno.ENOSPC, "No space left on device", "b/scores.csv")
+        return job.upper()
+
+    line = "1 of 3 recordings failed, the others are done; the first: b/scores.csv: found a full or read-only disk"
+    with pytest.raises(SomeFailed, match=line) as caught: do_each(["a", "b", "c"], fill, str, "are done", fleet=fleet)
+    assert caught.value.done == ["A", "C"]
 
 
 def test_warnings_and_bugs_arrive(local):
