@@ -7,7 +7,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,6 +25,7 @@ from highlight_sense.jobs import Job
 from highlight_sense.log import kept_warnings
 from highlight_sense.media import write_recording
 from highlight_sense.recordings import _detect_far
+from highlight_sense.results import Manifest
 
 NAMES = ("friday", "monday", "sunday", "tuesday")
 PLAIN = DetectConfig(max_length=8.0, device="cpu", top=3)
@@ -100,14 +102,35 @@ def test_the_same_bytes(place, local, tmp_path):
     assert all(path.stat().st_mtime_ns == before[path] for path in before if "sunday" not in path.parts)
 
 
-def test_prepare_and_pack(place, local, tmp_path):
-    "`prepare` and `pack` also write the bytes of a plain call."
+def dies_once(work: Callable, marker: Path, undo: Callable = lambda job: None) -> Callable:
+    "Make a function that does a job, but kills its process in the first one, before that job is finished."
+    def fatal(job: object, **options: object) -> object:
+        found = work(job, **options)
+        if marker.exists(): return found
+        marker.touch()
+        undo(job)
+        os.kill(os.getpid(), signal.SIGKILL)
+    return fatal
+
+
+def test_prepare_and_pack(place, local, tmp_path, monkeypatch):
+    "`prepare` and `pack` also write the bytes of a plain call, although one of their processes is killed."
+    from highlight_sense import pack_source
+    from highlight_sense import prepare as preparing
+    deaths = tmp_path/"in prepare", tmp_path/"in pack"
+
+    def forget_recording(cut: object) -> None: (cut.out/list(cut.files)[-1]).unlink()
+
+    cut, read = preparing._prepare_far, pack_source.read_for_pack
+    monkeypatch.setattr(preparing, "_prepare_far", dies_once(cut, deaths[0], forget_recording))
     table = "recording,start_s,end_s\n" + "".join(f"{name},{at},{at + 3}\n" for name in NAMES for at in (5, 20))
     (tmp_path/"labels.csv").write_text(table)
     options = "--labels", tmp_path/"labels.csv", "--negative-s", 2, "--lengths", 130, 215, 1
     for name, way in (("plain", ()), ("ray", ("--ray", "local"))):
         said = printed("prepare", place/"vods", "-o", tmp_path/name, *options, *way, code=0)
+        if way: monkeypatch.setattr(pack_source, "read_for_pack", dies_once(read, deaths[1]))
         printed("pack", tmp_path/name, "-o", tmp_path/f"{name}.pack", *way, code=0)
+    assert all(death.exists() for death in deaths)
     assert "sunday.mka: 2 positive and" in said and "4 whole recordings in" in said
     assert tree(tmp_path/"ray") == tree(tmp_path/"plain") and len(tree(tmp_path/"ray")) > 20
     assert tree(tmp_path/"ray.pack") == tree(tmp_path/"plain.pack")
@@ -122,19 +145,21 @@ def search(place: Path, out: Path) -> tuple[list[Job], partial]:
 def test_a_dead_process_is_replaced(place, local, tmp_path):
     "The job of a process that is killed in the middle starts again."
     jobs, work = search(place, tmp_path/"out")
-
-    def fatal(job: Job) -> object:
-        "Do the work, but kill the process after the first recording on a Monday."
-        found, marker = work(job), tmp_path/"died"
-        if job.name == "monday.mka" and not marker.exists():
-            marker.touch()
-            (job.folder/"highlights.json").unlink()
-            os.kill(os.getpid(), signal.SIGKILL)
-        return found
-
+    fatal = dies_once(work, tmp_path/"died", lambda job: (job.folder/"highlights.json").unlink())
     found = do_each(jobs, fatal, str, "are done", progress=False, fleet=Fleet("local", "detect", 0.5))
     assert (tmp_path/"died").exists() and [one.name for one in found] == [job.name for job in jobs]
     assert tree(tmp_path/"out") == tree(place/"plain")
+
+
+def test_needs(local):
+    "Ray gives a job the cores and the memory that it asked for."
+    def ask(job: str) -> dict[str, float]:
+        import ray
+        return ray.get_runtime_context().get_assigned_resources()
+
+    for cores in (1, 2):
+        given = do_each(["a"], ask, str, "", progress=False, fleet=Fleet("local", "detect", 0.25, cores))
+        assert given == [{"CPU": cores, "memory": 0.25 * 2**30}]
 
 
 def test_a_deadly_job_is_reported(local, tmp_path):
@@ -209,14 +234,14 @@ def test_a_dead_machine_is_replaced(place, ray, tmp_path):
         return work(job)
 
     impatient = {"health_check_period_ms": 500, "health_check_failure_threshold": 3}
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "_system_config": impatient, **SMALL})
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "_system_config": impatient, **SMALL})
     try:
-        first, _ = [cluster.add_node(num_cpus=1, object_store_memory=SMALL["object_store_memory"]) for _ in range(2)]
+        mortal = cluster.add_node(num_cpus=1, object_store_memory=SMALL["object_store_memory"])
         ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
 
         def kill_one() -> None:
             while len(list(seen.iterdir())) < 2: time.sleep(0.1)
-            cluster.remove_node(first, allow_graceful=False)
+            cluster.remove_node(mortal, allow_graceful=False)
             dead.touch()
 
         killer = threading.Thread(target=kill_one, daemon=True)
@@ -229,8 +254,17 @@ def test_a_dead_machine_is_replaced(place, ray, tmp_path):
     assert [one.name for one in found] == [job.name for job in jobs]
     assert tree(tmp_path/"out") == tree(place/"plain")
     starts = [path.name.partition(" on ") for path in seen.iterdir()]
-    killed = [name for name, _, node in starts if node == first.node_id]
+    killed = [name for name, _, node in starts if node == mortal.node_id]
     assert len(killed) == 1 and [name for name, *_ in starts].count(killed[0]) == 2, starts
+
+
+@contextmanager
+def one_core() -> Iterator[None]:
+    "Let processes that are started in the block use one core only."
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(cores)})
+    try: yield
+    finally: os.sched_setaffinity(0, cores)
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
@@ -240,7 +274,8 @@ def test_a_killed_command_continues(place, ray, tmp_path):
     words = ["detect", place/"vods", "-m", place/"model.pt", "-o", tmp_path/"out", *OPTIONS, "--ray", "local"]
     command = [sys.executable, "-m", "highlight_sense", *map(str, words)]
     name, _, value = marker.partition("=")
-    first = subprocess.Popen(command, env={**os.environ, name: value}, stdout=subprocess.DEVNULL)
+    with one_core():  # a second process of the cluster would take seconds more to start
+        first = subprocess.Popen(command, env={**os.environ, name: value}, stdout=subprocess.DEVNULL)
 
     def left() -> list[Path]:
         "The processes of the command."
@@ -255,10 +290,12 @@ def test_a_killed_command_continues(place, ray, tmp_path):
         time.sleep(0.02)
     first.kill()
     first.wait()
-    before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("out/*/highlights.json")}
     until = time.monotonic() + 120
     while left() and time.monotonic() < until: time.sleep(0.2)
     assert not left()
+    folders = [path.parent for path in tmp_path.glob("out/*/highlights.json")]
+    finished = [folder/"highlights.json" for folder in folders if Manifest(folder).files["highlights.json"].sha256]
+    before = {path: path.stat().st_mtime_ns for path in finished}
     code, _, errors = run(*words[:-2])  # without Ray, for a change
     assert code == 0, errors
     assert tree(tmp_path/"out") == tree(place/"plain")
