@@ -14,6 +14,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
+from .extras import import_extra
 from .files import InputError
 from .text import printable
 
@@ -54,11 +55,8 @@ def place_of(place: str | Path) -> Path:  # for an address, a `UPath`, which has
     if not is_address(place): return Path(place)
     if not isinstance(place, str | Path): return place  # a UPath
     text = place.as_posix() if isinstance(place, Path) else place
-    try: from upath import UPath
-    except ImportError:
-        advice = "run pip install universal-pathlib, and s3fs, gcsfs or huggingface_hub"
-        raise InputError(f"{text}: found no universal-pathlib, expected it for addresses; {advice}") from None
-    with reaching(text): return cast(Path, UPath(_ADDRESS.sub(r"\1://", text, count=1)))
+    upath = import_extra("storage", f"addresses such as {text}", "upath")
+    with reaching(text): return cast(Path, upath.UPath(_ADDRESS.sub(r"\1://", text, count=1)))
 
 # %% ../nbs/machinery/addresses.ipynb #5e546620
 def at_service(place: Path) -> "UPath":

@@ -12,13 +12,13 @@ import os
 import re
 import unicodedata
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import requests
 
 from . import transfer
+from .extras import import_extra
 from .files import InputError, rename_onto, require_folder
 from .progress import Bar
 from .text import shown_url
@@ -257,9 +257,7 @@ def download_recording(
                          "expected one that begins with http:// or https://; check it")
     folder, key = require_folder(folder), _address_key(url)
     if finished := _finished_recording(folder, key): return finished
-    if not find_spec("yt_dlp"):
-        raise InputError(f"{shown_url(url)}: found no yt-dlp, expected it for downloads; "
-                         "run pip install \"yt-dlp[default]\"")
+    import_extra("url", "web addresses", "yt_dlp")  # before a bar is shown
     with Bar(desc="recording", unit="B", unit_scale=True, progress=progress) as bar:
         options = _download_options(url, folder, key) | {"progress_hooks": [partial(_show_progress, bar)]}
         info = _run_yt_dlp(url, options)

@@ -22,6 +22,7 @@ import torch
 from torch import nn
 
 from .checkpoint import CheckpointInfo, load_checkpoint
+from .extras import import_extra
 from .files import InputError, remove_unfinished, write_atomically
 from .log import warn
 from .model import HighlightCRNN, relative_level
@@ -61,12 +62,9 @@ class WholeWindows(nn.Module):
 
 # %% ../nbs/machinery/engine.ipynb #679ed68e
 def _import_openvino() -> ModuleType:
-    "Import OpenVINO without its telemetry, or raise an `InputError` that says how to install it."
+    "Import OpenVINO without its telemetry."
     sys.modules.setdefault("openvino_telemetry", None)
-    try: import openvino
-    except ImportError:
-        raise InputError("found no OpenVINO, expected it installed; run pip install openvino") from None
-    return openvino
+    return import_extra("openvino", "OpenVINO's engine and files", "openvino")
 
 # %% ../nbs/machinery/engine.ipynb #4883dde6
 def _convert(

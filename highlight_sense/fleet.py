@@ -21,6 +21,7 @@ from functools import lru_cache
 from types import ModuleType
 from typing import NamedTuple
 
+from .extras import import_extra
 from .files import FolderInUse, InputError
 from .log import kept_warnings, warn
 from .process import limit_cores, tune_process
@@ -101,12 +102,9 @@ class Fleet:
 
 # %% ../nbs/machinery/fleet.ipynb #a7da0140
 def _import_ray() -> ModuleType:
-    "Import Ray with its usage reports off, or raise an `InputError` that says how to install it."
+    "Import Ray with its usage reports off."
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    try: import ray
-    except ImportError:
-        raise InputError("found no Ray, expected it for --ray; run pip install ray") from None
-    return ray
+    return import_extra("ray", "--ray", "ray")
 
 # %% ../nbs/machinery/fleet.ipynb #1edb92ec
 _STORE_BYTES = 200 * 2**20  # for results on their way

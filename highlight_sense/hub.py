@@ -17,6 +17,7 @@ from types import ModuleType
 from typing import Any
 
 import highlight_sense
+from .extras import import_extra
 from .files import InputError, data_folder
 from .shared_files import CONFIG, LARGEST, WEIGHTS, read_shared
 
@@ -45,17 +46,12 @@ class _HubAddress:
 
 # %% ../nbs/machinery/hub.ipynb #dedc8f61
 def _import_hub() -> ModuleType:
-    "Import the Hub's library, or raise an `InputError` that says how to install it."
-    try:
-        import huggingface_hub
-        import huggingface_hub.errors
-        import huggingface_hub.utils.logging
-    except ImportError:
-        way = "run pip install huggingface_hub safetensors"
-        raise InputError(f"found no huggingface_hub, expected it for models on the Hub; {way}") from None
-    huggingface_hub.utils.logging.set_verbosity_error()
-    if not sys.stderr.isatty(): huggingface_hub.utils.disable_progress_bars()
-    return huggingface_hub
+    "Import the Hub's library, and silence it."
+    modules = "huggingface_hub.errors", "huggingface_hub.utils.logging"
+    hub = import_extra("hub", "models on the Hub", *modules)
+    hub.utils.logging.set_verbosity_error()
+    if not sys.stderr.isatty(): hub.utils.disable_progress_bars()
+    return hub
 
 # %% ../nbs/machinery/hub.ipynb #2b56ea96
 def _reasons() -> list[tuple[type[Exception], str, str]]:

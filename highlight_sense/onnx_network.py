@@ -17,19 +17,14 @@ import torch
 
 from .checkpoint import CheckpointInfo
 from .engine import WholeWindows, load_exportable, note_of, windows_of
+from .extras import import_extra
 from .files import InputError, remove_unfinished, write_atomically
 from .results import foreign_file
 
 # %% ../nbs/machinery/onnx_network.ipynb #c31d148c
 def _import_onnx() -> tuple[ModuleType, ModuleType]:
-    "Import ONNX and its runtime, or raise an `InputError` that says how to install them."
-    try:
-        import onnx
-        import onnxruntime
-    except ImportError as error:
-        way = "run pip install onnx onnxruntime"
-        raise InputError(f"found no {error.name}, expected ONNX and its runtime installed; {way}") from None
-    return onnx, onnxruntime
+    "Import ONNX and its runtime."
+    return import_extra("onnx", "ONNX files", "onnx"), import_extra("onnx", "ONNX files", "onnxruntime")
 
 # %% ../nbs/machinery/onnx_network.ipynb #c7c17878
 _OUTPUTS = ("logits", "attention", "step_logits")
@@ -105,6 +100,7 @@ def export_onnx(
     out = Path(out)
     if out.suffix != ".onnx":
         raise InputError(f"{out}: found a name without .onnx, expected one that ends in it; add it")
+    _import_onnx()  # PyTorch's exporter needs it, too
     if out.exists() and not (out.is_file() and _read_note(out)): raise foreign_file(out)
     network, info = load_exportable(checkpoint)
     windows, shape = windows_of(network.float()), (network.config.n_mels, network.shrink)

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from .extras import import_extra
 from .files import InputError
 from .media import write_pieces
 from .progress import SoundBar
@@ -22,11 +23,8 @@ from .tracks import Pair, Track
 # %% ../nbs/machinery/separation.ipynb #cec75a89
 def _load_separator() -> torch.nn.Module:
     "Load Demucs with its published weights; the first call downloads them."
-    try: from demucs.pretrained import get_model
-    except ImportError as error:
-        found = f"found no Demucs ({error})"
-        raise InputError(f"--separate demucs: {found}, expected it installed; run pip install demucs") from error
-    try: return get_model("htdemucs")
+    demucs = import_extra("separate", "--separate demucs", "demucs.pretrained")
+    try: return demucs.pretrained.get_model("htdemucs")
     except Exception as error:  # a download fails in many ways
         reason = str(error).strip().splitlines() or [type(error).__name__]
         found = f"found no weights ({reason[0][:120]})"

@@ -17,18 +17,15 @@ from msgspec import Meta
 
 from .archives import UnsafeFile
 from .checkpoint import CheckpointInfo, load_checkpoint
+from .extras import import_extra
 from .files import InputError, to_json, write_atomically
 from .records import load_record, read_as, write_record
 from .taste import load_taste
 
 # %% ../nbs/machinery/shared_files.ipynb #062b95ce
 def _import_safetensors() -> ModuleType:
-    "Import safetensors, or raise an `InputError` that says how to install it."
-    try: import safetensors.torch
-    except ImportError:
-        way = "run pip install huggingface_hub safetensors"
-        raise InputError(f"found no safetensors, expected it for models that are shared; {way}") from None
-    return safetensors
+    "Import safetensors."
+    return import_extra("hub", "models that are shared", "safetensors.torch")
 
 # %% ../nbs/machinery/shared_files.ipynb #51a39911
 @dataclass(frozen=True)

@@ -595,7 +595,7 @@ def test_joined_segments_are_named_as_what_they_are(web, tmp_path):
 
 
 def test_without_yt_dlp(web, tmp_path, monkeypatch):
-    monkeypatch.setattr(download, "find_spec", lambda _: None)
+    monkeypatch.setitem(sys.modules, "yt_dlp", None)
     address = f"{web.url}/stream.mkv"
     assert 'pip install "yt-dlp[default]"' in refusal(record, address, tmp_path) and not web.requests
     finished = tmp_path/f"stream-{download._address_key(address)}.mkv"

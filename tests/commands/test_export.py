@@ -85,6 +85,18 @@ def test_formats(starter, tmp_path):
     assert "found no network" in printed("info", tmp_path/"notes.onnx")
 
 
+PACKAGES = ("onnx", "new.onnx"), ("onnxruntime", "new.onnx"), ("openvino", "new.xml")
+
+
+@pytest.mark.parametrize(("package", "file"), PACKAGES)
+def test_without_the_package(package, file, tmp_path, monkeypatch):
+    "A line says what to install, and nothing is written."
+    monkeypatch.setitem(sys.modules, package, None)
+    said = printed("export", "starter", "-o", tmp_path/file)
+    assert f"found no {package}, expected it for" in said and "; run pip install o" in said
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_taste_is_not_exported(tmp_path):
     "A learned model is exported without its taste, with a warning; the notebook's network is refused."
     save_taste(tmp_path/"learned.pt", rating_model(tmp_path/"model.pt"), Taste(4 * 80))

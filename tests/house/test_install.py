@@ -45,3 +45,15 @@ def test_lowest_versions_cover_every_extra():
     extras = [key for key in settings["DEFAULT"] if key.endswith("requirements") and key != "dev_requirements"]
     wanted = {re.split(r"[\[>]", each)[0] for key in extras for each in settings["DEFAULT"][key].split()}
     assert len(extras) >= 7 and {line.split("==")[0] for line in printed.splitlines()} == wanted
+
+
+def test_what_to_install_for_an_extra():
+    "The packages that an error names are those of `settings.ini`, and each extra has some."
+    from highlight_sense.extras import _PACKAGES
+    settings = ConfigParser()
+    settings.read(ROOT/"settings.ini", encoding="utf-8")
+    listed = {key.removesuffix("_requirements"): re.sub(r"[<>=][^ \n]*", "", value).split()
+              for key, value in settings["DEFAULT"].items() if key.endswith("_requirements")}
+    assert _PACKAGES.keys() == listed.keys() - {"dev"}
+    for extra, packages in _PACKAGES.items():
+        assert set(packages.replace('"', "").split()) <= set(listed[extra]), extra
