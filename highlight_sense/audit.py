@@ -39,9 +39,9 @@ from .dataset_aug import FADE_FRAMES, Piece, apply_gains, splice
 from .device import pick_device, pick_precision
 from .files import InputError, only_writer, write_atomically
 from .kernels import accelerate
-from highlight_sense.metrics import (
-    BLUE, GREY, STYLE, VERMILION, Picture, calibration_error, fast_roc_auc, group_interval, save_figure,
-    to_probabilities)
+from .metrics import (
+    BLUE, GREY, STYLE, VERMILION, Picture, calibration_error, fast_roc_auc,
+    group_interval, save_figure, to_probabilities)
 from .model import HighlightCRNN
 from .models import find_model
 from .results import Manifest, open_results

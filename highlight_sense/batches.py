@@ -21,9 +21,9 @@ import torch
 
 from .clip_files import highlights_of, read_clip
 from .config import TrainConfig
-from highlight_sense.dataset_aug import (
-    GAIN_DB, Piece, check_loading, fade_in, gain_factors, leak, mix_powers, place_pieces, split_pieces, to_log,
-    to_power)
+from .dataset_aug import (
+    GAIN_DB, Piece, check_loading, fade_in, gain_factors, leak, mix_powers,
+    place_pieces, split_pieces, to_log, to_power)
 from .files import InputError
 from .pack import packed_clip
 from .process import prefetch

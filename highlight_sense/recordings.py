@@ -22,9 +22,9 @@ from .addresses import is_address, place_of
 from .audio import read_log_mel
 from .checkpoint import CheckpointInfo, describe_threshold
 from .config import DetectConfig, FrontEnd
-from highlight_sense.detect import (
-    Explanation, Highlight, Moment, Scores, add_context, choose_moments, combine, cut_windows, explain, find_moments,
-    settle_choice)
+from .detect import (
+    Explanation, Highlight, Moment, Scores, add_context, choose_moments, combine,
+    cut_windows, explain, find_moments, settle_choice)
 from .detections import (
     DetectionRecord, RankedHighlight, choice_key, describe_detection, fingerprint, rank_highlight, read_detection,
     read_scores, require_own_folder, round_highlight, to_json_values, write_detection, write_highlights, write_scores)

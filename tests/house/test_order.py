@@ -48,6 +48,12 @@ BELOW = [module_of(path) for path in MACHINERY]
 MODULES = {*LESSONS, *BELOW}
 
 
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_imports_within_the_package_are_relative(module):
+    "`nbdev_export` leaves one as it is if its last line is shorter than its `from highlight_sense.module`."
+    assert "from highlight_sense." not in re.sub(r"(?m)^ .*", "", source_of(module).read_text(encoding="utf-8"))
+
+
 def serves(module: str) -> bool:
     "Whether a machinery module may import the lesson that it serves."
     return module.split(".")[0] in SERVES_A_LESSON
