@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import cyclopts
 
@@ -62,7 +62,7 @@ def _refuse_addresses(call: partial) -> None:
     "Raise `InputError` if a command that needs files on this computer is given an address."
     from highlight_sense.addresses import is_address
     verb, options = _name_of(call.func), call.keywords
-    if verb in ("detect", "prepare", "pack"): return
+    if verb in ("detect", "prepare"): return
     values = [*([] if verb == "evaluate" and options.get("labels") else call.args), *options.values()]
     paths = [path for one in values for path in (one if isinstance(one, tuple) else (one,)) if isinstance(path, Path)]
     for path in filter(is_address, paths):
@@ -112,32 +112,39 @@ def main(
         stop(f"stopped; every finished file is whole and stays where it is, and {_how_to_resume(call)}", 130)
 
 # %% ../nbs/07_cli.ipynb #6a8bbde2
-_CHECKPOINT = argument(
-    str, "CHECKPOINT", "Model: a file from train or the Colab notebook, the published weights, a name that `models` "
-    "lists, or hf://user/name.")
-_WORKERS = option(int, "Threads that load clips; 0: load between batches.")
-_DEVICE = option(str, "Where to compute: auto, cpu, cuda, cuda:1 or mps.")
-_KERNELS = option(Literal["auto", "plain"], "Fused kernels (auto), or PyTorch's own operations (plain).")
-_PRECISION = option(Literal["auto", "fp32", "bf16", "fp16"], "Number format; auto: the fastest one for the device.")
-_UNLABELLED = option(
-    Literal["skip", "negative"],
+_CHECKPOINT = Annotated[str, argument("CHECKPOINT",
+    "Model: a file from train or the Colab notebook, the published weights, a name that `models` lists, or "
+    "hf://user/name.")]
+_MODEL = Annotated[str | None, option(
+    "Model: a file, a name that `models` lists, or hf://user/name (default: the one in use, at first the starter "
+    "that comes with this package).", "-m")]
+_WORKERS = Annotated[int, option("Threads that load clips; 0: load between batches.")]
+_DEVICE = Annotated[str, option("Where to compute: auto, cpu, cuda, cuda:1 or mps.")]
+_KERNELS = Annotated[Literal["auto", "plain"], option("Fused kernels (auto), or PyTorch's own operations (plain).")]
+_PRECISION = Annotated[
+    Literal["auto", "fp32", "bf16", "fp16"], option("Number format; auto: the fastest one for the device.")]
+_UNLABELLED = Annotated[Literal["skip", "negative"], option(
     "Recordings without a row in the table: leave them out (skip), or count them as recordings without highlights "
-    "(negative). A row without times marks a single recording as one without highlights.")
-_SEPARATE = option(
-    Literal["none", "demucs"] | None,
-    "For a single mixed track: demucs splits it; none hides the warning (default: use it as voice and game, and warn).")
-_RAY = option(
-    str | None, "Spread the work over a Ray cluster: its address, auto on one of its machines, or local for one on "
-    "this computer (default: work in this process). All machines must see the same files; needs the package ray.")
-_JSON = flag("Print one JSON object, and nothing else.")
-_FORCE = flag("Replace files that highlight-sense did not write, or that were changed by hand.")
+    "(negative). A row without times marks a single recording as one without highlights.")]
+_MIC = Annotated[str | None, option("Audio track with the voice: a:0, or a title (default: by title or sound).")]
+_GAME = Annotated[str | None, option("Audio track with the game: a:1, or a title (default: by title or sound).")]
+_SEPARATE = Annotated[Literal["none", "demucs"] | None, option(
+    "For a single mixed track: demucs splits it; none hides the warning (default: use it as voice and game, and "
+    "warn).")]
+_SHARD = Annotated[str | None, option(
+    "I/N: search every N-th recording, from number I on, as one of N machines (default: all).")]
+_RAY = Annotated[str | None, option(
+    "Spread the work over a Ray cluster: its address, auto on one of its machines, or local for one on this computer "
+    "(default: work in this process). All machines must see the same files; needs the package ray.")]
+_JSON = Annotated[bool, flag("Print one JSON object, and nothing else.")]
+_FORCE = Annotated[bool, flag("Replace files that highlight-sense did not write, or that were changed by hand.")]
 
 # %% ../nbs/07_cli.ipynb #26363d83
 @_verb
 def _demo(
     *,
-    out: option(Path, "New folder for everything that the demo makes.", "-o") = Path("highlight-sense-demo"),
-    seed: option(int, "Seed of the sessions and of the training.") = 0,
+    out: Annotated[Path, option("New folder for everything that the demo makes.", "-o")] = Path("highlight-sense-demo"),
+    seed: Annotated[int, option("Seed of the sessions and of the training.")] = 0,
 ) -> None:
     "Run every step on synthetic sessions in two minutes: train, evaluate, detect, publish. Downloads nothing."
     from highlight_sense.demo import DemoConfig, run_demo
@@ -149,11 +156,12 @@ _DATA_SET = "aadityahh/dataset-highlight-sense"
 
 @_verb
 def _fetch(
-    source: argument(str, "SOURCE", "Kaggle data set as owner/name, or a folder.") = _DATA_SET,
+    source: Annotated[str, argument("SOURCE", "Kaggle data set as owner/name, or a folder.")] = _DATA_SET,
     /,
     *,
-    weights: flag("Fetch the weights published with the original project instead of the data set.") = False,
-    out: option(Path, "Folder for the weights.", "-o") = Path("."),
+    weights: Annotated[
+        bool, flag("Fetch the weights published with the original project instead of the data set.")] = False,
+    out: Annotated[Path, option("Folder for the weights.", "-o")] = Path("."),
 ) -> None:
     "Download the Kaggle data set or the published weights, or resume a download, and print where they are."
     if not weights:
@@ -169,73 +177,73 @@ def _fetch(
 # %% ../nbs/07_cli.ipynb #1fea73b9
 @_verb
 def _prepare(
-    recordings: argument(
-        tuple[Path, ...], "RECORDING", "Media files, folders, addresses of object storage; two tracks work best."),
+    recordings: Annotated[tuple[Path, ...], argument("RECORDING",
+        "Media files, folders, addresses of object storage; two tracks work best.")],
     /,
     *,
-    labels: option(Path, "CSV file with the columns recording, start_s, end_s; picks.csv will do."),
-    out: option(Path, "New clip folder, or its address in object storage.", "-o"),
-    game_name: option(str | None, "Name of the game (default: the name of each recording's folder).") = None,
-    mic: option(str | None, "Audio track with the voice: a:0, or a title (default: by title or sound).") = None,
-    game: option(str | None, "Audio track with the game: a:1, or a title (default: by title or sound).") = None,
-    separate: option(
-        Literal["none"] | None,
-        "For a single mixed track: none hides the warning (default: use it as voice and game, and warn).") = None,
+    labels: Annotated[Path, option("CSV file with the columns recording, start_s, end_s; picks.csv will do.")],
+    out: Annotated[Path, option("New clip folder, or its address in object storage.", "-o")],
+    game_name: Annotated[str | None, option("Name of the game (default: the name of each recording's folder).")] = None,
+    mic: _MIC = None,
+    game: _GAME = None,
+    separate: Annotated[Literal["none"] | None, option(
+        "For a single mixed track: none hides the warning (default: use it as voice and game, and warn).",
+        show_choices=False)] = None,
     unlabelled: _UNLABELLED = "skip",
-    workers: option(int, "Recordings prepared at the same time.") = 1,
+    workers: Annotated[int, option("Recordings prepared at the same time.")] = 1,
     ray: _RAY = None,
-    overwrite: flag("Replace the clips of an earlier call.") = False,
+    overwrite: Annotated[bool, flag("Replace the clips of an earlier call.")] = False,
     config: PrepareConfig = PrepareConfig(),
 ) -> None:
     "Cut recordings with labelled highlights into a clip folder to train on, and store them whole: 50 MB an hour."
     from highlight_sense import prepare as preparing
-    from highlight_sense.addresses import place_of
     table = preparing.prepare(recordings, labels, out, config, game_name=game_name, mic=mic, game=game,
                               separate=separate, unlabelled=unlabelled, workers=workers, ray=ray,
                               overwrite=overwrite)
     print(table.map(lambda cell: printable(cell) if isinstance(cell, str) else cell).to_string(index=False))
     whole = f"{len(table)} whole recording{'s' * (len(table) > 1)}"
-    print(f"{table.positives.sum()} positive and {table.negatives.sum()} negative clips and {whole} in {place_of(out)}")
+    print(f"{table.positives.sum()} positive and {table.negatives.sum()} negative clips and {whole} in {out}")
 
 # %% ../nbs/07_cli.ipynb #38f65124
 @_verb
 def _pack(
-    clips: argument(
-        str, "CLIPS", "Clip folder, with zip archives or without, its address in object storage, or a Kaggle data set "
-        "as owner/name."),
+    clips: Annotated[
+        str, argument("CLIPS", "Clip folder, with zip archives or without, or a Kaggle data set as owner/name.")],
     /,
     *,
-    out: option(Path, "New pack, or its address in object storage; its name ends in .pack.", "-o"),
-    consume: flag(
+    out: Annotated[Path, option("New pack; its name ends in .pack.", "-o")],
+    consume: Annotated[bool, flag(
         "Remove each clip file once the pack holds it, for a disk without space for both. A Kaggle data set that is "
-        "not downloaded yet is fetched clip by clip, and none is kept.") = False,
-    threads: option(int, "Threads that read clips.") = 4,
+        "not downloaded yet is fetched clip by clip, and none is kept.")] = False,
+    threads: Annotated[int, option("Threads that read clips.")] = 4,
     ray: _RAY = None,
 ) -> None:
     "Put many clips into one pack: half the space, and fast to read. An interrupted pack is resumed."
-    from highlight_sense.addresses import place_of
     from highlight_sense.clip_files import is_recording
-    from highlight_sense.packing import write_pack
-    place = place_of(out)
-    rows, unusable = write_pack(clips, place, consume, threads, ray=ray)
-    if unusable: print(f"left out {len(unusable)} unusable clips, listed in {place/'unusable.txt'}")
-    whole = sum(is_recording(row.clip) for row in rows)
+    from highlight_sense.packing import pack_clips
+    packed, unusable = pack_clips(clips, out, consume, threads, ray=ray)
+    if unusable: print(f"left out {len(unusable)} unusable clips, listed in {out/'unusable.txt'}")
+    whole = sum(is_recording(row.clip) for row in packed.rows)
     also = f" and {whole} whole recording{'s' * (whole > 1)}" if whole else ""
-    print(f"{len(rows) - whole} clips{also}, {(place/'mels.npy').stat().st_size / 1e9:.2f} GB, in {place}")
+    print(f"{len(packed.rows) - whole} clips{also}, {packed.mels.nbytes / 1e9:.2f} GB, in {out}")
 
 # %% ../nbs/07_cli.ipynb #cf02c7e1
 @_verb
 def _train(
-    clips: argument(Path | None, "CLIPS", "Clip folder or pack (default: that of the run to resume or repeat).") = None,
+    clips: Annotated[
+        Path | None, argument("CLIPS", "Clip folder or pack (default: that of the run to resume or repeat).")] = None,
     /,
     *,
-    out: option(Path, "Run folder.", "-o"),
-    init: option(
-        str | None, "Model to start from: a file in any format, a name that `models` lists, hf://user/name, or "
-        "`random` weights (default: the starter; random for another network than the default).") = None,
-    resume: flag("Resume the run in this folder with its settings, or start it if there is none.") = False,
-    from_run: option(Path | None, "Run folder whose training to repeat, with its clips and settings.") = None,
-    more_epochs: option(int | None, "Train the finished run in this folder for this many more epochs.") = None,
+    out: Annotated[Path, option("Run folder.", "-o")],
+    init: Annotated[str | None, option(
+        "Model to start from: a file in any format, a name that `models` lists, hf://user/name, or `random` weights "
+        "(default: the starter; random for another network than the default).")] = None,
+    resume: Annotated[
+        bool, flag("Resume the run in this folder with its settings, or start it if there is none.")] = False,
+    from_run: Annotated[
+        Path | None, option("Run folder whose training to repeat, with its clips and settings.")] = None,
+    more_epochs: Annotated[
+        int | None, option("Train the finished run in this folder for this many more epochs.")] = None,
     config: TrainConfig = TrainConfig(),
 ) -> None:
     "Train a model on a clip folder or a pack; write best.pt, last.pt, figures and pictures to the run folder."
@@ -277,25 +285,27 @@ def _require_model(checkpoint: Path, usage: str) -> None:
 @_verb
 def _evaluate(
     checkpoint: _CHECKPOINT,
-    data: argument(tuple[Path, ...], "DATA", "Clip folder or pack; with --labels, recordings and folders of them."),
+    data: Annotated[
+        tuple[Path, ...], argument("DATA", "Clip folder or pack; with --labels, recordings and folders of them.")],
     /,
     *,
-    labels: option(
-        Path | None, "CSV file with the highlights of recordings: recording, start_s, end_s; picks.csv will do."
-    ) = None,
+    labels: Annotated[Path | None, option(
+        "CSV file with the highlights of recordings: recording, start_s, end_s; picks.csv will do.")] = None,
     unlabelled: _UNLABELLED = "skip",
-    threshold: option(float | None, "Probability above which to pick (default: the checkpoint's).") = None,
-    batch_size: option(int | None, "Clips or windows at a time (default: 32 clips, or what suits the device).") = None,
+    threshold: Annotated[float | None, option("Probability above which to pick (default: the checkpoint's).")] = None,
+    batch_size: Annotated[
+        int | None, option("Clips or windows at a time (default: 32 clips, or what suits the device).")] = None,
     workers: _WORKERS = 2,
     device: _DEVICE = "auto",
     precision: _PRECISION = "auto",
     kernels: _KERNELS = "auto",
-    engine: option(
-        Literal["torch", "openvino"], "What scores recordings; openvino: faster on a CPU, an extra package.") = "torch",
-    mic: option(str | None, "Audio track with the voice: a:0, or a title (default: by title or sound).") = None,
-    game: option(str | None, "Audio track with the game: a:1, or a title (default: by title or sound).") = None,
+    engine: Annotated[Literal["torch", "openvino"], option(
+        "What scores recordings; openvino: faster on a CPU, an extra package.")] = "torch",
+    mic: _MIC = None,
+    game: _GAME = None,
     separate: _SEPARATE = None,
-    out: option(Path | None, "Folder for metrics.json and pictures; for recordings, also detections.", "-o") = None,
+    out: Annotated[
+        Path | None, option("Folder for metrics.json and pictures; for recordings, also detections.", "-o")] = None,
     json: _JSON = False,
 ) -> None:
     "Measure a checkpoint on all clips of a folder, or on whole recordings with labels."
@@ -358,18 +368,18 @@ def _sentence(metrics: dict) -> str:
 @_verb
 def _audit(
     checkpoint: _CHECKPOINT,
-    clips: argument(Path, "CLIPS", "Clip folder or pack."),
+    clips: Annotated[Path, argument("CLIPS", "Clip folder or pack.")],
     /,
     *,
-    training: option(
-        Path | None, "Clip folder that the model was trained on, to check whether it shares recordings with CLIPS, and "
-        "how much a random split would flatter the model.") = None,
-    most_clips: option(int, "Use at most this many clips, drawn at random.") = 1000,
+    training: Annotated[Path | None, option(
+        "Clip folder that the model was trained on, to check whether it shares recordings with CLIPS, and how much a "
+        "random split would flatter the model.")] = None,
+    most_clips: Annotated[int, option("Use at most this many clips, drawn at random.")] = 1000,
     workers: _WORKERS = 2,
     device: _DEVICE = "auto",
     precision: _PRECISION = "auto",
     kernels: _KERNELS = "auto",
-    out: option(Path | None, "Folder for audit.json and audit.png.", "-o") = None,
+    out: Annotated[Path | None, option("Folder for audit.json and audit.png.", "-o")] = None,
     json: _JSON = False,
 ) -> None:
     "Check whether a model uses the moment or a shortcut, such as length or loudness. Exits with 3 if a finding is bad."
@@ -399,22 +409,22 @@ def _print_found(out: Path, found: list, failed: list[str]) -> None:
 # %% ../nbs/07_cli.ipynb #0c209028
 @_verb
 def _detect(
-    recordings: argument(
-        tuple[str, ...], "RECORDING", "Media files, folders, web addresses, addresses in object storage (s3://, gs://, "
-        "hf://); omit if --mic and --game are files.") = (),
+    recordings: Annotated[tuple[str, ...], argument("RECORDING",
+        "Media files, folders, web addresses, addresses in object storage (s3://, gs://, hf://); omit if --mic and "
+        "--game are files.")] = (),
     /,
     *,
-    out: option(Path, "Output folder, or its address; each recording gets a folder of its own in it.", "-o"),
-    model: option(
-        str | None, "Model: a file, a name that `models` lists, or hf://user/name (default: the one in use, at first "
-        "the starter that comes with this package).", "-m") = None,
-    mic: option(str | None, "The voice: track a:0, a title, or a file of its own (default: by title or sound).") = None,
-    game: option(str | None, "The game: track a:1, a title, or a file of its own (default: by title or sound).") = None,
+    out: Annotated[Path, option("Output folder, or its address; each recording gets a folder of its own in it.", "-o")],
+    model: _MODEL = None,
+    mic: Annotated[
+        str | None, option("The voice: track a:0, a title, or a file of its own (default: by title or sound).")] = None,
+    game: Annotated[
+        str | None, option("The game: track a:1, a title, or a file of its own (default: by title or sound).")] = None,
     separate: _SEPARATE = None,
-    review: flag("Also store what the review page and `learn` need (50 MB an hour), and open the page.") = False,
+    review: Annotated[
+        bool, flag("Also store what the review page and `learn` need (50 MB an hour), and open the page.")] = False,
     force: _FORCE = False,
-    shard: option(
-        str | None, "I/N: search every N-th recording, from number I on, as one of N machines (default: all).") = None,
+    shard: _SHARD = None,
     ray: _RAY = None,
     json: _JSON = False,
     config: DetectConfig = DetectConfig(),
@@ -440,8 +450,9 @@ def _detect(
 # %% ../nbs/07_cli.ipynb #2652d394
 @_verb
 def _models(
-    action: argument(Literal["use", "remove"] | None, "ACTION", "use: choose a model; remove: delete one.") = None,
-    name: argument(str | None, "NAME", "The model: starter, or another in the list.") = None,
+    action: Annotated[
+        Literal["use", "remove"] | None, argument("ACTION", "use: choose a model; remove: delete one.")] = None,
+    name: Annotated[str | None, argument("NAME", "The model: starter, or another in the list.")] = None,
     /,
 ) -> None:
     "List the starter and the models that learned your taste; or choose one: models use NAME; or models remove NAME."
@@ -457,16 +468,16 @@ def _models(
 # %% ../nbs/07_cli.ipynb #cadf2ea4
 @_verb
 def _review(
-    out: argument(Path, "OUT", "Folder that `detect` wrote."),
+    out: Annotated[Path, argument("OUT", "Folder that `detect` wrote.")],
     /,
     *,
-    port: option(int, "Port to serve on; 0: any free one.") = 0,
-    no_browser: flag("Print the address without opening it.") = False,
-    host: option(
-        str, "Address to serve on. 0.0.0.0 lets a phone in the same network open the page; anyone with the printed "
-        "address can see the previews and pass verdicts.") = "127.0.0.1",
-    budget: option(int, "Moments to ask about in each recording.") = 30,
-    recordings: option(Path | None, "Folder to look in for recordings that were moved.") = None,
+    port: Annotated[int, option("Port to serve on; 0: any free one.")] = 0,
+    no_browser: Annotated[bool, flag("Print the address without opening it.")] = False,
+    host: Annotated[str, option(
+        "Address to serve on. 0.0.0.0 lets a phone in the same network open the page; anyone with the printed address "
+        "can see the previews and pass verdicts.")] = "127.0.0.1",
+    budget: Annotated[int, option("Moments to ask about in each recording.")] = 30,
+    recordings: Annotated[Path | None, option("Folder to look in for recordings that were moved.")] = None,
 ) -> None:
     "Open a page that plays what was found, to keep, drop and trim it; each verdict is saved at once in picks.csv."
     from highlight_sense.learn import learn
@@ -476,18 +487,17 @@ def _review(
 # %% ../nbs/07_cli.ipynb #4796d829
 @_verb
 def _picks(
-    action: argument(Literal["import"], "ACTION", "import: write marks from other programs into picks.csv."),
-    sources: argument(
-        tuple[Path, ...], "SOURCE", "Markers or clips from Twitch (CSV), a recording with chapters, an edit decision "
-        "list (EDL), labels from Audacity, a table with the columns recording, start_s, end_s, or finished clips."),
+    action: Annotated[Literal["import"], argument("ACTION", "import: write marks from other programs into picks.csv.")],
+    sources: Annotated[tuple[Path, ...], argument("SOURCE",
+        "Markers or clips from Twitch (CSV), a recording with chapters, an edit decision list (EDL), labels from "
+        "Audacity, a table with the columns recording, start_s, end_s, or finished clips.")],
     /,
     *,
-    to: option(Path, "Folder that `detect` wrote, for one or more recordings."),
-    length: option(
-        float, "Seconds to keep before a mark without a length, unless the model found a moment in them."
-    ) = 15.0,
-    shift: option(
-        float, "Seconds to add to all times: above 0 if the recording began before the stream, else below.") = 0.0,
+    to: Annotated[Path, option("Folder that `detect` wrote, for one or more recordings.")],
+    length: Annotated[float, option(
+        "Seconds to keep before a mark without a length, unless the model found a moment in them.")] = 15.0,
+    shift: Annotated[float, option(
+        "Seconds to add to all times: above 0 if the recording began before the stream, else below.")] = 0.0,
 ) -> None:
     "Import what you or your viewers marked in other programs; earlier verdicts stay."
     from highlight_sense.importing import import_picks
@@ -497,15 +507,15 @@ def _picks(
 # %% ../nbs/07_cli.ipynb #5c9b01c8
 @_verb
 def _learn(
-    out: argument(tuple[Path, ...], "OUT...", "Folders that `detect` wrote, with verdicts from `review`."),
+    out: Annotated[tuple[Path, ...], argument("OUT...", "Folders that `detect` wrote, with verdicts from `review`.")],
     /,
     *,
-    output: option(Path, "Checkpoint to write.", "-o"),
-    model: option(
-        str | None, "Model to start from: a file, a name that `models` lists, or hf://user/name (default: the one in "
-        "use).") = None,
-    adopt: option(
-        bool | None, "Use the new model from now on (default: unless it is clearly worse, by more than 0.1).") = None,
+    output: Annotated[Path, option("Checkpoint to write.", "-o")],
+    model: Annotated[str | None, option(
+        "Model to start from: a file, a name that `models` lists, or hf://user/name (default: the one in use).",
+    )] = None,
+    adopt: Annotated[bool | None, option(
+        "Use the new model from now on (default: unless it is clearly worse, by more than 0.1).")] = None,
     json: _JSON = False,
 ) -> None:
     "Learn your taste from the verdicts, and say whether the new model is better."
@@ -519,14 +529,15 @@ def _learn(
 # %% ../nbs/07_cli.ipynb #5ba2e002
 @_verb
 def _share(
-    model: argument(str, "MODEL", "Model: a file, or a name that `models` lists."),
+    model: Annotated[str, argument("MODEL", "Model: a file, or a name that `models` lists.")],
     /,
     *,
-    to: option(str, "hf://user/name on the Hugging Face Hub, or a folder, to look at the files first."),
-    licence: option(str | None, "Licence, as the Hub names it: mit, cc-by-4.0, ... (default: asked for).") = None,
-    results: option(
-        tuple[Path, ...], "Folder that `evaluate -o` or `audit -o` wrote, for the card; repeat it for several.") = (),
-    private: flag("Make a new repository private.") = False,
+    to: Annotated[str, option("hf://user/name on the Hugging Face Hub, or a folder, to look at the files first.")],
+    licence: Annotated[
+        str | None, option("Licence, as the Hub names it: mit, cc-by-4.0, ... (default: asked for).")] = None,
+    results: Annotated[tuple[Path, ...], option(
+        "Folder that `evaluate -o` or `audit -o` wrote, for the card; repeat it for several.")] = (),
+    private: Annotated[bool, flag("Make a new repository private.")] = False,
 ) -> None:
     "Share a model on the Hugging Face Hub, with a card that says what it learned from and how good it is."
     from highlight_sense.sharing import share
@@ -540,46 +551,50 @@ def _export(
     checkpoint: _CHECKPOINT,
     /,
     *,
-    out: option(
-        Path, "New file: .onnx, or .xml for OpenVINO, whose weights go next to it, into a .bin file.", "-o"),
-    format: option(Literal["openvino", "onnx"] | None, "Format (default: by the ending of the new file).") = None,
+    out: Annotated[
+        Path, option("New file: .onnx, or .xml for OpenVINO, whose weights go next to it, into a .bin file.", "-o")],
+    format: Annotated[
+        Literal["openvino", "onnx"] | None, option("Format (default: by the ending of the new file).")] = None,
 ) -> None:
     "Export a network to OpenVINO or ONNX, for programs that are not written in Python."
     to_onnx = out.suffix == ".onnx" if format is None else format == "onnx"
-    if to_onnx: from highlight_sense.onnx_network import export_onnx as export
-    else: from highlight_sense.engine import export_checkpoint as export
-    print("wrote", *export(checkpoint, out))
+    if to_onnx:
+        from highlight_sense.onnx_network import export_onnx
+        print("wrote", *export_onnx(checkpoint, out))
+    else:
+        from highlight_sense.engine import export_checkpoint
+        print("wrote", *export_checkpoint(checkpoint, out))
 
 # %% ../nbs/07_cli.ipynb #5e46fa64
 @_verb
 def _publish(
-    out: argument(Path, "OUT", "Folder that `detect` wrote."),
+    out: Annotated[Path, argument("OUT", "Folder that `detect` wrote.")],
     /,
     *,
-    clips: flag("Cut a clip for each highlight, without re-encoding, from key frame to key frame.") = False,
-    timeline: flag(
+    clips: Annotated[
+        bool, flag("Cut a clip for each highlight, without re-encoding, from key frame to key frame.")] = False,
+    timeline: Annotated[bool, flag(
         "Write timelines for video editors: EDL, Final Cut 7 XML (Premiere, Resolve), FCPXML, OpenTimelineIO, "
-        "Kdenlive, Shotcut; and markers for Resolve.") = False,
-    chapters: flag("Write chapters: for YouTube, WebVTT, ffmetadata.") = False,
-    report: flag("Write report.html, a page to look through.") = False,
-    exact: flag(
+        "Kdenlive, Shotcut; and markers for Resolve.")] = False,
+    chapters: Annotated[bool, flag("Write chapters: for YouTube, WebVTT, ffmetadata.")] = False,
+    report: Annotated[bool, flag("Write report.html, a page to look through.")] = False,
+    exact: Annotated[bool, flag(
         "Re-encode the clips so that they start and end on the exact frame, as MP4, which phones and upload pages "
-        "play.") = False,
-    tracks: option(
-        str, "Audio tracks of a clip; players play the first one: mix (voice and game), voice, game, all (those of "
-        "the recording), or numbers, as in mix,a:2.") = "mix,all",
-    vertical: option(
-        Literal["centre", "left", "right", "blur"] | None,
+        "play.")] = False,
+    tracks: Annotated[str, option(
+        "Audio tracks of a clip; players play the first one: mix (voice and game), voice, game, all (those of the "
+        "recording), or numbers, as in mix,a:2.")] = "mix,all",
+    vertical: Annotated[Literal["centre", "left", "right", "blur"] | None, option(
         "Cut exact clips for phones, of 1080 x 1920 pixels, into vertical/: the middle, the left or the right part of "
-        "the picture, or all of it on a blurred copy, above a third that is free for captions.") = None,
-    name: option(
-        str, "Name of a clip, from {recording}, {date} (of the recording), {time} (in it), {length}, {rank} and "
-        "{score}.") = "{time}_score{score}",
-    remux: flag(
+        "the picture, or all of it on a blurred copy, above a third that is free for captions.")] = None,
+    name: Annotated[str, option(
+        "Name of a clip, from {recording}, {date} (of the recording), {time} (in it), {length}, {rank} and {score}.",
+    )] = "{time}_score{score}",
+    remux: Annotated[bool, flag(
         "For a recording that Final Cut or Premiere cannot read (MKV, Opus, ...), write an MP4 with the same times "
         "next to the timelines, which then refer to it. Pictures and sound that they cannot read are re-encoded, the "
-        "others copied.") = False,
-    recordings: option(Path | None, "Folder to look in for recordings that were moved.") = None,
+        "others copied.")] = False,
+    recordings: Annotated[Path | None, option("Folder to look in for recordings that were moved.")] = None,
     force: _FORCE = False,
 ) -> None:
     "Turn highlights into clips, timelines, chapters and a report: those you choose, or all four."
@@ -639,9 +654,9 @@ def _record_describer(path: Path) -> Callable[[Path], dict[str, object]]:
 # %% ../nbs/07_cli.ipynb #bcea2be5
 @_verb
 def _info(
-    file: argument(
-        str, "FILE", "Clip, clip folder, pack, model, run, exported network, recording, folder of recordings, table, "
-        "detection or folder of detections; models also by their names in `models`, or as hf://user/name."),
+    file: Annotated[str, argument("FILE",
+        "Clip, clip folder, pack, model, run, exported network, recording, folder of recordings, table, detection or "
+        "folder of detections; models also by their names in `models`, or as hf://user/name.")],
     /,
     *,
     json: _JSON = False,

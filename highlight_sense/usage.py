@@ -24,25 +24,25 @@ from .process import on_interrupt
 from .text import printable, shown_url
 
 # %% ../nbs/machinery/usage.ipynb #5693b360
-def option(kind: object, help: str, *aliases: str) -> object:
-    "Return the annotation of an option that takes a value."
-    choices = [choice for part in (kind, *get_args(kind)) if get_origin(part) is Literal for choice in get_args(part)]
-    return Annotated[kind, Parameter(help=help, alias=aliases or None, show_choices=len(choices) != 1)]
+def option(help: str, *aliases: str, show_choices: bool = True) -> Parameter:
+    "Return what the annotation of an option that takes a value adds to its type."
+    return Parameter(help=help, alias=aliases or None, show_choices=show_choices)
 
 # %% ../nbs/machinery/usage.ipynb #26b5b651
-def flag(help: str) -> object:
-    "Return the annotation of an option without a value."
-    return Annotated[bool, Parameter(help=help, negative="", show_default=False)]
+def flag(help: str) -> Parameter:
+    "Return what the annotation of an option without a value adds to `bool`."
+    return Parameter(help=help, negative="", show_default=False)
 
 # %% ../nbs/machinery/usage.ipynb #eb0cc783
-def argument(kind: object, metavar: str, help: str) -> object:
-    "Return the annotation of a positional argument."
-    return Annotated[kind, Parameter(name=metavar, help=help, show_default=False)]
+def argument(metavar: str, help: str) -> Parameter:
+    "Return what the annotation of a positional argument adds to its type."
+    return Parameter(name=metavar, help=help, show_default=False)
 
 # %% ../nbs/machinery/usage.ipynb #def51ecb
 def _comments(source: str) -> dict[str, str]:
     "Return the comment after, or on the lines above, each field in the source of a dataclass."
-    found, above = {}, []
+    found = {}
+    above: list[str] = []
     for line in source.splitlines():
         field = re.match(r"    (\w+): [^#]*?(?:#\s*(.*))?$", line)
         if field: found[field[1]] = " ".join([*above, field[2] or ""]).strip()
@@ -61,8 +61,8 @@ def _field_options(config: type) -> list[inspect.Parameter]:
         help = comments[field.name]
         shown = Parameter(help=help[:1].upper() + help[1:] + ".", negative="", consume_multiple=True,
                           show_default=False if isinstance(field.default, tuple) else None)
-        kind = Annotated[field.type, shown]
-        options.append(inspect.Parameter(field.name, _KEYWORD_ONLY, default=field.default, annotation=kind))
+        options.append(inspect.Parameter(
+            field.name, _KEYWORD_ONLY, default=field.default, annotation=Annotated[field.type, shown]))
     return options
 
 # %% ../nbs/machinery/usage.ipynb #3e2f2a25
@@ -79,7 +79,8 @@ def deferred(verb: Callable) -> Callable:
         return functools.partial(verb, *positional, **named)
 
     own = [parameter for parameter in parameters.values() if parameter.name != "config"]
-    call.__signature__ = inspect.Signature([*own, *(_field_options(config) if config else [])])
+    signature = inspect.Signature([*own, *(_field_options(config) if config else [])])
+    call.__signature__ = signature  # type: ignore[attr-defined]  # `inspect.signature` returns it
     return call
 
 # %% ../nbs/machinery/usage.ipynb #56982888
@@ -99,7 +100,8 @@ def _expected(kind: object) -> str:
     if origin is Annotated: return _expected(parts[0])
     if origin in (Union, UnionType): return _expected(next(part for part in parts if part is not type(None)))
     if origin is Literal: return " or ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
-    return {int: "a whole number", float: "a number, with a point and not a comma"}.get(kind, "another value")
+    if kind is int: return "a whole number"
+    return "a number, with a point and not a comma" if kind is float else "another value"
 
 # %% ../nbs/machinery/usage.ipynb #637de7c7
 def _name_of(argument: cyclopts.Argument) -> str:
