@@ -59,12 +59,12 @@ def _with_context(
 ) -> Iterator[tuple[torch.Tensor, slice]]:      # samples, and which of their frames are new
     "Put the samples that are still needed in front of each block."
     hop, half = front_end.hop_length, (front_end.n_fft + 1) // 2
-    kept = None
+    kept: torch.Tensor | None = None
     first = 0  # the frame centred on the first kept sample
     done = 0   # frames passed on
     for block in blocks:
-        block = torch.as_tensor(block)
-        kept = block if kept is None else torch.cat([kept, block], dim=-1)
+        new = torch.as_tensor(block)
+        kept = new if kept is None else torch.cat([kept, new], dim=-1)
         ready = (first * hop + kept.shape[-1] - half) // hop + 1
         if ready <= done: continue
         yield kept, slice(done - first, ready - first)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import matplotlib
 import numpy as np
@@ -36,7 +36,7 @@ from .checkpoint import CheckpointInfo, load_checkpoint
 from .clip_table import load_index
 from .config import FrontEnd, require_front_end
 from .dataset_aug import FADE_FRAMES, Piece, apply_gains, splice
-from .device import pick_device, pick_precision
+from .device import Precision, pick_device, pick_precision
 from .files import InputError, only_writer, write_atomically
 from .kernels import accelerate
 from .metrics import (
@@ -168,7 +168,7 @@ class _Scorer:
     model: HighlightCRNN
     info: CheckpointInfo
     device: torch.device
-    precision: str
+    precision: Precision
     workers: int = 0           # threads that load clips
 
     def logits(
@@ -205,13 +205,16 @@ def _measure_clips(
     return np.array([found[clip] for clip in range(len(index))])
 
 # %% ../nbs/03b_audit.ipynb #660e6fda
+_Verdict = Literal["good", "note", "bad"]
+
+
 @dataclass(frozen=True)
 class Finding:
     "One row of an audit."
     what: str                   # what was measured
     figure: str                 # name of the value
     value: float | None         # None: it could not be measured
-    verdict: Literal["good", "note", "bad"]
+    verdict: _Verdict
     words: str                  # what it means
     low: float | None = None    # lower end of the 95 % interval over draws of whole recordings
     high: float | None = None   # upper end
@@ -236,10 +239,9 @@ def _judge(
     if_bad: str,
     otherwise: str,
     word: Literal["note", "bad"] = "bad",  # verdict if bad
-) -> dict[str, str]:
+) -> tuple[_Verdict, str]:
     "Return the verdict and the words of a finding."
-    if bad: return {"verdict": word, "words": if_bad}
-    return {"verdict": "good", "words": otherwise}
+    return (word, if_bad) if bad else ("good", otherwise)
 
 # %% ../nbs/03b_audit.ipynb #d129767b
 def _not_measured(what: str, figure: str, why: str) -> Finding:
@@ -252,12 +254,23 @@ def _why_not(groups: np.ndarray) -> str:
     return "one recording" if len(np.unique(groups)) == 1 else "a class comes from too few recordings"
 
 # %% ../nbs/03b_audit.ipynb #11ecd379
-def _auc(labels: np.ndarray, scores: np.ndarray, groups: np.ndarray) -> dict[str, float | str]:
-    "Return the figure, value and interval of a finding."
-    found = {"figure": "ROC-AUC", "value": fast_roc_auc(labels, scores)}
-    if len(np.unique(groups)) == 1: return found
+class _Auc(NamedTuple):
+    "A ROC-AUC and its interval; without one, both ends are None."
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+    def finding(self, what: str, verdict: _Verdict, words: str, limit: float | None = None) -> Finding:
+        "Make a finding of it."
+        return Finding(what, "ROC-AUC", self.value, verdict, words, self.low, self.high, limit)
+
+# %% ../nbs/03b_audit.ipynb #ed01d787
+def _auc(labels: np.ndarray, scores: np.ndarray, groups: np.ndarray) -> _Auc:
+    "Measure scores, (N,)."
+    value = fast_roc_auc(labels, scores)
+    if len(np.unique(groups)) == 1: return _Auc(value)
     low, high = group_interval(labels, scores, groups, fast_roc_auc)
-    return found | {"low": low, "high": high} if math.isfinite(low) else found
+    return _Auc(value, low, high) if math.isfinite(low) else _Auc(value)
 
 # %% ../nbs/03b_audit.ipynb #5645b297
 _CLOSE = 0.03  # difference of two ROC-AUCs that counts as none
@@ -268,19 +281,19 @@ def _model_findings(scorer: _Scorer, index: pd.DataFrame, probabilities: np.ndar
     labels, groups = index.label.to_numpy(), index.group.to_numpy()
     model = _auc(labels, probabilities, groups)
     unmatched = _auc(labels, scorer.probabilities(index, matched=False), groups)
-    chance = model.get("low", model["value"]) <= 0.5
-    surely_better = unmatched.get("low", unmatched["value"]) > model["value"]
-    much_better = unmatched["value"] - model["value"] > _CLOSE
+    chance = (model.value if model.low is None else model.low) <= 0.5
+    surely_better = (unmatched.value if unmatched.low is None else unmatched.low) > model.value
+    much_better = unmatched.value - model.value > _CLOSE
     error = calibration_error(labels, probabilities)
     words = "no better than chance" if chance else "compare the rest with it"
     return [
-        Finding("the model", **model, verdict="bad" if chance else "note", words=f"on clips of equal length; {words}"),
-        Finding("clips as long as they are", **unmatched, **_judge(
+        model.finding("the model", "bad" if chance else "note", f"on clips of equal length; {words}"),
+        unmatched.finding("clips as long as they are", *_judge(
             much_better and surely_better,
             "it uses length: much better where that is a clue", "length does not help it")),
-        Finding("probabilities", "calibration error", error, limit=0.05, **_judge(
+        Finding("probabilities", "calibration error", error, *_judge(
             error > 0.05, "trust their order, not their values; see reliability.png of `evaluate`",
-            "can be taken literally", "note"))]
+            "can be taken literally", "note"), limit=0.05)]
 
 # %% ../nbs/03b_audit.ipynb #0d3bd0e2
 _PROBE_LIMIT = 0.55  # largest ROC-AUC that counts as chance
@@ -297,11 +310,12 @@ def _clue_finding(
     "Measure what a tree finds in features that should reveal nothing."
     try: found = _auc(labels, _probe_scores(features, labels, groups, "tree"), groups)
     except _TooFewGroups: return _not_measured(what, "ROC-AUC", _why_not(groups))
-    if found["value"] <= _PROBE_LIMIT: verdict, words = "good", "says nothing about the class"
-    elif found.get("low", 0.0) > 0.5: verdict, words = word, if_bad
-    else: verdict, words = "note", "may give the class away: too few recordings to be sure"
-    if "low" in found: words += f" (95 %: {found['low']:.2f} to {found['high']:.2f})"
-    return Finding(what, **found, verdict=verdict, words=words, limit=_PROBE_LIMIT)
+    surely = found.low is not None and found.low > 0.5
+    sure_or_not = if_bad if surely else "may give the class away: too few recordings to be sure"
+    verdict, words = _judge(
+        found.value > _PROBE_LIMIT, sure_or_not, "says nothing about the class", word if surely else "note")
+    if found.low is not None: words += f" (95 %: {found.low:.2f} to {found.high:.2f})"
+    return found.finding(what, verdict, words, _PROBE_LIMIT)
 
 # %% ../nbs/03b_audit.ipynb #ff2693ce
 def _seams_of(
@@ -316,8 +330,8 @@ def _loudness_finding(features: np.ndarray, labels: np.ndarray, groups: np.ndarr
     try: scores = probe_loudness_and_length(features, labels, groups)["loudness"]
     except _TooFewGroups: return _not_measured("loudness alone", "ROC-AUC", _why_not(groups))
     found = _auc(labels, scores, groups)
-    return Finding("loudness alone", **found, **_judge(
-        found["value"] > model_auc - _CLOSE, "does as well as the model: these clips cannot show that it hears more",
+    return found.finding("loudness alone", *_judge(
+        found.value > model_auc - _CLOSE, "does as well as the model: these clips cannot show that it hears more",
         "cannot do what the model can", "note"))
 
 # %% ../nbs/03b_audit.ipynb #27d5fd4d
@@ -351,9 +365,9 @@ def _track_findings(scorer: _Scorer, index: pd.DataFrame, model_auc: float) -> l
         ("tracks swapped", _swapped, "it does not care which track is which", "it knows the voice from the game"),
     ):
         changed = _auc(labels, scorer.probabilities(index, change), groups)
-        does_well = changed["value"] > model_auc - _CLOSE
+        does_well = changed.value > model_auc - _CLOSE
         words = f"does as well: {as_well}" if does_well else f"does less well: {worse}"
-        found.append(Finding(what, **changed, verdict="note", words=words))
+        found.append(changed.finding(what, "note", words))
     return found
 
 # %% ../nbs/03b_audit.ipynb #11707a11
@@ -370,9 +384,9 @@ def _seam_finding(what: str, before: np.ndarray, after: np.ndarray, threshold: f
     change, shift = float(np.abs(after - before).mean()), float((after - before).mean())
     details = f"each probability moves by {change:.3f}, {_flips(before, after, threshold):.1%} of decisions flip"
     direction = "for" if shift > 0 else "against"
-    return Finding(what, "mean change of the probability", shift, limit=_SEAM_LIMIT, **_judge(
+    return Finding(what, "mean change of the probability", shift, *_judge(
         abs(shift) > _SEAM_LIMIT,
-        f"it counts one {direction} a highlight: {details}", f"means little to it: {details}"))
+        f"it counts one {direction} a highlight: {details}", f"means little to it: {details}"), limit=_SEAM_LIMIT)
 
 # %% ../nbs/03b_audit.ipynb #698cb2f2
 _PADDED_CLIPS = 64       # for the test of padding
@@ -392,12 +406,13 @@ def _nuisance_findings(
     after = np.stack([scorer.probabilities(index, gain) for gain in gains])
     change, flips = float(np.abs(after - before).mean()), _flips(before, after, threshold)
     found = [
-        Finding("padding", "largest change of a logit", padding, limit=_PADDING_LIMIT, **_judge(
-            padding > _PADDING_LIMIT, "what follows the end of a clip changes its score", "changes nothing")),
-        Finding("a track 12 dB louder or quieter", "mean change of the probability", change, limit=_GAIN_LIMIT,
-                **_judge(change > _GAIN_LIMIT or flips > _FLIP_LIMIT,
-                         f"it uses volume as content: {flips:.1%} of decisions flip",
-                         f"{flips:.1%} of decisions flip"))]
+        Finding("padding", "largest change of a logit", padding, *_judge(
+            padding > _PADDING_LIMIT, "what follows the end of a clip changes its score", "changes nothing"),
+            limit=_PADDING_LIMIT),
+        Finding("a track 12 dB louder or quieter", "mean change of the probability", change, *_judge(
+            change > _GAIN_LIMIT or flips > _FLIP_LIMIT,
+            f"it uses volume as content: {flips:.1%} of decisions flip", f"{flips:.1%} of decisions flip"),
+            limit=_GAIN_LIMIT)]
     for what, fade in (("a hard seam", 0), ("a cross-faded seam", FADE_FRAMES)):
         spliced = scorer.probabilities(index, partial(_with_seam, fade=fade))
         found.append(_seam_finding(what, before, spliced, threshold))
@@ -453,8 +468,8 @@ def _split_findings(training: pd.DataFrame, index: pd.DataFrame, max_frames: int
     "Find recordings on both sides, and measure what a random split and a new game change."
     both = sorted(set(training.group) & set(index.group))
     if_bad = f"{both[0] if both else ''} is one of them: what is measured here is memory"
-    shared = Finding("recordings in training and here", "recordings", float(len(both)), limit=0.0,
-                     **_judge(bool(both), if_bad, "these clips are new to the model"))
+    shared = Finding("recordings in training and here", "recordings", float(len(both)),
+                     *_judge(bool(both), if_bad, "these clips are new to the model"), limit=0.0)
     labels, groups = training.label.to_numpy(), training.group.to_numpy()
     features = _measure_clips(training, max_frames, _band_statistics)
     found = [shared, _random_split_finding(features, labels, groups)]
@@ -470,7 +485,7 @@ def _game_findings(scorer: _Scorer, index: pd.DataFrame) -> list[Finding]:
         if part.label.nunique() < 2: continue
         part = part.reset_index(drop=True)
         auc = _auc(part.label.to_numpy(), scorer.probabilities(part), part.group.to_numpy())
-        found.append(Finding(f"the model on {game}", **auc, verdict="note", words=f"{len(part)} clips"))
+        found.append(auc.finding(f"the model on {game}", "note", f"{len(part)} clips"))
     return found
 
 # %% ../nbs/03b_audit.ipynb #2f99791f
@@ -585,7 +600,7 @@ def audit(
     most_clips: int = _MOST_CLIPS,            # audit at most this many, drawn at random
     workers: int = 2,                         # threads that load clips
     device: str = "auto",
-    precision: str = "auto",
+    precision: Precision | Literal["auto"] = "auto",
     progress: bool = True,                    # show progress bars
     kernels: str = "auto",                    # auto or plain, see `accelerate`
 ) -> Audit:

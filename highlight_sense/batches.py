@@ -25,7 +25,7 @@ from .dataset_aug import (
     GAIN_DB, Piece, check_loading, fade_in, gain_factors, leak, mix_powers,
     place_pieces, split_pieces, to_log, to_power)
 from .files import InputError
-from .pack import packed_clip
+from .pack import Pack, packed_clip
 from .process import prefetch
 from .stored_recordings import recording_frames
 from .windows import WindowPairs, highlight_shares
@@ -188,7 +188,8 @@ class TrainingPlans:
         start = [self.config.seed, self.epoch]
         windows = self.windows.draw(np.random.default_rng([*start, 4])) if self.windows else []
         after = len(self.frames)
-        pairs = [_Pair(*(after + k for k in each.recordings), each.frames, 0, each.starts) for each in windows]
+        pairs = [_Pair(after + each.recordings[0], after + each.recordings[1], each.frames, 0, each.starts)
+                 for each in windows]
         rng = np.random.default_rng(start)
         batches = _pair_up(
             self.positives, self.negatives, self.frames, self.max_frames, pairs, self.pairs_in_batch, rng)
@@ -235,7 +236,7 @@ class EvaluationPlans:
         matched: bool = True,    # give negatives the lengths of positives
     ):
         check_loading(batch_size, 0)
-        self.batch_size = batch_size
+        self.batch_size, self.max_frames = batch_size, max_frames
         frames = np.minimum(index.frames.to_numpy(), max_frames)
         self.labels = labels = index.label.to_numpy()
         self.pieces = [[Piece(0, 0, int(have), 0)] for have in frames]
@@ -295,22 +296,25 @@ class ClipReader:
         paths: Sequence[str],
         recordings: dict[str, list] | None = None,   # highlights of the paths that are stored recordings
     ):
-        self.paths, self.recordings, self.opened = list(paths), recordings or {}, {}
+        self.paths, self.recordings = list(paths), recordings or {}
+        self.packs: dict[str, Pack] = {}
+        self.frames: dict[str, np.ndarray] = {}  # of recordings
 
     def __call__(self, clip: int) -> _ClipFrames:
         "Return the frames of a clip or a recording."
         path = self.paths[clip]
         place, packed, name = path.partition(".pack::")
         if packed:
-            if place not in self.opened: self.opened[place], _ = packed_clip(path)
-            mels, row = self.opened[place].mels, self.opened[place].by_clip[name]
+            if place not in self.packs: self.packs[place], _ = packed_clip(path)
+            pack = self.packs[place]
+            row = pack.by_clip[name]
             known = self.recordings.get(path, _places_in(row.more))
-            return _ClipFrames(mels.dtype, mels.shape[1:], row.frames, partial(self.opened[place].copy, name), known)
+            return _ClipFrames(pack.mels.dtype, pack.mels.shape[1:], row.frames, partial(pack.copy, name), known)
         if path not in self.recordings:
             record = read_clip(path)
             return _ClipFrames.of(record["tensor"], _places_in(record))
-        if path not in self.opened: self.opened[path] = recording_frames(path)
-        return _ClipFrames.of_frames(self.opened[path], self.recordings[path])
+        if path not in self.frames: self.frames[path] = recording_frames(path)
+        return _ClipFrames.of_frames(self.frames[path], self.recordings[path])
 
 # %% ../nbs/machinery/batches.ipynb #d92720bb
 def _padded_length(frames: int) -> int:
@@ -355,7 +359,8 @@ def _gather_seams(
             fading.append(frames)
             at.append(row * size + np.arange(piece.at, piece.at + piece.fade))
             weight.append(fade_in(piece.fade))
-    return tuple(torch.from_numpy(np.concatenate(parts)) for parts in (fading, at, weight))
+    fading, at, weight = (torch.from_numpy(np.concatenate(parts)) for parts in (fading, at, weight))
+    return fading, at, weight
 
 # %% ../nbs/machinery/batches.ipynb #3ab23f19
 def _place_steps(
@@ -394,14 +399,14 @@ def gather(
     masks = torch.empty((len(clips), size), pin_memory=pinned)
     masks.numpy()[:] = np.arange(size) < plan.frames[:, None]
     for clip, pieces, out in zip(clips, plan.pieces, frames.numpy()): _copy_pieces(clip, pieces, out)
-    seams = _gather_seams(clips, plan, dtype, size)
-    if pinned: seams = tuple(part.pin_memory() for part in seams)
+    fading, at, weight = _gather_seams(clips, plan, dtype, size)
+    if pinned: fading, at, weight = (part.pin_memory() for part in (fading, at, weight))
     places = None
     if soft_edge_s is not None:
         rows = zip(clips, plan.pieces, plan.labels)
         found = np.stack([_place_steps(*row, soft_edge_s, size // 16) for row in rows])
         if plan.whole or (found > 0).any(): places = torch.from_numpy(found)
-    return _Gathered(plan, places, frames, masks, *seams)
+    return _Gathered(plan, places, frames, masks, fading, at, weight)
 
 # %% ../nbs/machinery/batches.ipynb #c4d37991
 def _lay_out(
@@ -468,6 +473,11 @@ def targets(gathered: _Gathered, masks: torch.Tensor) -> tuple[torch.Tensor, ...
 # %% ../nbs/machinery/batches.ipynb #ab39b78e
 class _PlansToBatches:
     "Both ends of a loader."
+    plans: TrainingPlans | EvaluationPlans
+    done: int              # batches of the epoch to skip
+    device: torch.device
+    change: Callable[[torch.Tensor, torch.Tensor, np.ndarray], torch.Tensor] | None
+
     def planned(self) -> Iterator[_BatchPlan]:
         "Plan the batches that are not done."
         return islice(self.plans, self.done, None)
@@ -507,7 +517,7 @@ class ClipLoader(_PlansToBatches):
 
     def set_epoch(self, epoch: int, done: int = 0) -> None:
         "Choose the epoch, and how many of its batches to skip because they are done."
-        self.plans.set_epoch(epoch)
+        if isinstance(self.plans, TrainingPlans): self.plans.set_epoch(epoch)
         self.done = done
 
     def __len__(self) -> int: return len(self.plans)

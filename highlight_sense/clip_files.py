@@ -151,7 +151,7 @@ def clip_row(
     name = _name_of(record, path)
     group = name if is_recording(name_inside(path, root)) else recording_group(name)
     return {"name": name, "label": int(label == "positive"), "game": game, "group": group,
-            "frames": len(frames), "crc32": zlib.crc32(frames)}
+            "frames": len(frames), "crc32": zlib.crc32(frames.data)}
 
 # %% ../nbs/machinery/clip_files.ipynb #ff16e73f
 def describe_clip(path: Path) -> dict[str, object]:
@@ -223,7 +223,7 @@ def by_label(
     name: str | Path,       # of the data set, for the error
 ) -> dict[str, list[str]]:  # 'positive' and 'negative'
     "Sort clips by label; `InputError` if a label has no clip."
-    index = {"positive": [], "negative": []}
+    index: dict[str, list[str]] = {"positive": [], "negative": []}
     for path in paths: index[clip_place(path, root)[0]].append(path)
     for label, found in index.items():
         if not found:

@@ -11,7 +11,7 @@ import struct
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import av
 from av.codec.context import Flags
@@ -19,7 +19,7 @@ from av.codec.context import Flags
 from .files import InputError
 from .media import MediaInfo, open_media
 from .muxing import copy_labels
-from .packets import NEAR_S, PacketTime, Stretch, flush_packet, read_chosen
+from .packets import NEAR_S, PacketTime, Stretch, flush_packet, picture_of, read_chosen
 from .vertical import VerticalPicture
 
 # %% ../nbs/machinery/clip_picture.ipynb #5e763d17
@@ -73,7 +73,7 @@ _AS_STORED = _Axes(1, 0, 0, 1)
 
 def _axes_of(frame: av.VideoFrame) -> _Axes:
     "Read the display matrix of a frame."
-    matrix = frame.side_data.get("DISPLAYMATRIX")
+    matrix: Any = frame.side_data.get("DISPLAYMATRIX")
     return _Axes(*struct.unpack_from("=2i4x2i", bytes(matrix))) if matrix else _AS_STORED
 
 # %% ../nbs/machinery/clip_picture.ipynb #9d23f173
@@ -97,8 +97,8 @@ def _upright(frame: av.VideoFrame, axes: _Axes) -> av.VideoFrame:
     graph, clock = av.filter.Graph(), frame.time_base or Fraction(1, 90_000)
     source = graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=clock)
     graph.link_nodes(source, *(graph.add(*step) for step in steps), graph.add("buffersink")).configure()
-    graph.push(frame)
-    return graph.pull()
+    graph.vpush(frame)
+    return graph.vpull()
 
 # %% ../nbs/machinery/clip_picture.ipynb #eecd305e
 def as_displayed(media: MediaInfo) -> MediaInfo:
@@ -117,13 +117,13 @@ def _encoded_size(width: int, height: int, aspect: Fraction, settings: H264Setti
     "Choose width and height for a picture with pixels of this aspect."
     if settings.vertical: return VerticalPicture.width, VerticalPicture.height
     if not settings.height: return max(2, width // 2 * 2), max(2, height // 2 * 2)
-    share = min(1, Fraction(settings.height, height))
+    share = min(Fraction(1), Fraction(settings.height, height))
     return max(2, round(width * aspect * share / 2) * 2), max(2, round(height * share / 2) * 2)
 
 # %% ../nbs/machinery/clip_picture.ipynb #11f8c94f
-def _require_encoder(name: str) -> str:
-    "Return FFmpeg's name of an encoder; raise `InputError` if this build does not have it."
-    if name in av.codecs_available: return name
+def _require_encoder(name: str) -> None:
+    "Raise `InputError` if this build of FFmpeg does not have an encoder."
+    if name in av.codecs_available: return
     found = f"found a build of FFmpeg without the encoder {name}"
     advice = "reinstall PyAV with pip install --force-reinstall av, or cut clips without --exact and --vertical"
     raise InputError(f"{av.__name__}: {found}, expected one with it; {advice}")
@@ -155,8 +155,8 @@ def _add_picture(
     aspect = _shown_aspect(stream, frame)
     frame = _upright(frame, _axes_of(frame))
     rate = Fraction(stream.average_rate or 30).limit_denominator(100_000)
-    encoder = _require_encoder("libx264")
-    copy = container.add_stream(encoder, rate=min(rate, settings.rate or rate), options=_h264_options(settings))
+    _require_encoder("libx264")
+    copy = container.add_stream("libx264", rate=min(rate, settings.rate or rate), options=_h264_options(settings))
     copy.width, copy.height = _encoded_size(frame.width, frame.height, aspect, settings)
     copy.pix_fmt = "yuv420p"
     coding = copy.codec_context
@@ -248,7 +248,7 @@ class PictureEncoder:
         times: Sequence[int], start_s: float, end_s: float,
     ):
         frame = _first_frame(stretch, index, times)  # may reopen the file
-        stream = stretch.source.container.streams[index]
+        stream = picture_of(stretch.source, index)
         self.copy = _add_picture(container, stream, frame, settings)
         self.shape = _Shape(self.copy, settings, _shown_aspect(stream, frame))
         self.timed = _TimedEncoder(self.copy)

@@ -41,7 +41,8 @@ def copy_clip(
     "Cut a clip without encoding picture or sound, except for a mix: from key frame to key frame."
     with open_sources(sources) as opened:
         stretches, end_s = look_around(opened, start_s, end_s)
-        plan = plan_copy(stretches, start_s, end_s, sounds and find_sounds(opened, sounds))
+        keys = None if sounds is None else find_sounds(opened, sounds)
+        plan = plan_copy(stretches, start_s, end_s, keys)
         path, begin_s = write_copy(stretches, plan, out_stem)
         return CutClip(path, begin_s, plan.end_s, copied=True)
 
@@ -67,7 +68,7 @@ def exact_clip(
         shown = pictures_shown(stretches, start_s, end_s)
         if vertical and not shown: raise _no_picture(sources, start_s, end_s)
         if shown: start_s, end_s = to_frames(shown[0], start_s, end_s)
-        keys = sounds and find_sounds(opened, sounds)
+        keys = None if sounds is None else find_sounds(opened, sounds)
         path = write_exact(stretches, start_s, end_s, out_stem, bool(shown), keys, vertical)
         return CutClip(path, start_s, end_s, copied=False)
 

@@ -10,7 +10,7 @@ __all__ = ['NOTEBOOK_LENGTHS', 'MODELS', 'LONGEST_CLIP_S', 'check_numbers', 'Fro
 import dataclasses
 import math
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 from .files import InputError
 
@@ -189,16 +189,16 @@ def _check_training(config: "TrainConfig") -> None:
 
 # %% ../nbs/machinery/config.ipynb #d6e70ac8
 class _Training:
-    "What follows from the settings of a training."
-    def __post_init__(self) -> None:
+    "What follows from the settings of a training; each `self` is a `TrainConfig`."
+    def __post_init__(self: Any) -> None:
         _check_training(self)
 
     @property
-    def max_frames(self) -> int:
+    def max_frames(self: Any) -> int:
         "Frames of the longest clip."
         return FrontEnd().frames(self.max_duration_s)
 
-    def settled(self) -> "TrainConfig":
+    def settled(self: Any) -> "TrainConfig":
         "Return the same settings, with the recipe's values for those that were not given."
         missing = {name: value for name, value in _RECIPES[self.recipe].items() if getattr(self, name) is None}
         return replace(self, **missing)

@@ -18,8 +18,9 @@ from .files import InputError
 from .log import warn_once
 from .mixing import add_mix, encode_mix, find_sounds, mark_default
 from .muxing import add_copy, clip_format, codecs_of, create_media, decoded_s
-from .packets import (
-    NEAR_S, MediaSource, PacketTime, Stretch, from_key_to_key, lacks_format, read_chosen, read_packets)
+from highlight_sense.packets import (
+    NEAR_S, MediaSource, PacketTime, Stretch, from_key_to_key, lacks_format, read_chosen, read_packets,
+    track_of)
 
 # %% ../nbs/machinery/copying.ipynb #b89b76aa
 def _decode_times(
@@ -148,7 +149,7 @@ def _add_sounds(
     "Add a stream to the clip for each of its audio tracks."
     added = _Streams({}, [])
     for parts in sounds:
-        streams = [stretches[number].source.container.streams[index] for number, index in parts]
+        streams = [track_of(stretches[number].source, index) for number, index in parts]
         number, index = parts[0]
         if len(parts) == 1 and lacks_format(streams[0]):
             found = f"{stretches[number].source.path}: found no channels in the header of stream {index} (audio)"
@@ -183,7 +184,7 @@ def _add_streams(
     every = find_sounds([stretch.source for stretch in stretches], None)
     chosen = [parts for parts in every if parts[0][1] in plan.taken[parts[0][0]]]
     sounds = _add_sounds(container, stretches, plan, chosen if plan.sounds is None else plan.sounds)
-    if plan.sounds is not None: mark_default([stream for stream in container.streams if stream.type == "audio"])
+    if plan.sounds is not None: mark_default(container.streams.audio)
     return sounds._replace(copies=pictures | sounds.copies | _add_others(container, kind, stretches, plan, "subtitle"))
 
 # %% ../nbs/machinery/copying.ipynb #3be3c742

@@ -62,7 +62,7 @@ def silence_non_finite(
     "Replace samples that are NaN or infinite in any channel by silence."
     bad = ~np.isfinite(samples).all(axis=0)
     if not bad.any(): return samples
-    places = np.count_nonzero(np.diff(bad, prepend=False) & bad)
+    places = int(np.count_nonzero(np.diff(bad, prepend=False) & bad))
     lost.add(places, at_s + bad.argmax() / rate_hz, bad.sum() / rate_hz)
     return np.where(bad, np.float32(0), samples)
 

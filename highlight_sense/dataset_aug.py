@@ -16,7 +16,7 @@ from itertools import islice
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch.utils.data import DataLoader, Dataset, WeightedRandomSampler
+from torch.utils.data import DataLoader, Dataset, Sampler, WeightedRandomSampler
 
 from .clip_files import read_clip
 from .config import NOTEBOOK_LENGTHS, FrontEnd
@@ -108,7 +108,7 @@ def seed_of(*numbers: int) -> int:
     return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 # %% ../nbs/01_dataset_aug.ipynb #01126e47
-class BalancedSampler(WeightedRandomSampler):
+class BalancedSampler(Sampler[tuple[int, int]]):
     "Draw `len(labels)` clips in each epoch, both classes equally often; yields (index, position in the epoch)."
 
     def __init__(
@@ -121,7 +121,7 @@ class BalancedSampler(WeightedRandomSampler):
             found = f"found {class_counts[1]} positive and {class_counts[0]} negative clips"
             raise InputError(f"{found}, expected both classes; add clips")
         sample_weights = (1 / class_counts)[np.asarray(labels)]
-        super().__init__(sample_weights.tolist(), num_samples=len(labels), replacement=True)
+        self.sampler = WeightedRandomSampler(sample_weights.tolist(), num_samples=len(labels), replacement=True)
         self.seed = seed
         self.epoch = 0
         self.done = 0
@@ -131,9 +131,11 @@ class BalancedSampler(WeightedRandomSampler):
         self.epoch, self.done = epoch, done
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        self.generator = torch.Generator().manual_seed(seed_of(self.seed, self.epoch))
-        draws = [(index, position) for position, index in enumerate(super().__iter__())]
+        self.sampler.generator = torch.Generator().manual_seed(seed_of(self.seed, self.epoch))
+        draws = [(index, position) for position, index in enumerate(self.sampler)]
         return islice(draws, self.done, None)
+
+    def __len__(self) -> int: return len(self.sampler)
 
 # %% ../nbs/01_dataset_aug.ipynb #f49913a1
 def check_loading(batch_size: int, workers: int) -> None:
@@ -178,7 +180,7 @@ def to_power(
 ) -> torch.Tensor:                       # the same shape
     "Return the power behind a log-mel; 0 within 1 % of the floor, which half precision cannot hold exactly."
     power = mel.exp().sub_(front_end.log_floor)
-    return F.threshold_(power, 0.01 * front_end.log_floor, 0.0)
+    return torch.threshold_(power, 0.01 * front_end.log_floor, 0.0)
 
 # %% ../nbs/01_dataset_aug.ipynb #3d6bbac6
 def to_log(power: torch.Tensor, front_end: FrontEnd = FrontEnd()) -> torch.Tensor:
@@ -252,7 +254,8 @@ def split_pieces(
     "Split a result into as few pieces as possible, with seams at random places."
     fade = min(FADE_FRAMES, most // 2)
     adds = most - fade  # most frames that each piece after the first adds
-    pieces, end = [], 0
+    pieces: list[Piece] = []
+    end = 0
     while end < wanted:
         left = wanted - end
         room, overlap = (adds, fade) if pieces else (most, 0)

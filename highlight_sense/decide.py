@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -169,17 +170,20 @@ def correct_for_rarity(
 _LEAST_LABELS = 5
 
 
-def _choose(found: _Found, config: TrainConfig) -> tuple[float, str] | None:  # threshold, and by what
+_By = Literal["user", "F1", "precision", "false alarms"]
+
+
+def _choose(found: _Found, config: TrainConfig) -> tuple[float, _By] | None:  # threshold, and by what
     "Choose the threshold on validation recordings; None if they say too little."
     if config.threshold is not None: return config.threshold, "user"
     logits, hits = _rank(found)
     if found.count < _LEAST_LABELS or not hits.any(): return None
     limits = config.false_alarms_per_hour, config.least_precision
-    chosen_by = "F1" if limits == (None, None) else "precision" if limits[0] is None else "false alarms"
+    chosen_by: _By = "F1" if limits == (None, None) else "precision" if limits[0] is None else "false alarms"
     return choose_event_threshold(logits, hits, found.count, found.hours, *limits), chosen_by
 
 # %% ../nbs/04b_decide.ipynb #94b80edc
-def _figures_at(threshold: float, found: _Found) -> dict[str, float]:
+def _figures_at(threshold: float, found: _Found) -> dict[str, Any]:
     "Measure what a threshold picks in the validation recordings."
     if not found.count: return {}
     picked = {name: rows[rows[:, 2] > threshold] for name, rows in found.moments.items()}
@@ -201,16 +205,16 @@ def _decide(
     config: TrainConfig,
 ) -> tuple[float, EventDecision]:
     "Choose the threshold for recordings, and say how."
-    counts = {"recordings": found.recordings, "hours": found.hours, "labels": found.count}
+    counts = found.recordings, found.hours, found.count
     if chosen := _choose(found, config):
         threshold, chosen_by = chosen
-        return threshold, EventDecision(chosen_by, **counts, **_figures_at(threshold, found))
-    if detector.info.steps_taught: return _OF_STEPS, EventDecision("steps", **counts)
+        return threshold, EventDecision(chosen_by, *counts, **_figures_at(threshold, found))
+    if detector.info.steps_taught: return _OF_STEPS, EventDecision("steps", *counts)
     rate = config.highlights_per_hour or _highlight_rate(pd.concat([train_clips, val_clips])) or _USUAL_RATE
     of_clips = 0.5 if detector.info.threshold is None else detector.info.threshold
     stride_s = detector.front_end.seconds(detector.windows.stride)
     threshold = correct_for_rarity(of_clips, float(val_clips.label.mean()), rate, stride_s)
-    return threshold, EventDecision("rarity", **counts, highlights_per_hour=rate)
+    return threshold, EventDecision("rarity", *counts, highlights_per_hour=rate)
 
 # %% ../nbs/04b_decide.ipynb #9d25b205
 def _warn_of_unused(config: TrainConfig, events: EventDecision) -> None:

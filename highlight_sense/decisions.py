@@ -52,10 +52,8 @@ def _to_moment(pick: Pick, one: RankedHighlight | None, scores: Scores) -> Momen
 def _to_highlight(rank: int, one: Highlight, found: RankedHighlight | None) -> RankedHighlight:
     "Combine a kept moment and its context with what the model found there."
     clip_s = min(one.start_s, round(one.clip_start_s, 3)), max(one.end_s, round(one.clip_end_s, 3))
-    times = {"start_s": one.start_s, "end_s": one.end_s, "clip_start_s": clip_s[0], "clip_end_s": clip_s[1]}
-    rated = times | {"rank": rank, "peak_s": one.peak_s, "probability": one.probability}
-    if found: return trim_parts(replace(found, **rated))
-    return RankedHighlight(**rated, window=None)
+    kept = RankedHighlight(rank, one.start_s, one.end_s, one.peak_s, one.probability, *clip_s, window=None)
+    return trim_parts(replace(kept, window=found.window, parts=found.parts)) if found else kept
 
 # %% ../nbs/machinery/decisions.ipynb #b01753d7
 def _kept_highlights(record: DetectionRecord, picks: Sequence[Pick], scores: Scores) -> list[RankedHighlight]:

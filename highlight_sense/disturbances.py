@@ -29,7 +29,7 @@ def _repeat(
     rng: np.random.Generator,
 ) -> np.ndarray:     # (samples,) float32, at least as long
     "Make a sound again and again, with pauses."
-    parts = []
+    parts: list[np.ndarray] = []
     while sum(map(len, parts)) < duration_s*SYNTH_RATE_HZ:
         pause = np.zeros(int(pause_s*rng.lognormal(0, 0.4)*SYNTH_RATE_HZ), np.float32)
         parts += [make(), pause]
@@ -165,7 +165,7 @@ def _breath(duration_s: float, speaker: Speaker, rng: np.random.Generator) -> np
 def _others(duration_s: float, speaker: Speaker, rng: np.random.Generator) -> np.ndarray:
     "Make one to three people talk, far away and muffled."
     kinds = rng.choice(("calm", "lively", "excited"), rng.integers(1, 4))
-    sound = sum(speak(kind, duration_s, draw_speaker(rng), rng) for kind in kinds)
+    sound = np.sum([speak(kind, duration_s, draw_speaker(rng), rng) for kind in kinds], axis=0)
     muffled = np.fft.rfft(sound) / (1 + (np.fft.rfftfreq(len(sound), 1/SYNTH_RATE_HZ) / rng.uniform(800, 3000))**2)
     return send_through(draw_path(rng, (-15, 0)), np.fft.irfft(muffled, len(sound)).astype(np.float32))
 

@@ -50,8 +50,8 @@ class _DecodeTimes:
 
     def __init__(self, first: Sequence[int]):  # presentation times of the first packets
         self.early = _places_early(first)
-        self.waiting = []
-        self.last = None
+        self.waiting: list[int] = []
+        self.last: int | None = None
         step = max(1, (max(first) - min(first)) // max(1, len(first) - 1)) if first else 1
         self.lead = [min(first, default=0) - step * place for place in range(1, self.early + 1)]
 
@@ -86,7 +86,7 @@ class _Grid:
 def _grid_of(stream: av.stream.Stream) -> _Grid:
     "Choose the grid for the packets of a stream."
     tick_s = float(stream.time_base)
-    if stream.type == "audio": return _Grid(stream.rate, stream.codec_context.frame_size or 1024, tick_s)
+    if isinstance(stream, av.AudioStream): return _Grid(stream.rate, stream.codec_context.frame_size or 1024, tick_s)
     rate = Fraction(stream.average_rate or 30).limit_denominator(1001)
     parts = math.ceil(90_000 / rate.numerator)
     return _Grid(rate.numerator * parts, rate.denominator * parts, tick_s)
@@ -172,7 +172,7 @@ _LOOKED_AT = 1000  # packets of a picture
 def _first_packets(path: Path) -> dict[int, list[PacketTime]]:
     "Read the times of the first packets of each picture, from its first key frame on."
     with MediaSource(path) as source:
-        first = {stream.index: [] for stream in source.streams("video")}
+        first: dict[int, list[PacketTime]] = {stream.index: [] for stream in source.streams("video")}
         for packet in read_packets(source) if first else ():
             times = first.get(packet.stream_index)
             if times is not None and (times or packet.is_keyframe): times.append(PacketTime.of(packet, source.start_s))
@@ -197,6 +197,7 @@ def remux(
             for packet in read_packets(source):
                 if packet.stream_index not in tracks: continue
                 time_s = float(packet.pts * packet.time_base) - source.start_s
-                container.mux(tracks[packet.stream_index].encode(packet))
+                for made in tracks[packet.stream_index].encode(packet): container.mux(made)
                 bar.update(max(0.0, time_s - bar.n))
-            for track in tracks.values(): container.mux(track.finish())
+            for track in tracks.values():
+                for made in track.finish(): container.mux(made)

@@ -109,8 +109,8 @@ def draw_cry(kind: str, rng: np.random.Generator) -> Cry:
     "Draw a monster."
     pitch_hz, length_s, breath = _CRIES[kind]
     formants_hz = tuple(rng.uniform(0.6, 1.4) * each for each in (500, 1100, 2300))
-    draw = [float(least * (most/least)**rng.random()) for least, most in (pitch_hz, length_s, breath)]
-    return Cry(*draw, formants_hz, float(rng.normal(-0.3, 0.5)))
+    pitch, length, noise = (float(least * (most/least)**rng.random()) for least, most in (pitch_hz, length_s, breath))
+    return Cry(pitch, length, noise, formants_hz, float(rng.normal(-0.3, 0.5)))
 
 # %% ../nbs/machinery/effects.ipynb #8f492336
 def make_cry(cry: Cry, rng: np.random.Generator) -> np.ndarray:  # (samples,) float32, peak 1

@@ -16,12 +16,12 @@ import numpy as np
 from av.codec.context import Flags
 
 from .clip_picture import EXACT, PREVIEW, STANDS_S, H264Settings, PictureEncoder
-from .clip_sound import SoundEncoder, encode_mono, is_deep
+from .clip_sound import SoundCodec, SoundEncoder, encode_mono, is_deep
 from .log import warn_once
 from .media import RUN_UP_S, stored_rate
 from .mixing import add_mix, encode_mix, find_sounds, mark_default
 from .muxing import create_media, decoded_s
-from .packets import PacketTime, Stretch, from_key_to_key, lacks_format, read_chosen
+from .packets import PacketTime, Stretch, from_key_to_key, lacks_format, read_chosen, track_of
 
 # %% ../nbs/machinery/encoding.ipynb #78673c69
 def pictures_shown(stretches: Sequence[Stretch], start_s: float, end_s: float) -> list[list[PacketTime]]:
@@ -82,7 +82,7 @@ def _learn_format(stretch: Stretch, index: int) -> bool:
 
 # %% ../nbs/machinery/encoding.ipynb #84a3a9d1
 def _sound_encoders(
-    container: av.container.OutputContainer, codec: str, stretches: Sequence[Stretch],
+    container: av.container.OutputContainer, codec: SoundCodec, stretches: Sequence[Stretch],
     sounds: Sequence[Sequence[tuple[int, int]]], start_s: float, end_s: float,
 ) -> tuple[dict[tuple[int, int], SoundEncoder], list[Iterator[av.Packet]]]:
     "Add a stream for each audio track; return the encoders of single tracks, and the packets of the mixes."
@@ -95,7 +95,7 @@ def _sound_encoders(
             encoders[number, index] = SoundEncoder(container, codec, source, index, start_s, end_s)
             continue
         mixed = [(stretches[number], index) for number, index in parts]
-        streams = [stretch.source.container.streams[index] for stretch, index in mixed]
+        streams = [track_of(stretch.source, index) for stretch, index in mixed]
         mixes.append(encode_mix(add_mix(container, codec, streams), mixed, start_s, end_s))
     return encoders, mixes
 
@@ -117,10 +117,10 @@ def _exact_format(
     stretches: Sequence[Stretch],
     sounds: Sequence[Sequence[tuple[int, int]]],
     has_picture: bool,
-) -> tuple[str, str, str]:
+) -> tuple[str, str, SoundCodec]:
     "Choose FFmpeg's name of the format, the file extension and the codec of the sound."
     if has_picture: return "mp4", ".mp4", "aac"
-    streams = [stretches[number].source.container.streams[index] for parts in sounds for number, index in parts]
+    streams = [track_of(stretches[number].source, index) for parts in sounds for number, index in parts]
     if len(sounds) == 1 and not any(map(is_deep, streams)): return "wav", ".wav", "pcm_s16le"
     return "matroska", ".mka", "flac"
 
@@ -142,8 +142,8 @@ def write_exact(
     with create_media(path, kind, [stretch.source.path for stretch in stretches]) as container:
         pictures = _picture_encoders(container, stretches, needed, start_s, end_s, replace(EXACT, vertical=vertical))
         encoders, mixes = _sound_encoders(container, codec, stretches, wanted, start_s, end_s)
-        if sounds is not None: mark_default([stream for stream in container.streams if stream.type == "audio"])
-        encoded = _encoded(stretches, needed, pictures | encoders)
+        if sounds is not None: mark_default(container.streams.audio)
+        encoded = _encoded(stretches, needed, {**pictures, **encoders})
         for packet in heapq.merge(encoded, *mixes, key=decoded_s): container.mux(packet)
     return path
 

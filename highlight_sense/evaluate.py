@@ -10,6 +10,7 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -23,7 +24,7 @@ from .clip_table import list_unusable, write_unusable
 from .config import FrontEnd, require_front_end
 from .data import load_index
 from .dataset_aug import pad_or_truncate
-from .device import autocast, pick_device, pick_precision
+from .device import Precision, autocast, pick_device, pick_precision
 from .files import only_writer, write_atomically
 from .kernels import accelerate
 from .metrics import (
@@ -128,7 +129,7 @@ def _evaluate_clips(
     threshold: float | None,
     batch_size: int,
     workers: int,
-    precision: str,
+    precision: Precision,
     progress: bool,
 ) -> Evaluation:
     "Measure a model on the clips of an index, with all figures."
@@ -159,7 +160,7 @@ def evaluate_checkpoint(
     batch_size: int = 32,
     workers: int = 2,                 # threads that load clips
     device: str = "auto",
-    precision: str = "auto",
+    precision: Precision | Literal["auto"] = "auto",
     out: str | Path | None = None,    # folder for metrics.json and pictures
     progress: bool = True,            # show progress bars
     kernels: str = "auto",            # auto or plain, see `accelerate`

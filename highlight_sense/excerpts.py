@@ -118,7 +118,8 @@ _MOST_COMPARED = 10  # tracks; each further one doubles the work, and OBS record
 
 def mixed_tracks(products: np.ndarray) -> list[int]:
     "List the tracks that are a mix of others."
-    silent, tracks = silent_tracks(products), []
+    silent = silent_tracks(products)
+    tracks: list[int] = []
     for k in range(len(products)):
         if k not in silent and not any(have_same_sound(products, k, other) for other in tracks): tracks.append(k)
     if len(tracks) > _MOST_COMPARED: return []
@@ -137,7 +138,7 @@ def has_cancelling_channels(path: Path, number: int) -> bool:
         if stream.codec_context is None or stream.codec_context.layout.nb_channels != 2: return False
         for frame in container.decode(stream):
             sound = frame.to_ndarray()
-            full = np.iinfo(sound.dtype).max if sound.dtype.kind == "i" else 1.0
+            full = np.iinfo(sound.dtype.name).max if sound.dtype.kind == "i" else 1.0
             if np.abs(sound / full).max() > _AUDIBLE: return True
             if frame.time is not None and frame.time > _LOOK_S: return False
     return False

@@ -40,7 +40,8 @@ def _formats(reel: Reel) -> list[ET.Element]:
 # %% ../nbs/machinery/fcpxml.ipynb #141d9452
 def _asset(reel: Reel, footage: Footage) -> ET.Element:
     "Describe a file."
-    tracks, about = footage.media.tracks, {}
+    tracks = footage.media.tracks
+    about: dict[str, str | int | None] = {}
     if footage.shown: about |= {"hasVideo": 1, "format": _format_id(reel, footage), "videoSources": 1}
     if tracks:
         about |= {"hasAudio": 1, "audioSources": len(tracks), "audioChannels": max(map(channel_count, tracks)),

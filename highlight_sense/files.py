@@ -22,6 +22,7 @@ from contextlib import contextmanager, suppress
 from functools import cache
 from numbers import Integral, Real
 from pathlib import Path
+from typing import Any
 
 import platformdirs
 from filelock import FileLock, Timeout
@@ -107,7 +108,7 @@ def hash_file(path: Path) -> str:
     with open(path, "rb") as file: return hashlib.file_digest(file, "sha256").hexdigest()
 
 # %% ../nbs/machinery/files.ipynb #ccf4eee6
-def read_json(path: Path) -> object:
+def read_json(path: Path) -> Any:
     "Read a JSON file; `ValueError` if it does not hold JSON."
     if path.exists() and not path.is_file(): raise ValueError("a folder or a device")
     try: return json.loads(path.read_text(encoding="utf-8"))
@@ -116,7 +117,7 @@ def read_json(path: Path) -> object:
 # %% ../nbs/machinery/files.ipynb #874f75e4
 def _plain_value(value: object) -> object:
     "Convert a value to what JSON has."
-    if dataclasses.is_dataclass(value): value = dataclasses.asdict(value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type): value = dataclasses.asdict(value)
     if isinstance(value, Mapping): return {str(name): _plain_value(one) for name, one in value.items()}
     if isinstance(value, (list, tuple)): return [_plain_value(one) for one in value]
     if value is None or isinstance(value, (bool, str)): return value

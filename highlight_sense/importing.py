@@ -151,9 +151,9 @@ def _to_picks(marks: Sequence[Mark], target: _Target, length_s: float) -> list[P
     picks = list({pick.key: pick for pick in picks}.values())
     for place, number in match_highlights(picks, known).items():
         one = known[number]
-        found = {"found_start_s": one.start_s, "found_end_s": one.end_s, "probability": one.probability, "model": model}
         verdict = "keep" if picks[place].verdict == "missed" else picks[place].verdict
-        picks[place] = replace(picks[place], verdict=verdict, **found)
+        picks[place] = replace(picks[place], verdict=verdict, found_start_s=one.start_s, found_end_s=one.end_s,
+                               probability=one.probability, model=model)
     return picks
 
 # %% ../nbs/machinery/importing.ipynb #7d3f818f
@@ -168,7 +168,8 @@ def _is_repeated(pick: Pick, others: Iterable[Pick]) -> bool:
 # %% ../nbs/machinery/importing.ipynb #5003512e
 def _new_picks(picks: Sequence[Pick], target: _Target) -> list[Pick]:
     "Leave out picks about moments that already have a verdict, or an earlier pick of this source."
-    decided, new = read_decisions(target.folder, target.record), []
+    decided = read_decisions(target.folder, target.record)
+    new: list[Pick] = []
     for pick in picks:
         if not _is_repeated(pick, [*decided, *new]): new.append(pick)
     return new
@@ -252,7 +253,7 @@ def import_picks(
     if not math.isfinite(shift_s):
         raise InputError(f"shift: found {shift_s:g}, expected seconds; choose another value")
     targets = [_Target(folder, read_detection(folder)) for folder in find_detections(out)]
-    new = {}
+    new: dict[Path, list[Pick]] = {}
     for source in map(Path, sources):
         for folder, picks in _import_source(source, targets, length_s, shift_s, progress).items():
             new.setdefault(folder, []).extend(picks)

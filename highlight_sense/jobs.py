@@ -107,7 +107,8 @@ def plan_jobs(
         if game is None:
             raise InputError("found no recording, expected one, or two files with --mic and --game; name them")
         return [Job(None, Path(game).name, out/_folder_name(Path(game)))], []
-    paths, failed = [], []
+    paths: list[Path] = []
+    failed: list[str] = []
     for place in recordings:
         try: found = _recordings_at(place, out, progress)
         except InputError as error:

@@ -182,7 +182,8 @@ class _RemoteFile:
     ):
         self.handle, self.locate = handle, locate
         self.address, self.size = _ask_kaggle(handle, locate)
-        self.at, self.stream = 0, None
+        self.at = 0
+        self.stream: _Stream | None = None
 
     def seekable(self) -> bool: return True
 

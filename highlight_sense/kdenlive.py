@@ -51,7 +51,8 @@ def _groups(reel: Reel, tracks: Sequence[MltTrack]) -> str:
 def _bin(reel: Reel, tracks: Sequence[MltTrack]) -> ET.Element:
     "Write the bin."
     document = zlib.crc32("".join(footage.url for footage in reel.footage).encode())
-    settings = {"version": "1.00", "documentid": document, "guides": _guides(reel), "groups": _groups(reel, tracks)}
+    settings = {"version": "1.00", "documentid": str(document), "guides": _guides(reel),
+                "groups": _groups(reel, tracks)}
     about = {f"kdenlive:docproperties.{name}": value for name, value in settings.items()}
     entries = [node("entry", producer=f"bin{footage.number}", **{"in": 0, "out": footage.length - 1})
                for footage in reel.footage]

@@ -223,7 +223,8 @@ def read_labels(
     places = _match_recordings(labels, found, path)
     labelled = set(places.values())
     empty = _without_rows([recording for recording in found if recording not in labelled], unlabelled, path)
-    highlights = {recording: [] for recording in found if recording in labelled or recording in empty}
+    highlights: dict[Path, list[tuple[float, float]]] = {
+        recording: [] for recording in found if recording in labelled or recording in empty}
     durations = {recording: probe(recording).duration_s for recording in labelled}
     for label in labels:
         recording = places.get(label.name)

@@ -122,7 +122,7 @@ def _peaks_of_recording(
 ) -> list[np.ndarray]:    # (peaks, 2) of voice, game, both
     "Find the peaks of the three sounds of a recording."
     margin = _AROUND[1] // 2
-    found = [[], [], []]
+    found: list[list[np.ndarray]] = [[], [], []]
     for start in range(0, len(frames), stretch):
         first = max(0, start - margin)
         for peaks, mel in zip(found, _sounds(frames[first:start + stretch + margin])):
@@ -166,7 +166,8 @@ def _propose(
     places, inverse = np.unique(np.concatenate([places for places, _ in counted]), return_inverse=True)
     votes = np.bincount(inverse, np.concatenate([votes for _, votes in counted]), len(places))
     copies, offsets = places >> 32, places % 2**32 - _MIDDLE
-    proposed, taken = [], Counter()
+    proposed = []
+    taken: Counter[int] = Counter()
     for k in np.argsort(-votes, kind="stable")[:np.sum(votes >= _LEAST_VOTES)]:
         number, copy = divmod(int(copies[k]), _COPIES)
         if taken[number] == _PROPOSALS: continue
@@ -322,7 +323,8 @@ def locate_clips(
     "Find where finished clips come from, by their sound."
     read = _read_clips(clips, progress)
     if not read: return [Located(path) for path in clips]
-    index, best = _index_clips(list(read.values())), {}
+    index = _index_clips(list(read.values()))
+    best: dict[Path, tuple[Path, _Match]] = {}
     for recording in Bar(recordings, "searching recordings", unit="recording", progress=progress):
         with _open_frames(recording) as frames:
             sounds = _peaks_of_recording(frames)

@@ -12,6 +12,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from .files import InputError
 from .log import warn
@@ -42,7 +43,7 @@ def _twitch_markers(path: Path, text: str) -> list[Mark] | None:
     return [Mark(3600.0 * int(time[1]) + 60 * int(time[2]) + int(time[3])) for time in times]
 
 # %% ../nbs/machinery/marks.ipynb #2e4af44c
-def _moment(row: TableRow, start_s: float, end_s: float, **known: object) -> Mark:
+def _moment(row: TableRow, start_s: float, end_s: float, **known: Any) -> Mark:
     "Turn a row into a mark; `InputError` unless it ends after it starts."
     if 0 <= start_s < end_s: return Mark(start_s, end_s, **known)
     expected = "expected 0 or more seconds, and an end after the start"

@@ -20,7 +20,7 @@ from fractions import Fraction
 from itertools import chain, islice
 from operator import itemgetter
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Self
 
 import av
 import numpy as np
@@ -104,7 +104,8 @@ def write_pieces(
         sound = ((start / rate_hz, streams[number].encode(audio_frame(samples, start, rate_hz)))
                  for number, start, samples in pieces)
         for _, packets in heapq.merge(sound, film, key=itemgetter(0)): container.mux(packets)
-        for stream in container.streams: container.mux(stream.encode(None))
+        for picture in container.streams.video: container.mux(picture.encode(None))
+        for track in container.streams.audio: container.mux(track.encode(None))
 
 # %% ../nbs/machinery/media.ipynb #4d1c2659
 def require_waveform(
@@ -185,7 +186,7 @@ _OPTIONS = {
 
 def _opened(path: Path) -> av.container.InputContainer:
     "Open a file, up to its last whole fragment if FFmpeg refuses the rest."
-    if is_address(path): return av.open(open_bytes(path), metadata_errors="replace", options=_OPTIONS)
+    if is_address(path): return av.open(open_bytes(path), "r", metadata_errors="replace", options=_OPTIONS)
     address = str(path.absolute())
     try: return av.open(address, metadata_errors="replace", options=_OPTIONS)
     except av.InvalidDataError:
@@ -250,7 +251,7 @@ def start_of(container: av.container.InputContainer) -> float:  # seconds on the
     return start_s if container.format.name in ("mpegts", "mpeg") else max(0, start_s)
 
 # %% ../nbs/machinery/media.ipynb #7f6532ee
-def title_of(stream: av.AudioStream) -> str | None:
+def title_of(stream: av.stream.Stream) -> str | None:
     "Read the title of a track."
     return stream.metadata.get("title") or stream.metadata.get("name")
 
@@ -449,7 +450,7 @@ class MediaReader:
         self.container.close()
         self.open()
 
-    def __enter__(self) -> "MediaReader": return self
+    def __enter__(self) -> Self: return self
     def __exit__(self, *error: object) -> None: self.container.close()
 
     def packets(self) -> Iterator[av.Packet]:

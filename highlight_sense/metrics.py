@@ -15,13 +15,17 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from io import BytesIO
 from numbers import Real
 from pathlib import Path
+from typing import TypeVar
 
 import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Patch
+from matplotlib.rcsetup import cycler
+from numpy.typing import ArrayLike
 from scipy.optimize import minimize
 from scipy.special import expit
 from scipy.stats import beta
@@ -128,7 +132,7 @@ def fast_average_precision(labels: np.ndarray, scores: np.ndarray) -> float:
 def group_interval(
     labels: np.ndarray,         # (N,) 1 for a highlight, 0 for the rest
     probabilities: np.ndarray,  # (N,) 0 to 1
-    groups: Sequence[str],      # (N,) the recording, or the streamer, of each clip
+    groups: Sequence[str] | np.ndarray,  # (N,) the recording, or the streamer, of each clip
     figure: Callable[[np.ndarray, np.ndarray], float] = fast_average_precision,
     draws: int = 1000,
     seed: int = 0,
@@ -248,21 +252,20 @@ def time_curve(
 BLUE = "#0072B2"
 VERMILION = "#D55E00"
 GREY = "#6E6E6E"
-STYLE = {
+STYLE = matplotlib.RcParams({
     "text.parse_math": False,  # a recording's name may contain dollar signs
     "font.size": 10.0, "axes.titlesize": 11.0, "axes.titlelocation": "left", "legend.frameon": False,
     "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": GREY,
     "axes.grid": True, "grid.color": "#E4E4E4", "axes.axisbelow": True,
-    "lines.linewidth": 1.8, "axes.prop_cycle": matplotlib.cycler(color=[BLUE, VERMILION, GREY]),
-}
+    "lines.linewidth": 1.8, "axes.prop_cycle": cycler(color=[BLUE, VERMILION, GREY]),
+})
 
 
 class Picture(Figure):
     "A figure outside pyplot that lays itself out and displays itself in a notebook."
 
     def __init__(self, width: float, height: float):  # inches
-        super().__init__(figsize=(width, height), dpi=90, layout="constrained")
-        self.get_layout_engine().set(w_pad=0.08, h_pad=0.08)
+        super().__init__(figsize=(width, height), dpi=90, layout=ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08))
 
     def _repr_png_(self) -> bytes:
         image = BytesIO()
@@ -374,7 +377,7 @@ def plot_reliability(
         hits, clips = int(inside.sum()), len(inside)
         axes.plot([mean, mean], _binomial_interval(hits, clips), color=BLUE, linewidth=1)
         axes.plot(mean, hits / clips, "o", color=BLUE, markersize=7, clip_on=False, zorder=3)
-        axes.text((number + 0.5) / bins, -0.08, clips, ha="center", va="center", fontsize=8, color=GREY)
+        axes.text((number + 0.5) / bins, -0.08, str(clips), ha="center", va="center", fontsize=8, color=GREY)
     error, brier = calibration_error(labels, probabilities, bins), brier_score_loss(labels, probabilities)
     axes.set(title=f"Calibration error {error:.3f}, Brier score {brier:.3f}", xlim=(-0.02, 1.02), ylim=(-0.13, 1.05),
              xlabel="probability that the model gives (above it: clips in each bin)", ylabel="share of highlights")
@@ -445,7 +448,7 @@ def plot_clip_attention(
     assert mel.shape[:2] == (2, front_end.n_mels) and steps.ndim == 1, (mel.shape, steps.shape)
     assert 0 < frames <= mel.shape[-1], (frames, mel.shape)
     drawn = min(len(steps), math.ceil(frames / frames_per_step))
-    edges_s = front_end.seconds(np.minimum(np.arange(drawn + 1) * frames_per_step, frames))
+    edges_s = np.array([front_end.seconds(min(step * frames_per_step, frames)) for step in range(drawn + 1)])
     fig = Picture(9, 5.2)
     *tracks, below = fig.subplots(3, 1, sharex=True, height_ratios=(2, 2, 1.3))
     _draw_log_mels(fig, tracks, mel[..., :frames], front_end)
@@ -456,7 +459,7 @@ def plot_clip_attention(
 
 # %% ../nbs/02a_metrics.ipynb #781dad70
 def _check_events(
-    events: Sequence,            # an array, or rows: start_s, end_s, and for highlights a score
+    events: ArrayLike,           # rows: start_s, end_s, and for highlights a score
     columns: Sequence[str],      # of a row
     what: str,                   # starts the message
     duration_s: float = np.inf,  # of the recording; every event must start before its end
@@ -532,10 +535,13 @@ def interpolated_ap(
     return float(best_from_here[ranked].sum() / labels)
 
 # %% ../nbs/02a_metrics.ipynb #1d7b8b35
+_Name = TypeVar("_Name", bound=Hashable)  # of a recording
+
+
 def _by_recording(
-    events: Mapping[Hashable, np.ndarray],
+    events: Mapping[_Name, np.ndarray],
     columns: Sequence[str],
-    durations_s: Mapping[Hashable, float],
+    durations_s: Mapping[_Name, float],
     kind: str,            # of events, to start a message with
 ) -> list[np.ndarray]:    # (N, columns) for each recording of `durations_s`; empty where `events` leaves one out
     "Check events, and list them by recording."
@@ -601,10 +607,10 @@ def _ranked_metrics(
 
 # %% ../nbs/02a_metrics.ipynb #554beb58
 def event_metrics(
-    labels: Mapping[Hashable, np.ndarray],    # recording: (N, 2) start_s, end_s
-    found: Mapping[Hashable, np.ndarray],     # recording: (M, 3) start_s, end_s, score of the picked highlights
-    durations_s: Mapping[Hashable, float],    # every recording; one that is missing above has no labels, or no picks
-    candidates: Mapping[Hashable, np.ndarray] | None = None,  # as `found`, with the near misses; default: `found`
+    labels: Mapping[_Name, np.ndarray],       # recording: (N, 2) start_s, end_s
+    found: Mapping[_Name, np.ndarray],        # recording: (M, 3) start_s, end_s, score of the picked highlights
+    durations_s: Mapping[_Name, float],       # every recording; one that is missing above has no labels, or no picks
+    candidates: Mapping[_Name, np.ndarray] | None = None,  # as `found`, with the near misses; default: `found`
 ) -> dict[str, float | int | None]:
     "Measure how well highlights in whole recordings agree with labels: counts, and the figures of the table above."
     moment = "start_s", "end_s", "score"
@@ -669,7 +675,7 @@ def plot_events(
     match = match_events(labels, found[:, :2], found[:, 2], min_iou)
     pairs = int((match >= 0).sum())
     fig = Picture(9, 2.4 if curve is None else 3.9)
-    *above, below = np.atleast_1d(fig.subplots(1 if curve is None else 2, 1, sharex=True))
+    *above, below = fig.subplots(1 if curve is None else 2, 1, sharex=True, squeeze=False)[:, 0]
     _draw_events(below, labels, found, match)
     _clock_axis(below, duration_s)
     for axes in above: _draw_curve(axes, curve, found, match)

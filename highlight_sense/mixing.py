@@ -12,11 +12,11 @@ from fractions import Fraction
 import av
 import numpy as np
 
-from .clip_sound import ClipSound, is_deep, sound_frame
+from .clip_sound import ClipSound, SoundCodec, is_deep, sound_frame
 from .files import InputError
 from .media import RUN_UP_S, stored_rate
 from .muxing import set_title
-from .packets import MediaSource, Stretch, flush_packet, read_chosen
+from .packets import MediaSource, Stretch, flush_packet, read_chosen, track_of
 from .tracks import Track
 
 # %% ../nbs/machinery/mixing.ipynb #47a6f938
@@ -53,7 +53,7 @@ def _read_stereo(
 ) -> Iterator[np.ndarray]:     # (2, samples)
     "Decode an interval of a track in stereo, a second at a time."
     with MediaSource(stretch.source.path) as source:
-        stream = source.container.streams[index]
+        stream = track_of(source, index)
         layout = "mono" if stream.codec_context.layout.nb_channels == 1 else "stereo"
         sound = ClipSound(source.track_name(index), rate_hz, layout, source.start_s + start_s, end_s - start_s)
         wanted = [packet.pts for packet in stretch.packets[index]
@@ -83,7 +83,7 @@ def _finished(graph: av.filter.Graph) -> Iterator[av.AudioFrame]:
     while True:
         try: frame = graph.pull()
         except (av.BlockingIOError, av.EOFError): return
-        yield frame
+        if isinstance(frame, av.AudioFrame): yield frame
 
 # %% ../nbs/machinery/mixing.ipynb #6346cdd7
 def _limited(blocks: Iterable[np.ndarray], rate_hz: int) -> Iterator[av.AudioFrame]:
@@ -99,7 +99,7 @@ def _limited(blocks: Iterable[np.ndarray], rate_hz: int) -> Iterator[av.AudioFra
 # %% ../nbs/machinery/mixing.ipynb #008b864e
 def add_mix(
     container: av.container.OutputContainer,
-    codec: str,
+    codec: SoundCodec,
     streams: Sequence[av.AudioStream],  # that are mixed
 ) -> av.AudioStream:
     "Add a stream for the mix of others."
@@ -120,7 +120,8 @@ def encode_mix(
     "Mix an interval of some tracks and encode it."
     rate_hz = copy.codec_context.sample_rate
     tracks = [_read_stereo(stretch, index, rate_hz, start_s, end_s) for stretch, index in parts]
-    for frame in _limited(map(sum, zip(*tracks, strict=True)), rate_hz): yield from copy.encode(frame)
+    mixed = (np.sum(blocks, axis=0) for blocks in zip(*tracks, strict=True))
+    for frame in _limited(mixed, rate_hz): yield from copy.encode(frame)
     yield from copy.encode(None)
 
 # %% ../nbs/machinery/mixing.ipynb #494cd9c1

@@ -183,7 +183,7 @@ class _Classifier(nn.Sequential):
                          nn.Dropout(dropout / 2), nn.Linear(128, 1))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        with torch.autocast(x.device.type, enabled=False): return super().forward(x.to(self[1].weight.dtype))
+        with torch.autocast(x.device.type, enabled=False): return super().forward(x.to(next(self.parameters()).dtype))
 
 # %% ../nbs/02_model.ipynb #f83ba6b4
 class HighlightCRNN(_Encoder):

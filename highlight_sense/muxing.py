@@ -32,7 +32,7 @@ def _muxer_options(
     return options | {"movie_timescale": "48000"}
 
 # %% ../nbs/machinery/muxing.ipynb #7b396e7d
-def _reason(error: Exception) -> str:
+def _reason(error: OSError | av.FFmpegError) -> str:
     "Explain why a file could not be written."
     if isinstance(error, OSError):
         found = f"found a disk that cannot take the file ({error.strerror})"
@@ -130,7 +130,7 @@ def copy_labels(copy: av.stream.Stream, stream: av.stream.Stream) -> None:
     if language != "und": copy.metadata["language"] = language
 
 # %% ../nbs/machinery/muxing.ipynb #cba76a98
-def _with_pre_skip(stream: av.AudioStream, samples: int) -> av.container.InputContainer:
+def _with_pre_skip(stream: av.stream.Stream, samples: int) -> av.container.InputContainer:
     "Open a file in memory whose only stream is like this one of Opus, but with another pre-skip, in samples of 48 kHz."
     memory = io.BytesIO()
     with av.open(memory, "w", format="mp4", options={"movflags": "empty_moov"}) as header:
@@ -139,7 +139,7 @@ def _with_pre_skip(stream: av.AudioStream, samples: int) -> av.container.InputCo
     data = bytearray(memory.getvalue())
     place = data.index(b"dOps") + 6  # after the name of the box, its version and the number of channels
     data[place:place + 2] = samples.to_bytes(2, "big")
-    return av.open(io.BytesIO(data))
+    return av.open(io.BytesIO(data), "r")
 
 # %% ../nbs/machinery/muxing.ipynb #6229c802
 def _add_like(

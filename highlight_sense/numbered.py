@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Literal
 
 import av
 import numpy as np
@@ -70,8 +71,11 @@ def _encode_frames(container: av.container.OutputContainer) -> Iterator[list[av.
     yield stream.encode(None)
 
 # %% ../nbs/machinery/numbered.ipynb #f78bec95
+_Codec = Literal["aac", "flac", "libopus", "pcm_s16le"]
+
+
 def _encode_noise(
-    container: av.container.OutputContainer, track: int, title: str, codec: str,
+    container: av.container.OutputContainer, track: int, title: str, codec: _Codec,
 ) -> Iterator[list[av.Packet]]:
     "Encode the noise of a track into a stream of `container`; yield the packets of each second."
     stream = container.add_stream(codec, rate=NOISE_HZ, layout="mono")
@@ -88,7 +92,7 @@ def _encode_noise(
 def write_numbered(
     path: Path,
     titles: Sequence[str] = ("Mic", "Game"),  # of the audio tracks
-    codec: str = "aac",                       # of the audio tracks
+    codec: _Codec = "aac",                    # of the audio tracks
     video: bool = True,
 ) -> Path:
     "Write the numbered recording."
@@ -125,15 +129,16 @@ class Measured:
 # %% ../nbs/machinery/numbered.ipynb #79afef57
 def measure(path: Path) -> Measured:
     "Decode and measure a clip of the numbered recording."
-    frames, sounds = [], {}
+    frames: list[tuple[float, int]] = []
+    sounds: dict[int, list[tuple[float, np.ndarray]]] = {}
     with open_media(path) as container:
         start_s = start_of(container)
         titles = [stream.metadata.get("title") or stream.metadata.get("name") for stream in container.streams.audio]
         for packet in container.demux():
             for frame in packet.decode():
-                time_s = frame.time - start_s
-                if packet.stream.type == "video": frames.append((time_s, read_number(frame)))
-                else: sounds.setdefault(packet.stream_index, []).append((time_s, frame.to_ndarray()[0]))
+                if isinstance(frame, av.VideoFrame): frames.append((frame.time - start_s, read_number(frame)))
+                if not isinstance(frame, av.AudioFrame): continue
+                sounds.setdefault(packet.stream_index, []).append((frame.time - start_s, frame.to_ndarray()[0]))
     frames.sort()
     numbers = [number for _, number in frames]
     if frames and numbers != list(range(numbers[0], numbers[-1] + 1)): raise ValueError(f"{path}: frames are missing")

@@ -32,7 +32,7 @@ def _otio_clip(
     clip = opentimelineio.schema.Clip(cut.name, file, played)
     clip.enabled = audio is None or audio.number not in footage.muted
     clip.metadata["highlight_sense"] = {"note": cut.note, "audio_track": audio.number if audio else None}
-    resolve = {"Link Group ID": number}
+    resolve: dict[str, object] = {"Link Group ID": number}
     if audio: resolve["Channels"] = [{"Source Track ID": audio.number, "Source Channel ID": channel}
                                      for channel in range(channel_count(audio))]
     clip.metadata["Resolve_OTIO"] = resolve

@@ -85,7 +85,7 @@ def _read_frames(
 ) -> None:
     "Fill `out` with frames of a file."
     half = out if out.dtype == np.float16 else np.empty(out.shape, np.float16)
-    found = os.preadv(file.fileno(), [half], file.tell() + skipped)
+    found = os.preadv(file.fileno(), [half.data], file.tell() + skipped)
     if found < half.nbytes:
         raise InputError(f"{file.name}: found {found} of {half.nbytes} bytes, expected all; pack the clips again")
     if half is not out: out[...] = half
@@ -217,7 +217,7 @@ def _damaged_clips(
     damaged = []
     for number, row in enumerate(Bar(pack.rows, "verifying", unit="clip", progress=progress)):
         frames = pack.frames(row.clip)
-        if zlib.crc32(frames) != row.crc32 or not _is_finite(frames): damaged.append(row.clip)
+        if zlib.crc32(frames.data) != row.crc32 or not _is_finite(frames): damaged.append(row.clip)
         if number % 100 == 99: pack.release()
     return damaged
 

@@ -13,7 +13,7 @@ import threading
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import BinaryIO
+from typing import IO
 
 import numpy as np
 import torch
@@ -28,7 +28,7 @@ _NEEDED_CALLS = re.compile(
 
 
 def _require_needed_calls(
-    file: BinaryIO,
+    file: IO[bytes],
     pickles: int,    # in the file, one after the other
 ) -> set[str]:       # the calls
     "Raise `UnsafeFile` if a pickle calls for anything beyond tensors and plain values."
@@ -40,7 +40,7 @@ def _require_needed_calls(
     return calls
 
 # %% ../nbs/machinery/pickles.ipynb #f7ba2a9c
-def _require_uncompressed(file: BinaryIO) -> set[str]:
+def _require_uncompressed(file: IO[bytes]) -> set[str]:
     "Raise `UnsafeFile` if an archive of `torch.save` would grow when it is read; return the calls in it."
     size, calls = file.seek(0, os.SEEK_END), set()
     with zipfile.ZipFile(file) as archive:
@@ -53,7 +53,7 @@ def _require_uncompressed(file: BinaryIO) -> set[str]:
     return calls
 
 # %% ../nbs/machinery/pickles.ipynb #089fc868
-def require_safe_file(file: BinaryIO) -> bool:  # whether it holds NumPy numbers
+def require_safe_file(file: IO[bytes]) -> bool:  # whether it holds NumPy numbers
     "Raise `UnsafeFile` for a `.pt` file that would run code or grow when it is read."
     zipped = file.read(4) == b"PK\x03\x04"
     file.seek(0)

@@ -61,8 +61,8 @@ class Pick:
     def key(self) -> tuple[str, float, float]:
         "What the verdict is about; a new one replaces an earlier one with the same key."
         found = self.found_start_s is not None
-        times_s = (self.found_start_s, self.found_end_s) if found else (self.start_s, self.end_s)
-        return recording_stem(self.recording), *(round(time_s, 3) for time_s in times_s)
+        start_s, end_s = (self.found_start_s, self.found_end_s) if found else (self.start_s, self.end_s)
+        return recording_stem(self.recording), round(start_s, 3), round(end_s, 3)
 
 # %% ../nbs/machinery/picks.ipynb #b4863eb2
 _COLUMNS = tuple(field.name for field in fields(Pick))
@@ -73,12 +73,12 @@ def _to_pick(row: TableRow) -> Pick:
     "Read a row; `InputError` if it makes no sense."
     def number(column: str) -> float | None: return read_time(row, column) if row.cells.get(column) else None
 
-    times_s = read_time(row, "start_s"), read_time(row, "end_s")
-    numbers = map(number, ("found_start_s", "found_end_s", "probability"))
-    texts = (row.cells.get(column, "") for column in ("model", "time"))
+    start_s, end_s = read_time(row, "start_s"), read_time(row, "end_s")
+    found = number("found_start_s"), number("found_end_s"), number("probability")
+    model, time = (row.cells.get(column, "") for column in ("model", "time"))
     name = row.cells["recording"]
     if name.startswith("'") and table_cell(name[1:]) == name: name = name[1:]
-    try: return Pick(name, *times_s, row.cells["verdict"].lower(), *numbers, *texts)
+    try: return Pick(name, start_s, end_s, row.cells["verdict"].lower(), *found, model, time)
     except ValueError as error: raise InputError(f"{row.where}: {error}; correct the line") from None
 
 # %% ../nbs/machinery/picks.ipynb #c549eb5d
@@ -86,9 +86,9 @@ def _read(path: Path) -> tuple[dict[tuple, Pick], bool]:  # by key; whether the 
     "Read the picks of a file."
     if path.is_symlink(): raise InputError(f"{path}: found a link, expected a table of picks; put the file there")
     if not path.exists() or (path.is_file() and not path.stat().st_size): return {}, False
-    odd = []
+    odd: list[InputError] = []
     rows = read_table(path, _REQUIRED, "a table of picks", odd.append)
-    picks = {}
+    picks: dict[tuple, Pick] = {}
     for row in rows:
         try: pick = _to_pick(row)
         except InputError as error:

@@ -47,7 +47,7 @@ def _draw_lengths(
     first, last, share = np.array(config.lengths).T
     row = rng.choice(len(share), size=count, p=share/share.sum())
     frames = rng.integers(first[row], last[row], endpoint=True)
-    return front_end.seconds(frames - 0.5).tolist()
+    return [front_end.seconds(count) for count in (frames - 0.5).tolist()]
 
 # %% ../nbs/00c_prepare.ipynb #3c4b1d62
 class PlannedClip(NamedTuple):
@@ -210,7 +210,7 @@ SESSION_CLIPS = PrepareConfig(lengths=_EIGHT_TO_SIXTEEN, negative_s=16.0, match_
 def _sound_length(recording: Path, pair: Pair) -> float:  # seconds
     "Return the length of a recording, or that of its sound if it ends more than half a second earlier."
     duration_s = probe(recording).duration_s
-    numbers = {track.path: [] for track in (pair.voice, pair.game)}
+    numbers: dict[Path, list[int]] = {track.path: [] for track in (pair.voice, pair.game)}
     for track in (pair.voice, pair.game): numbers[track.path].append(track.number)
     sound_s = max(end_of_sound(path, tracks, duration_s) for path, tracks in numbers.items())
     if not 0 < sound_s < duration_s - 0.5: return duration_s
@@ -349,7 +349,7 @@ def prepare(
     games = {path: game_name or path.resolve().parent.name or "game" for path in highlights}
     settings = {path: (games[path], pairs[path], config, front_end) for path in highlights}
     planned = {path: _plan_files(path, times, *settings[path]) for path, times in highlights.items()}
-    wanted = {}
+    wanted: dict[str, str] = {}
     for path, times in highlights.items():
         source = clip_source([path.name, path.stat().st_size, times, *map(str, settings[path])])
         wanted |= dict.fromkeys(planned[path], source)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from threading import Condition, Thread
+from typing import Generic, TypeVar
 
 import numpy as np
 import torch
@@ -27,16 +28,20 @@ from .text import clock
 from .tracks import read_pair
 
 # %% ../nbs/machinery/previews.ipynb #b76126fd
-class _Worker:
+_Key = TypeVar("_Key", bound=Hashable)
+_Thing = TypeVar("_Thing")
+
+
+class _Worker(Generic[_Key, _Thing]):
     "A thread that makes what is wanted, the most urgent first."
 
     def __init__(
         self,
-        make: Callable[[Hashable], object],  # makes the thing with this key
+        make: Callable[[_Key], _Thing],  # makes the thing with this key
     ):
         self._make = make
-        self._made: dict[Hashable, tuple[object, Exception | None]] = {}
-        self._wanted: list[Hashable] = []  # the most urgent first
+        self._made: dict[_Key, tuple[_Thing | None, Exception | None]] = {}
+        self._wanted: list[_Key] = []  # the most urgent first
         self._stopped = False
         self._changed = Condition()
         Thread(target=self._work, daemon=True).start()
@@ -47,18 +52,19 @@ class _Worker:
                 self._changed.wait_for(lambda: self._wanted or self._stopped)
                 if self._stopped: return
                 key = self._wanted[0]
-            try: made = self._make(key), None
-            except Exception as error: made = None, error  # raised by `get`
+            made, failure = None, None
+            try: made = self._make(key)
+            except Exception as error: failure = error  # raised by `get`
             with self._changed:
-                self._made[key] = made
+                self._made[key] = made, failure
                 self._wanted.remove(key)
                 self._changed.notify_all()
 
 # %% ../nbs/machinery/previews.ipynb #25d315c3
-class Ahead(_Worker):
+class Ahead(_Worker[_Key, _Thing]):
     "Things that one thread makes in the background, each once."
 
-    def want(self, keys: Sequence[Hashable]) -> None:
+    def want(self, keys: Sequence[_Key]) -> None:
         "Make these next, in this order; those that failed, again."
         with self._changed:
             for key in keys:
@@ -67,7 +73,7 @@ class Ahead(_Worker):
             self._wanted = [*new, *(key for key in self._wanted if key not in new)]
             self._changed.notify_all()
 
-    def get(self, key: Hashable, then: Sequence[Hashable] = ()) -> object:
+    def get(self, key: _Key, then: Sequence[_Key] = ()) -> _Thing:
         "Return a thing as soon as it is made; make those in `then` after it. A failure is raised."
         self.want([key, *then])
         with self._changed:
@@ -117,7 +123,7 @@ def _read_mel(shown: Shown, start_s: float, end_s: float) -> np.ndarray:  # (2, 
         if not blocks: raise InputError(f"{shown.folder}: found no sound at {clock(start_s)}, expected some")
         return torch.cat(blocks, dim=-1).numpy()
     first, last = (round(time_s / shown.front_end.seconds(1)) for time_s in (start_s, end_s))
-    return np.float32(shown.frames[first:max(last, first + 1)]).transpose(1, 2, 0)
+    return shown.frames[first:max(last, first + 1)].astype(np.float32).transpose(1, 2, 0)
 
 # %% ../nbs/machinery/previews.ipynb #294971da
 def draw_stretch(shown: Shown, start_s: float, end_s: float) -> dict:  # pictures: data: addresses; ticks and marks

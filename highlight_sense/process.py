@@ -14,7 +14,7 @@ import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 
 # %% ../nbs/machinery/process.ipynb #3c4fa220
@@ -40,7 +40,8 @@ def prefetch(
     threads: int = 1,          # calls at the same time
 ) -> Iterator:                 # the results, in the order of the items
     "Call a function for each item in the background, a few items ahead of the caller."
-    waiting, pool = deque(), ThreadPoolExecutor(threads)
+    waiting: deque[Future] = deque()
+    pool = ThreadPoolExecutor(threads)
     try:
         for item in items:
             waiting.append(pool.submit(function, item))

@@ -8,6 +8,7 @@ __all__ = ['Bar', 'SoundBar']
 # %% ../nbs/machinery/progress.ipynb #e7b7f210
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 from tqdm import tqdm
 
@@ -19,9 +20,9 @@ class Bar(tqdm):
 
     def __init__(
         self,
-        *arguments: object,
+        *arguments: Any,
         progress: bool | Callable[[float, str], None],  # False: hidden; a function gets the share done, and the title
-        **options: object,  # and `arguments`: those of tqdm
+        **options: Any,  # and `arguments`: those of tqdm
     ):
         moves = sys.stderr is not None and (sys.stderr.isatty() or "ipykernel" in sys.modules)
         self._report = progress if callable(progress) else None

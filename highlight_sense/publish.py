@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import date
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from .chapters import youtube_notice
 from .clip_tracks import DEFAULT_TRACKS, choose_sounds
@@ -133,7 +134,7 @@ def _remove_old_clips(past: PastDetection, manifest: Manifest, folder: str, name
 # %% ../nbs/05c_publish.ipynb #215e79f1
 def _count_changes(past: PastDetection, manifest: Manifest, cutting: _Cutting) -> Counter[str]:
     "Count the existing clips that were cut in another way, by what changes now."
-    changes = Counter()
+    changes: Counter[str] = Counter()
     for name, one in zip(_clips_there(past, manifest, cutting.folder), past.highlights):
         made_from = manifest.files[name].made_from if name else None
         if made_from in (None, _clip_key(past, one, cutting)): continue
@@ -287,7 +288,8 @@ def _publish_one(
         cuttings = []
         if "clips" in kinds: cuttings.append(_choose_cutting(past, exact, tracks))
         if "vertical" in kinds: cuttings.append(_choose_cutting(past, True, tracks, vertical))
-        written = {cutting.folder: _update_clips(past, manifest, cutting, template) for cutting in cuttings}
+        written: dict[str, Any] = {
+            cutting.folder: _update_clips(past, manifest, cutting, template) for cutting in cuttings}
         if "timelines" in kinds:
             written["timelines"], written["rewritten"] = map(tuple, _publish_timelines(past, manifest, remux, progress))
         if "chapters" in kinds: written["chapters"] = tuple(_publish_chapters(past, manifest))

@@ -98,10 +98,10 @@ def read_past_detection(
     elsewhere = None if recordings is None else Path(recordings)
     listed = zip(record.recording.files, record.recording.fingerprints, strict=True)
     located = {path: _locate_file(path, known, elsewhere) for path, known in listed}
-    tracks = [Track(located.get(one.path) or _separated_file(folder, one.path), one.number, one.title)
-              for one in (record.voice, record.game)]
+    voice, game = (Track(located.get(one.path) or _separated_file(folder, one.path), one.number, one.title)
+                   for one in (record.voice, record.game))
     selected, edits = published_highlights(Manifest(folder, force), record)
-    return PastDetection(folder, selected, tuple(located.values()), Pair(*tracks, record.tracks), edits)
+    return PastDetection(folder, selected, tuple(located.values()), Pair(voice, game, record.tracks), edits)
 
 # %% ../nbs/machinery/publishing.ipynb #36f37d29
 _LESS_S = 1.0  # a header that promises this much less than was found is wrong

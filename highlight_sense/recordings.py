@@ -13,7 +13,8 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Literal
+from functools import partial
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -83,7 +84,7 @@ def score_log_mel(
     summary = Summary(meter, windows.step)
     scored = score_in_batches(detector, cut_windows(summary if detector.taste else meter, windows), batch_size)
     duration_s = front_end.seconds(meter.frames - 1)
-    if not len(scored.starts): raise too_short(path, duration_s, windows, front_end)
+    if not len(scored.starts): raise too_short(Path(path), duration_s, windows, front_end)
     broken = int((~np.isfinite(scored.logits)).sum())
     if broken:
         found = f"found {broken} of {len(scored.logits)} scores that are not finite"
@@ -322,9 +323,9 @@ def _load_model(wanted: str | Path | None, config: DetectConfig, progress: bool)
     return detector
 
 # %% ../nbs/04a_recordings.ipynb #69567e67
-def _detect_far(model: SentModel, job: Job, **options: object) -> Detection:
+def _detect_far(model: SentModel, job: Job, search: Callable[..., Detection] = detect_recording) -> Detection:
     "Find the highlights of a recording in a process of a cluster."
-    return detect_recording(model.detector, job, model.config, progress=False, **options)
+    return search(model.detector, job, model.config, progress=False)
 
 
 def _after_tracks(describe: Callable[[Detection], str], detection: Detection) -> str:
@@ -380,16 +381,14 @@ def detect(
     require_one_recording((mic, game), len(jobs) + len(failed))
     share = take_shard(jobs, shard)
     if shard and progress: print(f"shard {shard}: {len(share)} of {len(jobs)} recordings")
-    options = {"mic": mic, "game": game, "separate": separate, "force": force, "keep_mel": keep_mel}
-    if ray:
-        settled = dataclasses.replace(config, precision=detector.precision)
-        model, fleet = SentModel(detector.path, detector.path.read_bytes(), settled), _fleet(ray, config, separate)
-        def work(job: Job) -> Detection: return _detect_far(model, job, **options)
-        def describe_all(found: Detection) -> str: return _after_tracks(describe, found)
-    else:
-        fleet, describe_all = None, describe
-        def work(job: Job) -> Detection: return detect_recording(detector, job, config, **options, progress=progress)
-    return do_each(share, work, describe_all, f"are in {out}", failed, progress, fleet)
+    search = partial(detect_recording, mic=mic, game=game, separate=separate, force=force, keep_mel=keep_mel)
+    if not ray:
+        def work(job: Job) -> Detection: return search(detector, job, config, progress=progress)
+        return do_each(share, work, describe, f"are in {out}", failed, progress)
+    computed: dict[str, Any] = detector.computed_by
+    sent = SentModel(detector.path, detector.path.read_bytes(), dataclasses.replace(config, **computed))
+    return do_each(share, partial(_detect_far, sent, search=search), partial(_after_tracks, describe),
+                   f"are in {out}", failed, progress, _fleet(ray, config, separate))
 
 # %% ../nbs/04a_recordings.ipynb #ad2d8c3b
 def to_rows(moments: Iterable[Moment]) -> np.ndarray:  # (moments, 3): start_s, end_s, probability
@@ -448,9 +447,9 @@ def evaluate_recordings(
     warn_of_seen_recordings(model, known)
     with ExitStack() as stack:
         place = Path(out or stack.enter_context(tempfile.TemporaryDirectory()))
-        options = {"mic": mic, "game": game, "separate": separate, "progress": progress}
         detector = load_detector(model, config)
-        found = detect(list(known), place, detector, config, describe=_headline, **options)
+        found = detect(list(known), place, detector, config, mic=mic, game=game, separate=separate, progress=progress,
+                       describe=_headline)
         truth = {one.name: np.array(known[path]).reshape(-1, 2) for path, one in zip(known, found)}
         metrics = _measure(found, truth) | _threshold_used(config, detector.info)
         if out is not None: _write_metrics(place, found, truth, metrics)

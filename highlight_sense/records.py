@@ -12,7 +12,7 @@ import math
 import os
 from contextlib import nullcontext
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 import torch
@@ -22,15 +22,17 @@ from .archives import open_archive, read_member
 from .files import InputError, read_json, write_atomically
 from .pickles import UnsafeFile, numpy_numbers, require_safe_file, require_safe_record
 
+if TYPE_CHECKING: from _typeshed import DataclassInstance
+
 # %% ../nbs/machinery/records.ipynb #5bd60e50
-def _may_map(path: str, file: BinaryIO) -> bool:
+def _may_map(path: str, file: IO[bytes]) -> bool:
     "Return whether PyTorch can map an open `.pt` file into memory: not in its old format, nor under an invalid name."
     zipped = file.read(4) == b"PK\x03\x04"
     file.seek(0)
     return zipped and path.encode(errors="ignore").decode() == path
 
 # %% ../nbs/machinery/records.ipynb #391151bf
-def _load_safely(path: str, mapped: bool = False) -> object:
+def _load_safely(path: str, mapped: bool = False) -> Any:
     "Read a `.pt` file, or a member of a zip archive (`archive.zip::member`), with every check."
     archive, inside, member = path.partition(".zip::")
     content = read_member(open_archive(archive + ".zip", os.getpid()), member) if inside else None
@@ -50,7 +52,7 @@ def load_record(
     expected: str,     # what the file should be, for the error
     advice: str = "replace or remove it",
     mapped: bool = False,  # leave the numbers of tensors in the file until they are used
-) -> object:           # tensors and plain values
+) -> Any:              # tensors and plain values
     "Read a `.pt` file without trusting it; `InputError` if anything is wrong."
     path = str(path)
     if ".zip::" not in path and os.path.exists(path) and not os.path.isfile(path):  # reading a pipe would block
@@ -78,7 +80,7 @@ def _is_finite(value: object) -> bool:
     return all(map(_is_finite, value)) if isinstance(value, (list, tuple)) else True
 
 # %% ../nbs/machinery/records.ipynb #135e774e
-_Kind = TypeVar("_Kind")
+_Kind = TypeVar("_Kind", bound="DataclassInstance")
 
 
 def _convert(kind: type[_Kind], values: object) -> _Kind:

@@ -147,7 +147,7 @@ class Channel:
 # %% ../nbs/machinery/reel.ipynb #d2ddb00a
 def channels_in(*footage: Footage) -> list[Channel]:
     "List all channels of some files."
-    channels = []
+    channels: list[Channel] = []
     for one in footage:
         inside = [(track, place) for track in one.media.tracks for place in range(channel_count(track))]
         for index, (track, place) in enumerate(inside, 1):

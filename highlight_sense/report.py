@@ -21,10 +21,10 @@ from .audio import log_mel
 from .clips import mix, preview
 from .config import DetectConfig, FrontEnd
 from .detect import Explanation, Scores
-from .detections import DetectionRecord, RankedHighlight
-from .drawing import (
-    SNIPPET_HZ, area_path, assign_rows, bars_path, data_url, draw_mel, encode_snippet,
-    frequency_marks, percent, still_of, tick_marks)
+from .detections import DetectionRecord, Part, RankedHighlight
+from highlight_sense.drawing import (
+    SNIPPET_HZ, area_path, assign_rows, bars_path, data_url, draw_mel, encode_snippet, frequency_marks, percent,
+    still_of, tick_marks)
 from .files import InputError, write_atomically
 from .log import warn
 from .text import clock, clock_pair
@@ -69,7 +69,7 @@ def _describe_search(record: DetectionRecord) -> dict:
         "stride": f"{record.settings.stride:.3g} s"}
 
 # %% ../nbs/05b_report.ipynb #1010cd06
-def _place(one: RankedHighlight, duration_s: float) -> dict:
+def _place(one: RankedHighlight | Part, duration_s: float) -> dict:
     "Locate a highlight, or a part of a streak, on the curve."
     start, end = clock_pair(one.start_s, one.end_s)
     return {"probability": one.probability, "start": start, "end": end,

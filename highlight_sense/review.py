@@ -80,7 +80,7 @@ def questions(
     uncertain = [replace(one, kind="uncertain") for one in _by_uncertainty(rest, record)]
     ranging = [replace(one, kind="range") for one in _over_range(rest, budget, rng)]
     turns = chain.from_iterable(zip_longest(chosen, near, uncertain, ranging))
-    asked = {}
+    asked: dict[tuple[float, float], Candidate] = {}
     for one in turns:
         if one is not None: asked.setdefault((one.start_s, one.end_s), one)
     return list(asked.values())[:budget]
@@ -122,7 +122,7 @@ def _open_review(folder: Path, budget: int, recordings: str | Path | None = None
     "Read a detection, and choose its questions."
     record, scores = read_detection(folder), read_scores(folder/"scores.csv")
     mixed = (record.voice.path, record.voice.number) == (record.game.path, record.game.number)
-    shown = Shown(folder, record.front_end, mixed, recordings and Path(recordings))
+    shown = Shown(folder, record.front_end, mixed, Path(recordings) if recordings else None)
     duration_s, model = record.recording.duration_s, record.checkpoint.sha256[:12]
     verdicts = Verdicts(folder, record.recording.name, duration_s, model, find_candidates(record, scores))
     choose = partial(_choose_questions, record, scores, verdicts)

@@ -25,6 +25,7 @@ from starlette.datastructures import Headers, QueryParams
 from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .detect import Scores
 from .drawing import area_path, tick_marks
@@ -66,7 +67,7 @@ def _is_own_host(
     return True
 
 # %% ../nbs/machinery/review_server.ipynb #293e9e35
-def _refusal(scope: dict, token: str, names: Sequence[str] | None) -> str | None:
+def _refusal(scope: Scope, token: str, names: Sequence[str] | None) -> str | None:
     "Say why a request is refused; None if it is not."
     headers = Headers(scope=scope)
     host = headers.get("host", "")
@@ -89,16 +90,16 @@ _HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "R
 class _Guarded:
     "An application behind the guard."
 
-    def __init__(self, app: Callable, token: str, names: Sequence[str] | None):
+    def __init__(self, app: ASGIApp, token: str, names: Sequence[str] | None):
         self.app = app
         self.token = token
         self.names = names
 
-    async def __call__(self, scope: dict, receive: Callable, send: Callable) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         "Answer a request, or refuse it."
         if scope["type"] != "http": return
 
-        async def send_safely(message: dict) -> None:
+        async def send_safely(message: Message) -> None:
             if message["type"] == "http.response.start":
                 message["headers"] += [(name.lower().encode(), text.encode()) for name, text in _HEADERS.items()]
             await send(message)
@@ -340,8 +341,9 @@ class ReviewServer:
         names = None if any_name else ["localhost", own_name, f"{own_name}.local"]
         self._room = _Playing(reviews, Path(self._clips.name))
         app = _make_app(self._room, teach and Lesson(teach), self.token, names, self._closed.set)
-        quiet = {"log_config": None, "log_level": "error", "access_log": False, "server_header": False}
-        config = uvicorn.Config(app, lifespan="off", proxy_headers=False, timeout_graceful_shutdown=2, **quiet)
+        config = uvicorn.Config(
+            app, lifespan="off", proxy_headers=False, timeout_graceful_shutdown=2,
+            log_config=None, log_level="error", access_log=False, server_header=False)
         self._server = uvicorn.Server(config)
         self._thread = Thread(target=self._server.run, kwargs={"sockets": [listening]}, daemon=True)
         self._thread.start()

@@ -65,7 +65,7 @@ def timeline_files(
     "Choose the files that timelines refer to, and rewrite them if that is wanted."
     before = describe_files(past)
     chosen = _TimelineFiles([], [], [])
-    places = {}
+    places: dict[tuple[Path, int], tuple[Path, int]] = {}
     for media, name in zip(before, _mp4_names(past, before)):
         if unread_by_editors(media.path) and _rewrite_once(manifest, media, name, wanted, progress):
             chosen.rewritten.append(name)

@@ -165,7 +165,7 @@ def _fingerprint_of(index: pd.DataFrame, recordings: pd.DataFrame, data: str | P
     "Hash the names, labels, lengths and half-precision log-mels of clips and recordings, independent of their folder."
     tables = [(index, index.label)]
     if len(recordings): tables.append((recordings, recordings.highlights))
-    content = []
+    content: list = []
     for table, labels in tables:
         names = [name_inside(path, Path(data)) for path in table.path]
         rows = zip(names, labels.tolist(), table.group, table.frames.tolist(), table.crc32.tolist())
@@ -286,7 +286,9 @@ def _split_warning(index: pd.DataFrame, sides: Sequence[pd.DataFrame], config: T
            f"{config.val_split:.0%}{way}"
 
 # %% ../nbs/machinery/run.ipynb #16ad8615
-def _split_data(spec: _RunSpec, progress: bool) -> tuple[_RunSpec, str, pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+def _split_data(
+    spec: _RunSpec, progress: bool,
+) -> tuple[_RunSpec, str, pd.DataFrame, tuple[pd.DataFrame, pd.DataFrame]]:
     "Return the spec with a fingerprint, a list of unusable clips, the stored recordings, and both sides of the split."
     index, unusable = load_index(spec.data, progress=progress)
     recordings = load_recordings(spec.data, progress)
@@ -301,7 +303,7 @@ def _split_data(spec: _RunSpec, progress: bool) -> tuple[_RunSpec, str, pd.DataF
     if progress: print(_describe_split(train_table, val_table, spec.config))
     for path in val_table.path:
         if ".pack::" in path: read_clip(path)  # raises for NaN
-    return dataclasses.replace(spec, fingerprint=fingerprint), left_out, recordings, train_table, val_table
+    return dataclasses.replace(spec, fingerprint=fingerprint), left_out, recordings, (train_table, val_table)
 
 # %% ../nbs/machinery/run.ipynb #405bf14d
 def _notices(state: TrainState, run: RunFolder) -> list[str]:
@@ -348,7 +350,7 @@ def _extend(spec: _RunSpec, more_epochs: int, out: Path) -> _RunSpec:
 class _Job:
     "A training, ready for its first step."
     model: HighlightCRNN
-    tables: list[pd.DataFrame]      # both sides of the split
+    tables: tuple[pd.DataFrame, pd.DataFrame]   # both sides of the split
     recordings: pd.DataFrame        # stored ones to train on
     config: TrainConfig
     saved: dict[str, bytes] = field(default_factory=dict)   # last.pt and best.pt of a run that is resumed
@@ -423,7 +425,7 @@ def train(
         manifest, run = _open_folder(out, resuming), RunFolder(out, spec.config)
         remove_unfinished(out)
         model = _build_network(spec, out/"last.pt")
-        spec, left_out, recordings, *tables = _split_data(spec, progress)
+        spec, left_out, recordings, tables = _split_data(spec, progress)
         device = pick_device(run.config.device)
         computed = _computed_with(device, pick_precision(device, run.config.precision), run.config.kernels)
         if progress: print(*[f"{line}\n" for line in _numerics_warnings(spec, **computed)], sep="", end="")

@@ -29,8 +29,8 @@ def _as_training(state: TrainState) -> dict:
     "Collect what `last.pt` stores under `training`."
     best = None
     if state.best is not None:
-        best = {name: torch.from_numpy(getattr(state.best, name)) for name in ("labels", "logits", "probabilities")}
-        best["metrics"] = state.best.metrics
+        scores = {name: torch.from_numpy(getattr(state.best, name)) for name in ("labels", "logits", "probabilities")}
+        best = {**scores, "metrics": state.best.metrics}
     return {
         "optimizer": state.optimizer.state_dict(), "schedule": state.schedule.state_dict(),
         "scaler": state.scaler.state_dict(), "history": state.history, "best": best, "best_epoch": state.best_epoch,
@@ -168,7 +168,8 @@ def describe_run(folder: Path) -> dict[str, object]:
     settings = read_as(_Settings, folder/"config.json", "the settings of a run", "name a checkpoint instead")
     rows, best = folder/"metrics.jsonl", folder/"best.pt"
     done = rows.read_text(encoding="utf-8").count("\n") if rows.is_file() else 0
-    run = {"kind": "run", "clips": settings.data, "epochs": f"{done} of {settings.train.get('epochs', '?')} finished"}
+    epochs = f"{done} of {settings.train.get('epochs', '?')} finished"
+    run: dict[str, object] = {"kind": "run", "clips": settings.data, "epochs": epochs}
     if not best.is_file(): return run | {"checkpoint": "not yet: best.pt appears after the first epoch"}
     return run | {"checkpoint": str(best)} | {
         name: value for name, value in describe_checkpoint(best).items() if name not in run}

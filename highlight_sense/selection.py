@@ -104,8 +104,8 @@ def _with_times(one: RankedHighlight, start_s: float, end_s: float) -> RankedHig
     "Give a highlight's clip other times, and move the highlight's own times inside them."
     inside = [min(max(time_s, start_s), end_s) for time_s in (one.start_s, one.end_s, one.peak_s)]
     if inside[0] == inside[1]: inside[:2] = start_s, end_s
-    times = dict(zip(("start_s", "end_s", "peak_s"), inside))
-    return trim_parts(replace(one, clip_start_s=start_s, clip_end_s=end_s, **times))
+    own = replace(one, start_s=inside[0], end_s=inside[1], peak_s=inside[2])
+    return trim_parts(replace(own, clip_start_s=start_s, clip_end_s=end_s))
 
 # %% ../nbs/machinery/selection.ipynb #93e018a4
 def _change(one: RankedHighlight, row: _Row, duration_s: float) -> RankedHighlight:
@@ -142,8 +142,8 @@ def _apply(rows: Sequence[_Row], found: Sequence, others: Sequence, scores: Scor
     count = len(found)
     duration_s = scores.duration_s
     matched = match_highlights(rows, known)
-    kept = []
-    added = []
+    kept: list[RankedHighlight] = []
+    added: list[RankedHighlight] = []
     for place, row in enumerate(rows):
         number = matched.get(place)
         if number is None: added.append(_add(row, 1, scores, duration_s))

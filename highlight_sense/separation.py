@@ -9,6 +9,7 @@ __all__ = ['separated_pair', 'separate_mix']
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -20,8 +21,10 @@ from .progress import SoundBar
 from .sound import read_blocks
 from .tracks import Pair, Track
 
+if TYPE_CHECKING: from demucs.apply import BagOfModels
+
 # %% ../nbs/machinery/separation.ipynb #cec75a89
-def _load_separator() -> torch.nn.Module:
+def _load_separator() -> "BagOfModels":
     "Load Demucs with its published weights; the first call downloads them."
     demucs = import_extra("separate", "--separate demucs", "demucs.pretrained")
     try: return demucs.pretrained.get_model("htdemucs")
@@ -33,7 +36,7 @@ def _load_separator() -> torch.nn.Module:
 # %% ../nbs/machinery/separation.ipynb #d9d91aba
 @torch.no_grad()
 def _separate_chunk(
-    model: torch.nn.Module,
+    model: "BagOfModels",
     mix: np.ndarray,        # (samples,)
     device: torch.device,
 ) -> np.ndarray:            # (samples,)
@@ -70,7 +73,7 @@ def separated_pair(path: str | Path) -> Pair:
 # %% ../nbs/machinery/separation.ipynb #6717a348
 def _separate_blocks(
     blocks: Iterable[np.ndarray],  # (1, samples) each, of the mix
-    model: torch.nn.Module,
+    model: "BagOfModels",
     device: torch.device,
 ) -> Iterator[tuple[int, int, np.ndarray]]:  # track number, position of the first sample, samples
     "Separate a mix into voice and game; yield pieces for `write_pieces`."
@@ -85,7 +88,7 @@ def _separate_blocks(
 def separate_mix(
     track: Track,                            # with voice and game
     out: str | Path,                         # .mka file for the two
-    model: torch.nn.Module | None = None,    # a Demucs network; default: the published one
+    model: "BagOfModels | None" = None,      # of Demucs; default: the published one
     device: str | torch.device = "cpu",
     progress: bool = True,                   # show a bar
 ) -> Pair:

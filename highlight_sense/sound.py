@@ -127,13 +127,13 @@ def _take_blocks(
     for _ in decoding:
         shortest = min(reader.line.end for reader in readers.values())
         while taken < wanted and shortest >= taken + min(size, wanted - taken):
-            block = _take_block(streams, readers, min(size, wanted - taken))
+            block = _take_block(streams, readers, int(min(size, wanted - taken)))
             yield block
             taken += block.shape[1]
         if taken >= wanted: return
     longest = max(reader.line.end for reader in readers.values())
     while taken < min(wanted, longest):
-        block = _take_block(streams, readers, min(size, wanted - taken, longest - taken))
+        block = _take_block(streams, readers, int(min(size, wanted - taken, longest - taken)))
         yield block
         taken += block.shape[1]
 

@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 import msgspec
 import numpy as np
@@ -28,11 +28,11 @@ from .progress import Bar
 # %% ../nbs/machinery/stored_recordings.ipynb #df618cd6
 def _grow_frames(
     mels: Iterable[torch.Tensor],  # (2, n_mels, frames) each, one after the other
-    file: BinaryIO,                # empty
+    file: IO[bytes],               # empty
     n_mels: int,
 ) -> torch.Tensor:                 # (2, n_mels, T) float16, mapped
     "Append log-mels to a file in half precision, and map it into memory."
-    for mel in mels: file.write(half_frames(mel))
+    for mel in mels: file.write(half_frames(mel).data)
     file.flush()
     if not file.tell(): raise InputError("found no sound, expected some; check the recording")
     frames = np.memmap(file, np.float16, "r+").reshape(-1, 2, n_mels)
@@ -107,7 +107,7 @@ def _stretches(
     end_s: float,         # of the recording
 ) -> dict[bool, list[tuple[float, float]]]:  # start_s, end_s, for both values of `held`
     "Divide a recording between training and validation."
-    found = {False: [], True: []}
+    found: dict[bool, list[tuple[float, float]]] = {False: [], True: []}
     start_s, reach_s, side = 0.0, 0.0, None
     for clip in sides.sort_values("start_s").itertuples():
         if side not in (None, clip.held):

@@ -96,17 +96,16 @@ def _as_row(values: Sequence[str], names: Sequence[str], separator: str, where: 
 
 # %% ../nbs/machinery/tables.ipynb #9ac54997
 def _read_rows(
-    reader: Iterator[list[str]],  # of the module csv
+    lines: Iterable[tuple[int, list[str]]],  # number and values
     names: Sequence[str],
     separator: str,
     path: Path,
-    first: int,                   # the place of the header
     odd: Callable[[InputError], object] | None,
 ) -> Iterator[TableRow]:
     "Yield the rows that hold anything; pass the error of one that does not fit to `odd`, or raise it."
-    for values in reader:
+    for line, values in lines:
         if not any(map(str.strip, values)): continue
-        try: yield _as_row(values, names, separator, f"{path}: line {first + 1 + reader.line_num}")
+        try: yield _as_row(values, names, separator, f"{path}: line {line}")
         except InputError as error:
             if odd is None: raise
             odd(error)
@@ -124,7 +123,8 @@ def read_table(
         first, separator, names = _find_header(lines, columns)
         _require_columns(names, columns, f"{path}: line {first + 1}")
         reader = csv.reader(lines[first + 1:], delimiter=separator, skipinitialspace=separator != "\t", strict=True)
-        return list(_read_rows(reader, names, separator, Path(path), first, odd))
+        numbered = ((first + 1 + reader.line_num, values) for values in reader)
+        return list(_read_rows(numbered, names, separator, Path(path), odd))
     except csv.Error as error:
         raise InputError(f"{path}: found no table ({error}), expected {what}; save it as CSV again") from None
 

@@ -204,7 +204,7 @@ class Speaker:
 def draw_speaker(rng: np.random.Generator) -> Speaker:
     "Draw a person with a pitch of 75 to 320 Hz."
     height = rng.uniform(0, 1)
-    vowels_hz = {name: formants * np.exp(rng.normal(0, 0.06, 3)) for name, formants in _VOWEL_FORMANTS_HZ.items()}
+    vowels_hz = {name: np.exp(rng.normal(0, 0.06, 3)) * formants for name, formants in _VOWEL_FORMANTS_HZ.items()}
     return Speaker(
         pitch_hz=80 * 2**(1.9*height + rng.uniform(-0.1, 0.1)), tract=0.92 + 0.26*height + rng.normal(0, 0.05),
         syllables_per_s=rng.uniform(2.8, 6.5), tilt=rng.uniform(-0.1, 1.1), breath=rng.uniform(0.02, 0.25),
@@ -239,9 +239,7 @@ def _draw_mood(kind: str, speaker: Speaker, rng: np.random.Generator) -> _Mood:
 # %% ../nbs/machinery/talking.ipynb #94e77c7f
 class _Segment(NamedTuple):
     "A sound of speech."
-    formant_1_hz: float
-    formant_2_hz: float
-    formant_3_hz: float
+    formants_hz: tuple[float, ...] | np.ndarray  # (3,)
     duration_s: float
     voice: float
     breath: float
@@ -262,16 +260,16 @@ def _say_consonant(
 ) -> list[_Segment]:
     "Write a consonant as segments."
     kind, places_hz, usual_s, voice, breath, hiss, hiss_hz, hiss_octaves = _CONSONANTS[name]
-    formants_hz = places_hz or tuple(vowel_hz)
+    formants_hz = places_hz or vowel_hz
     duration_s = usual_s * tempo * speaker.consonants * rng.lognormal(0.1, 0.3)
     hiss = hiss * speaker.hiss
     spectrum = hiss_hz * rng.lognormal(0, 0.1), hiss_octaves
     if kind != "stop":
-        return [_Segment(*formants_hz, duration_s, voice, breath, hiss, *spectrum, float(kind == "nasal"), syllable)]
-    closure = _Segment(*formants_hz, 0.7*duration_s, voice, 0, 0, *spectrum, 0, syllable)
-    burst = _Segment(*formants_hz, rng.uniform(0.012, 0.022), voice, breath/2, 1.5*hiss, *spectrum, 0, syllable)
+        return [_Segment(formants_hz, duration_s, voice, breath, hiss, *spectrum, float(kind == "nasal"), syllable)]
+    closure = _Segment(formants_hz, 0.7*duration_s, voice, 0, 0, *spectrum, 0, syllable)
+    burst = _Segment(formants_hz, rng.uniform(0.012, 0.022), voice, breath/2, 1.5*hiss, *spectrum, 0, syllable)
     if breath < 0.2: return [closure, burst]
-    puff = _Segment(*formants_hz, 0.03*rng.uniform(0.5, 1.5), 0, breath, 0.2*hiss, *spectrum, 0, syllable)
+    puff = _Segment(formants_hz, 0.03*rng.uniform(0.5, 1.5), 0, breath, 0.2*hiss, *spectrum, 0, syllable)
     return [closure, burst, puff]
 
 # %% ../nbs/machinery/talking.ipynb #c37d010e
@@ -295,18 +293,23 @@ def _say_syllable(
     left_s = 1/rate - sum(part.duration_s for part in onset + coda)
     vowel_s = max(0.045, left_s*(1.35 if stressed else 0.8)*rng.lognormal(0, 0.4)) * (1 + 0.25*mood.effort)
     if last: vowel_s *= rng.uniform(1.1, 2.0)
-    middle = [_Segment(*vowel_hz, vowel_s/len(vowels_hz), 1, 0, 0, 1000, 1, 0, syllable) for vowel_hz in vowels_hz]
+    middle = [_Segment(vowel_hz, vowel_s/len(vowels_hz), 1, 0, 0, 1000, 1, 0, syllable) for vowel_hz in vowels_hz]
     return onset + middle + coda
 
 # %% ../nbs/machinery/talking.ipynb #24186dd0
-def _say_phrase(syllables: int, mood: _Mood, speaker: Speaker, rng: np.random.Generator) -> np.ndarray:
+def _say_phrase(
+    syllables: int,
+    mood: _Mood,
+    speaker: Speaker,
+    rng: np.random.Generator,
+) -> np.ndarray:  # (segments, 11): three formants, then the other fields of `_Segment`
     "Write a phrase as an array with one row for each segment."
-    segments = []
+    segments: list[_Segment] = []
     for syllable in range(syllables):
         segments += _say_syllable(syllable, syllable == syllables - 1, mood, speaker, rng)
         if syllable < syllables - 1 and rng.random() < 0.08*speaker.pauses*(1 - 0.5*mood.effort):
             segments.append(segments[-1]._replace(duration_s=rng.uniform(0.06, 0.35), voice=0, breath=0, hiss=0))
-    return np.array(segments, float)
+    return np.array([(*formants_hz, *others) for formants_hz, *others in segments], float)
 
 # %% ../nbs/machinery/talking.ipynb #6f0bafaa
 def _intone(
@@ -380,7 +383,7 @@ def speak(
     rng: np.random.Generator,
 ) -> np.ndarray:  # (samples,) float32
     "Speak phrases with pauses between them, of one mood."
-    parts = []
+    parts: list[np.ndarray] = []
     samples = int(duration_s * SYNTH_RATE_HZ)
     while sum(map(len, parts)) < samples:
         syllables = int(rng.integers(1, 12) if kind == "excited" else rng.integers(3, 14))

@@ -168,7 +168,7 @@ class TrackReader(_FramePlacer):
         self.lost = LostSound()
         self.late = _LateSound(name)
 
-    def decode(self, packet: av.Packet) -> None:
+    def decode(self, packet: "av.Packet[av.AudioStream]") -> None:
         "Decode a packet and place its sound; the empty packet at the end of a file flushes the decoder."
         try: frames = packet.decode()
         except av.FFmpegError: return self.lose(packet)

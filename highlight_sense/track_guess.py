@@ -134,7 +134,7 @@ def without_unknown_codecs(media: MediaInfo) -> MediaInfo:
 # %% ../nbs/machinery/track_guess.ipynb #413e0186
 def mix_track(
     media: MediaInfo,
-    pair: tuple[int, int],    # numbers of the voice and the game
+    pair: Sequence[int],      # numbers of the voice and the game
 ) -> AudioTrack | None:       # None if there is no mix of both
     "Find the track that holds the mix of the voice, the game and perhaps more."
     others = [track for track in media.tracks if track.number not in pair and track.codec != "unknown"]

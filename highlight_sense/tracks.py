@@ -94,7 +94,9 @@ def _complete(media: MediaInfo, known: Track, is_game: bool) -> Pair:
     "Complete a pair of which the user named only the voice or only the game."
     left = tuple(track for track in media.tracks if (media.path, track.number) != (known.path, known.number))
     if not left: return Pair(known, known, "the only track")
-    guess = left[0] if len(left) == 1 else guess_tracks(replace(media, tracks=left))[0 if is_game else 1]
+    likely_voice = likely_game = left[0]
+    if len(left) > 1: likely_voice, likely_game, _ = guess_tracks(replace(media, tracks=left))
+    guess = likely_voice if is_game else likely_game
     other = Track(media.path, guess.number, guess.title)
     voice, game = (other, known) if is_game else (known, other)
     return Pair(voice, game, "one as asked for, the other a guess")

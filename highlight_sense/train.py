@@ -4,14 +4,15 @@
 
 # %% auto #0
 __all__ = ['Loader', 'make_loaders', 'clip_loss', 'step_loss', 'predict', 'Evaluation', 'judge', 'evaluate', 'calibrate',
-           'rate_at', 'TrainState', 'start_training', 'start_epoch', 'end_epoch', 'keep_best', 'fit', 'train_and_eval',
-           'free_memory']
+           'rate_at', 'TrainState', 'start_training', 'start_epoch', 'end_epoch', 'keep_best', 'Run', 'fit',
+           'train_and_eval', 'free_memory']
 
 # %% ../nbs/03_train.ipynb #373fde6c
 import gc
 import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import pandas as pd
@@ -19,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils.data import DataLoader
 
-from .batches import ClipLoader, EvaluationPlans, training_loader
+from .batches import ClipLoader, EvaluationPlans, TrainingPlans, training_loader
 from .checkpoint import save_checkpoint
 from .config import NOTEBOOK_LENGTHS, FrontEnd, TrainConfig
 from .data import measure_lengths
@@ -39,7 +40,9 @@ from .steps import Tally, new_tally, rest_of_epoch, step_if_finite
 Loader = DataLoader | ClipLoader | list
 
 
-def _notebook_loaders(train_table: pd.DataFrame, val_table: pd.DataFrame, config: TrainConfig) -> tuple[Loader, Loader]:
+def _notebook_loaders(
+    train_table: pd.DataFrame, val_table: pd.DataFrame, config: TrainConfig,
+) -> tuple[DataLoader, DataLoader]:
     "Make the loaders of step 7, which pad every clip to the longest."
     positives = train_table[train_table.label == 1]
     lengths = NOTEBOOK_LENGTHS if config.lengths == "notebook" else measure_lengths(positives.frames)
@@ -55,7 +58,7 @@ def make_loaders(
     config: TrainConfig,
     device: torch.device | str = "cpu",
     recordings: pd.DataFrame | None = None,  # those of the training side, see `split_recordings`
-) -> tuple[Loader, Loader]:      # training, validation
+) -> tuple[DataLoader | ClipLoader, DataLoader | ClipLoader]:  # training, validation
     "Make the loaders of both sides of a split, as the recipe asks."
     config = config.settled()
     if config.recipe == "notebook": return _notebook_loaders(train_table, val_table, config)
@@ -112,7 +115,7 @@ def predict(
         logits.append(batch_logits.float().squeeze(1))
     labels, logits = torch.cat(labels).cpu().numpy(), torch.cat(logits).cpu().numpy()
     _require_finite(logits)
-    if not isinstance(loader, ClipLoader): return labels, logits
+    if not isinstance(loader, ClipLoader) or isinstance(loader.plans, TrainingPlans): return labels, logits
     back = np.argsort(loader.plans.order)
     return labels[back], logits[back]
 
@@ -188,7 +191,7 @@ class TrainState:
     "Everything that changes during training."
     model: HighlightCRNN
     optimizer: torch.optim.Optimizer
-    schedule: torch.optim.lr_scheduler.LRScheduler     # of the learning rate, step by step
+    schedule: torch.optim.lr_scheduler.LambdaLR        # of the learning rate, step by step
     scaler: torch.amp.GradScaler                       # does nothing unless the precision is fp16
     tally: Tally                                       # loss and clips of the epoch so far
     history: list[dict] = field(default_factory=list)  # a row of figures for each finished epoch
@@ -263,15 +266,24 @@ def keep_best(state: TrainState, measured: Evaluation) -> None:
     state.best_epoch = state.epoch
     state.best_weights = {name: value.detach().cpu().clone() for name, value in state.model.state_dict().items()}
 
+# %% ../nbs/03_train.ipynb #dcc9e1b6
+class Run(Protocol):
+    "Where a training is saved."
+    def restore(self, state: TrainState) -> None: ...
+
+    def save_if_due(self, state: TrainState) -> None: ...
+
+    def save_epoch(self, state: TrainState, measured: Evaluation, kept: bool) -> None: ...
+
 # %% ../nbs/03_train.ipynb #c9122784
 def fit(
     model: HighlightCRNN,
     train_loader: Loader,
     val_loader: Loader,
     config: TrainConfig,
-    run: object = None,     # `RunFolder` that saves the training and resumes it; default: nothing is saved
-    progress: bool = True,  # show progress bars and a line for each epoch
-) -> TrainState:            # with the model of the last epoch, and the best weights
+    run: Run | None = None,  # saves the training and resumes it; default: nothing is saved
+    progress: bool = True,   # show progress bars and a line for each epoch
+) -> TrainState:             # with the model of the last epoch, and the best weights
     "Train, validate after every epoch, and keep the latest weights that are not surely worse than earlier ones."
     device = pick_device(config.device)
     precision = pick_precision(device, config.precision)
@@ -309,6 +321,14 @@ def fit(
         if progress: print(_epoch_line(state.history[-1], kept))
     return state
 
+# %% ../nbs/03_train.ipynb #1d8256ee
+def _longest_clip(loader: Loader) -> int:  # frames
+    "Return how long the clips of a loader may be."
+    if isinstance(loader, ClipLoader): return loader.plans.max_frames
+    dataset = getattr(loader, "dataset", None)
+    if isinstance(dataset, HighlightSenseDataset): return dataset.max_frames
+    return max(specs.shape[-1] for specs, *_ in loader)
+
 # %% ../nbs/03_train.ipynb #793c63ce
 def train_and_eval(
     model: HighlightCRNN,
@@ -329,9 +349,8 @@ def train_and_eval(
     model.load_state_dict(state.best_weights)
     metrics = state.best.metrics
     if save_path is not None:
-        padded = train_loader.dataset if isinstance(train_loader, DataLoader) else train_loader.plans
-        max_frames = padded.max_frames
-        save_checkpoint(save_path, model, state.best_epoch, FrontEnd(), max_frames, metrics["threshold"], metrics)
+        longest = _longest_clip(train_loader)
+        save_checkpoint(save_path, model, state.best_epoch, FrontEnd(), longest, metrics["threshold"], metrics)
         print(f"Model saved to {Path(save_path).name}")
     print(f"Val Loss : {metrics['loss']:.4f}\nPrecision: {metrics['precision']:.4f}\nF1 Score : {metrics['f1']:.4f}")
     return metrics["loss"], metrics["precision"], metrics["f1"]

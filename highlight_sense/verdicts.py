@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import RLock
+from typing import Any
 
 from .files import InputError
 from .labels import recording_stem
@@ -138,7 +139,7 @@ class _Deciding(_Reading):
 class Verdicts(_Deciding):
     "The moments of a recording, and the verdicts on them. Several threads may call it."
 
-    def __init__(self, *arguments: object, **named: object):
+    def __init__(self, *arguments: Any, **named: Any):
         super().__init__(*arguments, **named)
         self._before: dict[int, list[Pick | None]] = {}
         self._lock = RLock()

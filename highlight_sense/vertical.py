@@ -116,5 +116,5 @@ class VerticalPicture:
         kind = frame.width, frame.height, frame.color_range
         if kind != self.kind: self.graph = _graph_of(self.how, *kind[:2], self.aspect, kind[2])
         self.kind = kind
-        self.graph.push(frame)
-        return self.graph.pull()
+        self.graph.vpush(frame)
+        return self.graph.vpull()

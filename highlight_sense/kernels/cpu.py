@@ -89,7 +89,7 @@ def _fits(values: torch.Tensor) -> bool:
 # %% ../../nbs/machinery/kernels/cpu.ipynb #d8a32806
 def _struct(name: str, pointers: str, numbers: str) -> type[ctypes.Structure]:
     "Declare a struct of `cpu.c`: its pointers, then its integers, in order."
-    fields = [(field, ctypes.c_void_p) for field in pointers.split()]
+    fields: list[tuple[str, type]] = [(field, ctypes.c_void_p) for field in pointers.split()]
     fields += [(field, ctypes.c_long) for field in numbers.split()]
     return type(name, (ctypes.Structure,), {"_fields_": fields})
 
@@ -125,7 +125,8 @@ def _pass_over(
 def _sum_maps(maps: torch.Tensor, mask: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
     sums = maps.new_empty((len(maps), maps.shape[2], 2, maps.shape[1]), dtype=torch.float64)
     _pass_over("sum_maps", maps, (1, 2), mask=mask, sums=sums)
-    return sums.sum(1)[..., None, None].unbind(1)
+    total, squares = sums.sum(1)[..., None, None].unbind(1)
+    return total, squares
 
 # %% ../../nbs/machinery/kernels/cpu.ipynb #05850bcb
 def _norm_pool(
@@ -143,7 +144,8 @@ def _sum_slopes(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     sums = maps.new_empty((len(maps), pooled.shape[2], 2, maps.shape[1]), dtype=torch.float64)
     _pass_over("sum_slopes", maps, pool, grad=grad, pooled=pooled, sums=sums)
-    return sums.sum(1)[..., None, None].unbind(1)
+    by_offset, by_largest = sums.sum(1)[..., None, None].unbind(1)
+    return by_offset, by_largest
 
 # %% ../../nbs/machinery/kernels/cpu.ipynb #5a1c74a7
 def _norm_pool_gradient(

@@ -7,7 +7,7 @@ __all__ = ['FusedBlock']
 
 # %% ../../nbs/machinery/kernels/fused_block.ipynb #4884d5ac
 from contextlib import nullcontext
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -23,7 +23,7 @@ from ..ranks import sum_clips
 class _Moments(NamedTuple):
     mean: torch.Tensor              # (B or 1, C, 1, 1)
     variance: torch.Tensor          # (B or 1, C, 1, 1)
-    count: torch.Tensor | None      # (B or 1, 1, 1, 1) values behind each moment; None: constants
+    values: torch.Tensor | None     # (B or 1, 1, 1, 1) how many are behind each moment; None: constants
     by_clip: bool = True            # of each clip; False: of the whole batch, or constants
 
 # %% ../../nbs/machinery/kernels/fused_block.ipynb #149109f0
@@ -87,13 +87,13 @@ class _NormPool(torch.autograd.Function):
         return kernels_for(maps).norm_pool(maps, scale, bias - moments.mean * scale, mask, pool)
 
     @staticmethod
-    def setup_context(ctx, inputs: tuple, output: torch.Tensor) -> None:
+    def setup_context(ctx: Any, inputs: tuple, output: torch.Tensor) -> None:
         maps, weight, bias, (*moments, ctx.by_clip), mask, ctx.pool, keep = inputs
         ctx.save_for_backward(maps, weight, bias, *moments, mask, output if keep else None)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         maps, weight, bias, mean, variance, count, mask, pooled = ctx.saved_tensors
         kernels, inverse = kernels_for(maps), torch.rsqrt(variance)
         scale, grad = weight * inverse, grad.contiguous(memory_format=torch.channels_last)
@@ -143,6 +143,7 @@ class FusedBlock(ConvBlock):
         moments = _moments_of(self, maps, mask, sign)
         moments = moments._replace(variance=moments.variance + self.norm.eps)
         weight, bias = (self.norm.weight * sign)[:, None, None], self.norm.bias[:, None, None]
-        arguments = maps, weight, bias, moments, mask, self.pool.kernel_size, keep
+        pool: Any = self.pool.kernel_size  # a pair
+        arguments = maps, weight, bias, moments, mask, pool, keep
         if not torch.is_grad_enabled(): return _NormPool.forward(*arguments)
         with nullcontext() if keep else _RecomputeMaps(maps, x, kernel): return _NormPool.apply(*arguments)

@@ -6,6 +6,8 @@
 __all__ = ['FusedGRU']
 
 # %% ../../nbs/machinery/kernels/fused_gru.ipynb #6851cdcc
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch.autograd.function import once_differentiable
@@ -26,13 +28,13 @@ class _GRUSteps(torch.autograd.Function):
         return kernels_for(weight).gru_states(gates, weight, bias)
 
     @staticmethod
-    def setup_context(ctx, inputs: tuple, output: tuple) -> None:
+    def setup_context(ctx: Any, inputs: tuple, output: tuple) -> None:
         ctx.mark_non_differentiable(*output[1:])
         ctx.save_for_backward(inputs[1], *output)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad: torch.Tensor, *_) -> tuple[torch.Tensor, ...]:
+    def backward(ctx: Any, grad: torch.Tensor, *_: Any) -> tuple[torch.Tensor, ...]:
         weight, states, opened, new, recurrent = ctx.saved_tensors
         before = torch.cat([torch.zeros_like(states[:1]), states[:-1]])
         by_gates, by_product = kernels_for(weight).gru_gradients(grad, weight, before, opened, new, recurrent)

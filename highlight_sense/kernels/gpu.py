@@ -80,7 +80,8 @@ def _sum_maps(maps: torch.Tensor, mask: torch.Tensor | None) -> tuple[torch.Tens
     grid = clips, triton.cdiv(bands, rows), triton.cdiv(frames, T)
     out = maps.new_empty((clips, grid[1] * grid[2], 2, channels), dtype=torch.float32)
     _sum_kernel[grid](maps, _as_floats(mask, maps), out, bands, frames, channels, mask is not None, rows, T, C)
-    return out.double().sum(1)[..., None, None].unbind(1)
+    total, squares = out.double().sum(1)[..., None, None].unbind(1)
+    return total, squares
 
 # %% ../../nbs/machinery/kernels/gpu.ipynb #00a746ad
 @jit
@@ -146,7 +147,8 @@ def _sum_slopes(
     grid = clips, triton.cdiv(pooled.shape[2], rows), triton.cdiv(pooled.shape[3], T)
     out = maps.new_empty((clips, grid[1] * grid[2], 2, channels), dtype=torch.float32)
     _slope_kernel[grid](maps, grad, pooled, out, bands, frames, channels, rows, *pool, T, C)
-    return out.double().sum(1)[..., None, None].unbind(1)
+    by_offset, by_largest = out.double().sum(1)[..., None, None].unbind(1)
+    return by_offset, by_largest
 
 # %% ../../nbs/machinery/kernels/gpu.ipynb #aadd7b07
 @jit

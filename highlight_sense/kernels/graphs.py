@@ -9,6 +9,7 @@ __all__ = ['CudaGraphed']
 import gc
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
 
@@ -17,7 +18,7 @@ from ..ranks import alone
 # %% ../../nbs/machinery/kernels/graphs.ipynb #cf3c49ff
 class _Places:
     "Input buffers of recorded calls: one for each argument and dtype, shared by all shapes that fit."
-    def __init__(self): self.known = {}
+    def __init__(self) -> None: self.known: dict[tuple[int, torch.dtype], torch.Tensor] = {}
 
     def like(self, number: int, tensor: torch.Tensor) -> torch.Tensor:
         "Return the buffer of argument `number`, viewed with the shape and strides of `tensor`."
@@ -53,11 +54,11 @@ class CudaGraphed:
 
     def forget(self) -> None:
         "Free the recordings and their memory; later calls record again."
-        self.met = {}
+        self.met: dict[tuple, tuple | None] = {}
         self.places = _Places()
-        self.shared = None
+        self.shared: dict | None = None
 
-    def __call__(self, *tensors: torch.Tensor, **settings) -> tuple[torch.Tensor, ...]:
+    def __call__(self, *tensors: torch.Tensor, **settings: Any) -> tuple[torch.Tensor, ...]:
         if not self.records: return self.function(*tensors, **settings)
         with torch.cuda.device(self.device): return self._play(tensors, settings)  # each thread has its own
 
