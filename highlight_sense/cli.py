@@ -62,7 +62,7 @@ def _refuse_addresses(call: partial) -> None:
     "Raise `InputError` if a command that needs files on this computer is given an address."
     from highlight_sense.addresses import is_address
     verb, options = _name_of(call.func), call.keywords
-    if verb in ("detect", "prepare"): return
+    if verb in ("detect", "prepare", "pack"): return
     values = [*([] if verb == "evaluate" and options.get("labels") else call.args), *options.values()]
     paths = [path for one in values for path in (one if isinstance(one, tuple) else (one,)) if isinstance(path, Path)]
     for path in filter(is_address, paths):
@@ -74,7 +74,7 @@ def _how_to_resume(call: partial | None) -> str:
     "Say what to run after Ctrl-C."
     verb = _name_of(call.func) if call else ""
     if verb == "demo": return "a demo in another folder (-o) starts afresh"
-    if verb != "train": return "the same command resumes"
+    if call is None or verb != "train": return "the same command resumes"
     return f"`highlight-sense train -o {shlex.quote(str(call.keywords['out']))} --resume` resumes"
 
 # %% ../nbs/07_cli.ipynb #4eaf11b3
@@ -197,21 +197,23 @@ def _prepare(
 ) -> None:
     "Cut recordings with labelled highlights into a clip folder to train on, and store them whole: 50 MB an hour."
     from highlight_sense import prepare as preparing
+    from highlight_sense.addresses import place_of
     table = preparing.prepare(recordings, labels, out, config, game_name=game_name, mic=mic, game=game,
                               separate=separate, unlabelled=unlabelled, workers=workers, ray=ray,
                               overwrite=overwrite)
     print(table.map(lambda cell: printable(cell) if isinstance(cell, str) else cell).to_string(index=False))
     whole = f"{len(table)} whole recording{'s' * (len(table) > 1)}"
-    print(f"{table.positives.sum()} positive and {table.negatives.sum()} negative clips and {whole} in {out}")
+    print(f"{table.positives.sum()} positive and {table.negatives.sum()} negative clips and {whole} in {place_of(out)}")
 
 # %% ../nbs/07_cli.ipynb #38f65124
 @_verb
 def _pack(
-    clips: Annotated[
-        str, argument("CLIPS", "Clip folder, with zip archives or without, or a Kaggle data set as owner/name.")],
+    clips: Annotated[str, argument("CLIPS",
+        "Clip folder, with zip archives or without, its address in object storage, or a Kaggle data set as "
+        "owner/name.")],
     /,
     *,
-    out: Annotated[Path, option("New pack; its name ends in .pack.", "-o")],
+    out: Annotated[Path, option("New pack, or its address in object storage; its name ends in .pack.", "-o")],
     consume: Annotated[bool, flag(
         "Remove each clip file once the pack holds it, for a disk without space for both. A Kaggle data set that is "
         "not downloaded yet is fetched clip by clip, and none is kept.")] = False,
@@ -219,13 +221,15 @@ def _pack(
     ray: _RAY = None,
 ) -> None:
     "Put many clips into one pack: half the space, and fast to read. An interrupted pack is resumed."
+    from highlight_sense.addresses import place_of
     from highlight_sense.clip_files import is_recording
-    from highlight_sense.packing import pack_clips
-    packed, unusable = pack_clips(clips, out, consume, threads, ray=ray)
-    if unusable: print(f"left out {len(unusable)} unusable clips, listed in {out/'unusable.txt'}")
-    whole = sum(is_recording(row.clip) for row in packed.rows)
+    from highlight_sense.packing import write_pack
+    place = place_of(out)
+    rows, unusable = write_pack(clips, place, consume, threads, ray=ray)
+    if unusable: print(f"left out {len(unusable)} unusable clips, listed in {place/'unusable.txt'}")
+    whole = sum(is_recording(row.clip) for row in rows)
     also = f" and {whole} whole recording{'s' * (whole > 1)}" if whole else ""
-    print(f"{len(packed.rows) - whole} clips{also}, {packed.mels.nbytes / 1e9:.2f} GB, in {out}")
+    print(f"{len(rows) - whole} clips{also}, {(place/'mels.npy').stat().st_size / 1e9:.2f} GB, in {place}")
 
 # %% ../nbs/07_cli.ipynb #cf02c7e1
 @_verb

@@ -93,7 +93,7 @@ def times_of(
 ) -> tuple[float, float]:  # start_s, end_s
     "Find when a clip starts and ends in its recording; NaN if it does not say."
     start_s, end_s = record.get("start_s"), record.get("end_s")
-    if not all(isinstance(time_s, (int, float)) for time_s in (start_s, end_s)): return math.nan, math.nan
+    if not isinstance(start_s, (int, float)) or not isinstance(end_s, (int, float)): return math.nan, math.nan
     return (float(start_s), float(end_s)) if 0 <= start_s < end_s < 1e9 else (math.nan, math.nan)
 
 # %% ../nbs/machinery/clip_files.ipynb #05f16a77
@@ -223,8 +223,8 @@ def by_label(
     name: str | Path,       # of the data set, for the error
 ) -> dict[str, list[str]]:  # 'positive' and 'negative'
     "Sort clips by label; `InputError` if a label has no clip."
-    index: dict[str, list[str]] = {"positive": [], "negative": []}
-    for path in paths: index[clip_place(path, root)[0]].append(path)
+    labels = [clip_place(path, root)[0] for path in paths]
+    index = {label: [path for path, own in zip(paths, labels) if own == label] for label in ("positive", "negative")}
     for label, found in index.items():
         if not found:
             raise InputError(f"{name}: found no {label} clips, expected *.pt files under {label.title()}/; "

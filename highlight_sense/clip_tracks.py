@@ -39,8 +39,8 @@ def _mix(files: Sequence[MediaInfo], pair: Pair) -> list[Track]:
     "List the tracks to mix, or the one that is a mix; empty if that is not known."
     recorded, tracks = _recorded_mix(files, pair), _tracks_in(files)
     if recorded: return [recorded]
-    parts = [_recorded(files, pair.voice), _recorded(files, pair.game)]
-    if None not in parts: return list(dict.fromkeys(parts))
+    voice, game = _recorded(files, pair.voice), _recorded(files, pair.game)
+    if voice and game: return list(dict.fromkeys((voice, game)))
     return tracks if len(tracks) == 1 else []
 
 # %% ../nbs/machinery/clip_tracks.ipynb #59c8a583

@@ -274,7 +274,7 @@ class DetectConfig:
         if self.threshold is not None and not 0 <= self.threshold <= 1:
             expected = "expected a probability from 0 to 1"
             raise InputError(f"threshold: found {self.threshold}, {expected}; choose another value")
-        if shortest and self.min_length > self.max_length:
+        if self.min_length is not None and self.min_length > self.max_length:
             expected = f"expected at most max_length {self.max_length}"
             raise InputError(f"min_length: found {self.min_length}, {expected}; change one of them")
 

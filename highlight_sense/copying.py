@@ -18,9 +18,9 @@ from .files import InputError
 from .log import warn_once
 from .mixing import add_mix, encode_mix, find_sounds, mark_default
 from .muxing import add_copy, clip_format, codecs_of, create_media, decoded_s
-from highlight_sense.packets import (
-    NEAR_S, MediaSource, PacketTime, Stretch, from_key_to_key, lacks_format, read_chosen, read_packets,
-    track_of)
+from .packets import (
+    NEAR_S, MediaSource, PacketTime, Stretch, from_key_to_key, lacks_format,
+    read_chosen, read_packets, track_of)
 
 # %% ../nbs/machinery/copying.ipynb #b89b76aa
 def _decode_times(

@@ -12,6 +12,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
+from typing import Any
 
 import numpy as np
 import torch
@@ -162,7 +163,7 @@ def make_loader(
 
 # %% ../nbs/01_dataset_aug.ipynb #318a7d5f
 def set_epoch(
-    loader: object,   # of any kind; parts without a `set_epoch` of their own stay as they are
+    loader: Any,      # of any kind; parts without a `set_epoch` of their own stay as they are
     epoch: int,
     done: int = 0,    # batches of the epoch to skip because they are done
 ) -> None:

@@ -36,8 +36,7 @@ def read_decisions(folder: Path, record: DetectionRecord) -> list[Pick]:
 # %% ../nbs/machinery/decisions.ipynb #9735d403
 def _match_found(picks: Sequence[Pick], known: Sequence[RankedHighlight]) -> dict[tuple, RankedHighlight]:
     "Map the keys of picks to what the model found there."
-    seen = [pick if pick.found_start_s is None else replace(pick, start_s=pick.found_start_s, end_s=pick.found_end_s)
-            for pick in picks]
+    seen = [replace(pick, start_s=pick.found_s[0], end_s=pick.found_s[1]) for pick in picks]
     return {picks[place].key: known[number] for place, number in match_highlights(seen, known).items()}
 
 # %% ../nbs/machinery/decisions.ipynb #12836f2f

@@ -74,7 +74,7 @@ def _find_highlights(out: Path, config: DemoConfig, progress: bool) -> tuple[dic
     events = evaluate_recordings(out/"run"/"best.pt", [recordings], labels, settings, found, progress=progress)
     richest = Path(pd.read_csv(labels).recording.mode()[0]).stem
     products, = publish(found/richest, progress=progress)
-    return events, products.folder/products.report
+    return events, products.folder/"report.html"
 
 # %% ../nbs/05d_demo.ipynb #500b9f34
 def _same_commands(out: Path, folder: Path) -> list[str]:

@@ -9,6 +9,7 @@ __all__ = ['fcp7_xml']
 from fractions import Fraction
 from xml.etree import ElementTree as ET
 
+from .media import VideoTrack
 from .reel import Channel, Footage, Reel, channels_in
 from .timecode import timecode_of
 from .xml_nodes import node, xml_text
@@ -32,9 +33,9 @@ def _sound_kind(rate_hz: int) -> ET.Element:
     return node("samplecharacteristics", [node("depth", 16), node("samplerate", rate_hz)])
 
 
-def _picture_kind(reel: Reel, rate: Fraction) -> ET.Element:
+def _picture_kind(video: VideoTrack, rate: Fraction) -> ET.Element:
     "Describe the format of the picture."
-    size = [node("width", reel.video.width), node("height", reel.video.height)]
+    size = [node("width", video.width), node("height", video.height)]
     scan = [node("anamorphic", "FALSE"), node("pixelaspectratio", "square"), node("fielddominance", "none")]
     return node("samplecharacteristics", [_frame_rate(rate), *size, *scan])
 
@@ -48,7 +49,7 @@ def _own_rate(reel: Reel, footage: Footage) -> tuple[Fraction, int]:  # frames p
 def _file(reel: Reel, footage: Footage) -> ET.Element:
     "Describe a file in full, as where it is first used."
     rate, first = _own_rate(reel, footage)
-    media = [node("video", [_picture_kind(reel, rate)])] if footage.shown else []
+    media = [node("video", [_picture_kind(reel.video, rate)])] if reel.video and footage.shown else []
     for track in footage.media.tracks:
         channels = [channel for channel in channels_in(footage) if channel.track == track]
         listed = [node("audiochannel", [node("sourcechannel", channel.index)]) for channel in channels]
@@ -132,7 +133,9 @@ def fcp7_xml(reel: Reel) -> str:
     rates_hz = [track.rate_hz for footage in reel.footage for track in footage.media.tracks]
     sounds = [_track(reel, channel) for channel in channels_in(*reel.footage)]
     media = []
-    if reel.video: media.append(node("video", [node("format", [_picture_kind(reel, reel.rate)]), _track(reel, None)]))
+    if reel.video:
+        kind = node("format", [_picture_kind(reel.video, reel.rate)])
+        media.append(node("video", [kind, _track(reel, None)]))
     if sounds:
         sound_format = node("format", [_sound_kind(max(rates_hz))])
         media.append(node("audio", [node("numOutputChannels", 2), sound_format, *sounds]))

@@ -62,9 +62,8 @@ def _sounds(footage: Footage) -> list[ET.Element]:
         words = re.findall(r"\w+", track_title(footage, track))
         role = "dialogue." + (" ".join(words) or f"Audio {track.number + 1}")
         played = ", ".join(map(str, numbers))
-        about = {"outCh": _OUT_CHANNELS.get(len(numbers)), "role": role}
-        off = 0 if track.number in footage.muted else None
-        sounds.append(node("audio-channel-source", srcCh=played, **about, enabled=off))
+        heard, off = _OUT_CHANNELS.get(len(numbers)), 0 if track.number in footage.muted else None
+        sounds.append(node("audio-channel-source", srcCh=played, outCh=heard, role=role, enabled=off))
     return sounds
 
 # %% ../nbs/machinery/fcpxml.ipynb #2cc5944d

@@ -28,7 +28,7 @@ import platformdirs
 from filelock import FileLock, Timeout
 
 try: import fcntl
-except ImportError: fcntl = None  # Windows
+except ImportError: fcntl = None  # type: ignore[assignment]  # Windows
 
 # %% ../nbs/machinery/files.ipynb #601dcb8a
 class InputError(ValueError):

@@ -181,6 +181,7 @@ class _RemoteFile:
         locate: Callable[[], tuple[str, int]],  # gives its current address, and its size in bytes
     ):
         self.handle, self.locate = handle, locate
+        self.address: str | None
         self.address, self.size = _ask_kaggle(handle, locate)
         self.at = 0
         self.stream: _Stream | None = None

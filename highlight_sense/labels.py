@@ -189,12 +189,12 @@ def _without_rows(recordings: Sequence[Path], unlabelled: str, table: Path) -> l
     return list(recordings) if unlabelled == "negative" else []
 
 # %% ../nbs/machinery/labels.ipynb #90085438
-def _fit_inside(label: _Label, recording: Path, duration_s: float) -> tuple[float, float]:
-    "Return the times of a label, inside its recording."
-    start_s, end_s = label.times
+def _fit_inside(times: tuple[float, float], recording: Path, duration_s: float, where: str) -> tuple[float, float]:
+    "Return the times of a label, inside its recording; `where` is its line."
+    start_s, end_s = times
     if end_s <= duration_s + 0.1: return start_s, min(end_s, duration_s)
     expected = f"expected one inside {recording.name}, which lasts {duration_s:.3f} s"
-    raise InputError(f"{label.where}: found a label that ends at {end_s:.3f} s, {expected}; correct the line")
+    raise InputError(f"{where}: found a label that ends at {end_s:.3f} s, {expected}; correct the line")
 
 # %% ../nbs/machinery/labels.ipynb #9747be78
 def _count_once(
@@ -228,7 +228,8 @@ def read_labels(
     durations = {recording: probe(recording).duration_s for recording in labelled}
     for label in labels:
         recording = places.get(label.name)
-        if recording and label.times: highlights[recording].append(_fit_inside(label, recording, durations[recording]))
+        if not recording or not label.times: continue
+        highlights[recording].append(_fit_inside(label.times, recording, durations[recording], label.where))
     return _count_once(highlights, path)
 
 # %% ../nbs/machinery/labels.ipynb #63dcdbb4

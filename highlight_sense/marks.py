@@ -38,8 +38,8 @@ def _twitch_markers(path: Path, text: str) -> list[Mark] | None:
     "Read the stream markers that Twitch exports; None for another file."
     rows = [row for row in csv.reader(text.splitlines()) if any(row)]
     if rows and rows[0][0].strip().lower().startswith("timestamp"): rows = rows[1:]
-    times = [_CLOCK.fullmatch(row[0].strip()) for row in rows if len(row) > 1]
-    if not times or None in times or len(times) < len(rows): return None
+    times = [time for row in rows if len(row) > 1 and (time := _CLOCK.fullmatch(row[0].strip()))]
+    if not times or len(times) < len(rows): return None
     return [Mark(3600.0 * int(time[1]) + 60 * int(time[2]) + int(time[3])) for time in times]
 
 # %% ../nbs/machinery/marks.ipynb #2e4af44c

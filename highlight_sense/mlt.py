@@ -47,7 +47,7 @@ def mlt_producer(
 ) -> ET.Element:
     "Write a producer of one stream of a file."
     sound = -1 if audio is None else streams.sounds[audio.number]
-    picture = streams.picture if audio is None else -1
+    picture = streams.picture if audio is None and streams.picture is not None else -1
     about = mlt_properties(
         length=footage.length, eof="pause", resource=footage.media.path.absolute().as_posix(),
         mlt_service="avformat-novalidate", seekable=1, audio_index=sound, video_index=picture, **more)

@@ -34,7 +34,7 @@ def _require_needed_calls(
     "Raise `UnsafeFile` if a pickle calls for anything beyond tensors and plain values."
     calls = set()
     for _ in range(pickles):
-        calls |= {value for code, value, _ in pickletools.genops(file) if code.name == "GLOBAL"}
+        calls |= {str(value) for code, value, _ in pickletools.genops(file) if code.name == "GLOBAL"}
     for call in sorted(calls):
         if not _NEEDED_CALLS.fullmatch(call): raise UnsafeFile(f"a call of {call}"[:60])
     return calls

@@ -21,6 +21,14 @@ from .log import warn_once
 from .tables import TableRow, read_table, read_time
 from .text import table_cell
 
+# %% ../nbs/machinery/picks.ipynb #0df6f734
+def _require_stretch(name: str, start_s: float | None, end_s: float | None) -> None:
+    "Raise `ValueError` unless a moment starts and ends; `name` begins the names of its times."
+    if start_s is not None and end_s is not None:
+        if 0 <= start_s < math.inf and 0.001 <= end_s - start_s < math.inf: return
+    shown = f"found {name}start_s {start_s} and {name}end_s {end_s}"
+    raise ValueError(f"{shown}, expected 0 or more seconds, and an end at least 1 ms after the start")
+
 # %% ../nbs/machinery/picks.ipynb #83336704
 PICKS = "picks.csv"
 VERDICTS = ("keep", "drop", "unsure", "missed")
@@ -32,12 +40,9 @@ def _require_possible(pick: "Pick") -> None:
         raise ValueError(f"found verdict {pick.verdict!r:.40}, expected {', '.join(VERDICTS[:-1])} or {VERDICTS[-1]}")
     if not recording_stem(pick.recording).strip("."):
         raise ValueError(f"found recording {pick.recording!r}, expected a name")
-    found = (pick.found_start_s, pick.found_end_s)
-    for name, (start_s, end_s) in {"": (pick.start_s, pick.end_s), "found_": found}.items():
-        if name and start_s is end_s is None: continue
-        if None not in (start_s, end_s) and 0 <= start_s < math.inf and 0.001 <= end_s - start_s < math.inf: continue
-        shown = f"found {name}start_s {start_s} and {name}end_s {end_s}"
-        raise ValueError(f"{shown}, expected 0 or more seconds, and an end at least 1 ms after the start")
+    _require_stretch("", pick.start_s, pick.end_s)
+    if (pick.found_start_s, pick.found_end_s) != (None, None):
+        _require_stretch("found_", pick.found_start_s, pick.found_end_s)
     if pick.probability is None or 0 <= pick.probability <= 1: return
     raise ValueError(f"found probability {pick.probability}, expected 0 to 1")
 
@@ -60,9 +65,14 @@ class Pick:
     @property
     def key(self) -> tuple[str, float, float]:
         "What the verdict is about; a new one replaces an earlier one with the same key."
-        found = self.found_start_s is not None
-        start_s, end_s = (self.found_start_s, self.found_end_s) if found else (self.start_s, self.end_s)
+        start_s, end_s = self.found_s
         return recording_stem(self.recording), round(start_s, 3), round(end_s, 3)
+
+    @property
+    def found_s(self) -> tuple[float, float]:
+        "The times that the model found, or those of a moment that was added."
+        if self.found_start_s is None or self.found_end_s is None: return self.start_s, self.end_s
+        return self.found_start_s, self.found_end_s
 
 # %% ../nbs/machinery/picks.ipynb #b4863eb2
 _COLUMNS = tuple(field.name for field in fields(Pick))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from threading import Condition, Thread
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -40,7 +40,7 @@ class _Worker(Generic[_Key, _Thing]):
         make: Callable[[_Key], _Thing],  # makes the thing with this key
     ):
         self._make = make
-        self._made: dict[_Key, tuple[_Thing | None, Exception | None]] = {}
+        self._made: dict[_Key, tuple[Any, Exception | None]] = {}
         self._wanted: list[_Key] = []  # the most urgent first
         self._stopped = False
         self._changed = Condition()

@@ -67,7 +67,7 @@ def on_interrupt(
 # %% ../nbs/machinery/process.ipynb #8bc1e2d7
 def _exit_with_parent() -> None:
     "Wait for the parent process to end, then end this one."
-    multiprocessing.parent_process().join()
+    if parent := multiprocessing.parent_process(): parent.join()
     os._exit(1)
 
 

@@ -116,7 +116,7 @@ _MUCH_LONGER_S = 3.0
 def _warn_of_long_copies(past: PastDetection, manifest: Manifest, names: Sequence[str]) -> None:
     "Warn about copied clips that are much longer than asked."
     asked = [(name, one.clip_end_s - one.clip_start_s)
-             for name, one in zip(_clips_there(past, manifest), past.highlights) if name in names]
+             for name, one in zip(_clips_there(past, manifest), past.highlights) if name and name in names]
     longer_s = [probe(manifest.path/name).duration_s - asked_s for name, asked_s in asked]
     long_s = [more_s for more_s in longer_s if round(more_s, 1) > _MUCH_LONGER_S]
     if not long_s: return

@@ -22,9 +22,9 @@ from .clips import mix, preview
 from .config import DetectConfig, FrontEnd
 from .detect import Explanation, Scores
 from .detections import DetectionRecord, Part, RankedHighlight
-from highlight_sense.drawing import (
-    SNIPPET_HZ, area_path, assign_rows, bars_path, data_url, draw_mel, encode_snippet, frequency_marks, percent,
-    still_of, tick_marks)
+from .drawing import (
+    SNIPPET_HZ, area_path, assign_rows, bars_path, data_url, draw_mel, encode_snippet,
+    frequency_marks, percent, still_of, tick_marks)
 from .files import InputError, write_atomically
 from .log import warn
 from .text import clock, clock_pair

@@ -9,6 +9,7 @@ __all__ = ['is_run', 'describe_run', 'RunFolder']
 import json
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -41,7 +42,7 @@ _Count = Annotated[int, Meta(ge=0)]
 _Figures = dict[str, int | float | None]
 
 
-def _require_figures(figures: _Figures, names: set[str]) -> None:
+def _require_figures(figures: Mapping[str, int | float | None], names: set[str]) -> None:
     "Raise `ValueError` unless these figures exist and all are finite."
     missing = names - figures.keys()
     if missing: raise ValueError(f"found no {min(missing)} among the figures")

@@ -108,9 +108,10 @@ def _stretches(
 ) -> dict[bool, list[tuple[float, float]]]:  # start_s, end_s, for both values of `held`
     "Divide a recording between training and validation."
     found: dict[bool, list[tuple[float, float]]] = {False: [], True: []}
-    start_s, reach_s, side = 0.0, 0.0, None
-    for clip in sides.sort_values("start_s").itertuples():
-        if side not in (None, clip.held):
+    ordered = sides.sort_values("start_s")
+    start_s, reach_s, side = 0.0, 0.0, bool(ordered.held.iloc[0])
+    for clip in ordered.itertuples():
+        if side != clip.held:
             cut_s = (reach_s + clip.start_s) / 2
             found[side].append((start_s, cut_s))
             start_s = cut_s

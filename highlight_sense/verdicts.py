@@ -39,8 +39,7 @@ def _overlap_enough(start_s: float, end_s: float, other: Candidate) -> bool:
 # %% ../nbs/machinery/verdicts.ipynb #c231fa95
 def is_about(pick: Pick, one: Candidate) -> bool:
     "Tell whether a pick is about the same moment as a candidate."
-    if _overlap_enough(pick.start_s, pick.end_s, one): return True
-    return pick.found_start_s is not None and _overlap_enough(pick.found_start_s, pick.found_end_s, one)
+    return _overlap_enough(pick.start_s, pick.end_s, one) or _overlap_enough(*pick.found_s, one)
 
 # %% ../nbs/machinery/verdicts.ipynb #fe62c4c0
 class _Matched:
@@ -81,9 +80,7 @@ class _Reading(_Matched):
             if one.kind == "added" or number in taken or not is_about(pick, one): continue
             self._about[number] = pick
             return number
-        found = pick.found_start_s is not None
-        times_s = (pick.found_start_s, pick.found_end_s) if found else (pick.start_s, pick.end_s)
-        return self._append(Candidate(*times_s, pick.probability, "added"), pick)
+        return self._append(Candidate(*pick.found_s, pick.probability, "added"), pick)
 
     def decided(self) -> dict[int, Pick]:
         "Read the picks, by the number of the candidate that each is about."

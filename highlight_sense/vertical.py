@@ -108,7 +108,7 @@ class VerticalPicture:
     ):
         self.how, self.aspect = how, aspect
         self.kind: tuple[int, int, int] | None = None  # width, height and range of the frames that the graph takes
-        self.graph: av.filter.Graph | None = None
+        self.graph: av.filter.Graph  # for them
 
     def frame(self, frame: av.VideoFrame) -> av.VideoFrame:  # upright
         "Make a vertical frame."

@@ -54,7 +54,7 @@ class CudaGraphed:
 
     def forget(self) -> None:
         "Free the recordings and their memory; later calls record again."
-        self.met: dict[tuple, tuple | None] = {}
+        self.met: dict[tuple, Any] = {}  # None after the first call
         self.places = _Places()
         self.shared: dict | None = None
 
