@@ -28,7 +28,8 @@ setup(
     license=settings["license"].upper(),
     keywords=settings["keywords"].split(),
     packages=find_packages(include=["highlight_sense*"]),
-    package_data={"highlight_sense": ["py.typed", "templates/*", "starter.*"], "highlight_sense.kernels": ["*.c"]},
+    package_data={"highlight_sense": ["py.typed", "templates/*", "starter.*", "taste.pt"],
+                  "highlight_sense.kernels": ["*.c"]},
     python_requires=f">={settings['min_python']},<3.14",  # OpenTimelineIO has no wheel for 3.14
     install_requires=settings["requirements"].split(),
     extras_require={name.removesuffix("_requirements"): value.split() for name, value in settings.items()

@@ -12,9 +12,9 @@ recording, start_s and end_s; the reviewer wants exactly these moments. The revi
 - gives the wrong answer to one question in twenty.
 
 Three ways are compared. *ours*: learning as `highlight-sense learn` does, with the page's questions. *random*: the
-same, but with questions drawn at random from all candidates. *scratch*: the verdicts of *ours*, but a taste that is
-taught without the network's curve. The streamers learn after 1, 2 and 4 evenings; OUT/results.jsonl gets a line each
-time, and a second call resumes.
+same, but with questions drawn at random from all candidates. *scratch*: the verdicts of *ours*, but a taste that starts
+from nothing: from random weights, and without the network's curve. The streamers learn after 1, 2 and 4 evenings;
+OUT/results.jsonl gets a line each time, and a second call resumes.
 """
 import argparse
 import csv
@@ -22,6 +22,7 @@ import dataclasses
 import itertools
 import json
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -54,7 +55,7 @@ from highlight_sense.picks import Pick
 from highlight_sense.process import tune_process
 from highlight_sense.recordings import detect
 from highlight_sense.review import find_candidates, questions
-from highlight_sense.taste import Taste, corrected_curve
+from highlight_sense.taste import Taste, corrected_curve, pretrained_taste
 
 BUDGET, ERRS, REMEMBERS = 25, 0.05, 0.5
 AFTER = 1, 2, 4
@@ -128,15 +129,15 @@ def review(
     return dataclasses.replace(evening, wanted=distinct(kept), dropped=dropped, open=still_open)
 
 
-def learn(evenings: list[Evening], model: Model) -> Model:
+def learn(evenings: list[Evening], model: Model, start: Callable[[int], Taste] = pretrained_taste) -> Model:
     "Learn as `highlight-sense learn` does: return the new model unless it is clearly worse."
     if not any(len(one.wanted) for one in evenings): return model
-    left_out, hill = leave_out(evenings), choose_hill(evenings)
+    left_out, hill = leave_out(evenings, start=start), choose_hill(evenings)
     parts = [one for one, _ in left_out]
     after = pool([rank(one, curve, hill) for one, curve in left_out])
     before = pool([rank(one, one.curve, HILL_STEPS) for one in parts])
     if not may_replace(sum(len(one.wanted) for one in evenings), compare(before, after)): return model
-    return Model(choose_threshold(after), teach(evenings))
+    return Model(choose_threshold(after), teach(evenings, start=start))
 
 
 def figures(model: Model, evening: Evening) -> dict[str, float]:
@@ -160,7 +161,7 @@ def simulate(
         if number not in AFTER: continue
         if way == "scratch":
             blank = [dataclasses.replace(one, curve=np.full(len(one.curve), 0.5)) for one in seen]
-            model = learn(blank, model)
+            model = learn(blank, model, Taste)
             tested = figures(model, dataclasses.replace(fresh, curve=np.full(len(fresh.curve), 0.5)))
         else:
             model = learn(seen, model)

@@ -39,7 +39,15 @@ from .recordings import keep_log_mel
 from .records import load_record
 from .results import Manifest
 from .stored_recordings import LOG_MEL, recording_frames
-from .taste import Summary, Taste, corrected_curve, relative_features, save_taste, to_known
+from highlight_sense.taste import (
+    Summary,
+    Taste,
+    corrected_curve,
+    pretrained_taste,
+    relative_features,
+    save_taste,
+    to_known,
+)
 
 # %% ../nbs/06a_learn.ipynb #51681ca2
 @dataclass(frozen=True, eq=False)
@@ -143,7 +151,7 @@ def _batch(
     return features.transpose(1, 2), known, targets, heavier * (torch.minimum(weights, weights[other]) > 0)
 
 # %% ../nbs/06a_learn.ipynb #699b0c4d
-_BATCH, _PASSES, _LEAST_BATCHES = 16, 60, 600
+_BATCH, _PASSES, _LEAST_BATCHES = 16, 100, 1000
 
 
 def count_batches(evenings: Sequence[Evening]) -> int:
@@ -159,27 +167,34 @@ def choose_hill(evenings: Sequence[Evening]) -> int:
     return int(np.clip(2*round(0.1*float(np.median(lengths))) + 1, 1, HILL_STEPS))
 
 # %% ../nbs/06a_learn.ipynb #21360155
-_RATE, _TRUST_RATE = 2e-3, 4e-2
+_RATE = 2e-3
 
 
+def _optimizer(taste: Taste) -> torch.optim.AdamW:
+    "Give each part of a taste its learning rate."
+    below = [*taste.enter.parameters(), *taste.widen.parameters()]
+    return torch.optim.AdamW([
+        {"params": below, "lr": 0.3*_RATE},
+        {"params": [*taste.leave.parameters()], "lr": _RATE},
+        {"params": [taste.trust], "lr": 20*_RATE, "weight_decay": 0.0}], weight_decay=0.05, fused=True)
+
+# %% ../nbs/06a_learn.ipynb #856c0c02
 def teach(
     evenings: Sequence[Evening],
     seed: int = 0,
     bar: Bar | None = None,  # advances by batches
+    start: Callable[[int], Taste] = pretrained_taste,  # makes a taste for a number of features
 ) -> Taste:
-    "Teach a taste from scratch."
+    "Teach a taste."
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     materials = [_to_material(one) for one in evenings]
     moments = [(one, middle) for one in materials for middle in one.judged]
-    taste = Taste(materials[0].features.shape[0])
+    taste = start(materials[0].features.shape[0])
     taste.hill_steps.fill_(choose_hill(evenings))
-    trust = {"params": [taste.trust], "weight_decay": 0.0, "lr": _TRUST_RATE}
-    others = [weights for name, weights in taste.named_parameters() if name != "trust"]
-    optimizer = torch.optim.AdamW([{"params": others, "lr": _RATE}, trust], weight_decay=0.05, fused=True)
-    batches = count_batches(evenings)
-    rates = torch.optim.lr_scheduler.OneCycleLR(optimizer, [_RATE, _TRUST_RATE], batches, pct_start=0.1,
-                                                cycle_momentum=False)
+    optimizer, batches = _optimizer(taste), count_batches(evenings)
+    highest = [part["lr"] for part in optimizer.param_groups]
+    rates = torch.optim.lr_scheduler.OneCycleLR(optimizer, highest, batches, pct_start=0.1, cycle_momentum=False)
     with one_thread():
         for _ in range(batches):
             drawn = [_draw(materials, moments, rng) for _ in range(_BATCH)]
@@ -395,13 +410,13 @@ def _to_beat(name: str, detector: FastDetector, evenings: Sequence[Evening]) -> 
 
 # %% ../nbs/06a_learn.ipynb #4595983f
 def leave_out(
-    evenings: Sequence[Evening], bar: Bar | None = None,
+    evenings: Sequence[Evening], bar: Bar | None = None, start: Callable[[int], Taste] = pretrained_taste,
 ) -> list[tuple[Evening, np.ndarray]]:  # each part, and the curve of a taste that was taught the others
     "Teach a taste without each part in turn."
     parts, found = split_evenings(evenings), []
     for number, part in enumerate(parts):
         others = [one for other in (*parts[:number], *parts[number + 1:]) for one in other]
-        taste = teach(others, bar=bar)
+        taste = teach(others, bar=bar, start=start)
         found += [(one, corrected_curve(taste, one.curve, one.features)) for one in part]
     return found
 

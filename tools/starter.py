@@ -84,8 +84,10 @@ def cut(game: np.ndarray, scenes: list[Scene], piece: int, pieces: int) -> tuple
     return game[first:last], inside
 
 
-def make_doom_session(recording: Path, out: Path, piece: int, pieces: int, take: int, seed: int) -> list[dict]:
-    "Give a piece of the engine's recording a voice, and write both; return its labels."
+def make_doom_session(
+    recording: Path, out: Path, piece: int, pieces: int, take: int, seed: int,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    "Give a piece of the engine's recording a voice, and write both; return its labels and its events."
     rng = np.random.default_rng([seed, take, piece, *recording.stem.encode()])
     game, scenes = cut(read_game(recording), read_scenes(recording.with_suffix(".csv")), piece, pieces)
     said, highlights = plan_voice(scenes, rng.uniform(0.4, 0.8), len(game)/SYNTH_RATE_HZ, rng)
@@ -97,22 +99,25 @@ def make_doom_session(recording: Path, out: Path, piece: int, pieces: int, take:
     path = out/"Doom"/f"{recording.stem}_{piece}_take{take}.mkv"
     path.parent.mkdir(parents=True, exist_ok=True)
     write_recording(path, {"Voice": voice, "Game": game}, SYNTH_RATE_HZ)
-    return [{"recording": path.name, "start_s": start_s, "end_s": end_s} for start_s, end_s in highlights]
+    labels = pd.DataFrame(highlights, columns=["start_s", "end_s"]).assign(recording=path.name)
+    events = [("voice", *passage) for passage in said] + [("game", *scene) for scene in scenes]
+    return labels, pd.DataFrame(events, columns=["track", "kind", "start_s", "end_s"]).assign(recording=path.name)
 
 
 # ---------------------------------------------------------------- the model
 def make_data(args: argparse.Namespace) -> Path:
     "Make all sessions, cut them into clips and pack them; return the pack."
     sessions = args.work/"sessions"
-    labels = [make_sessions(sessions, args.sessions, args.minutes, args.seed, args.workers, variety=VARIETY)]
+    make_sessions(sessions, args.sessions, args.minutes, args.seed, args.workers, variety=VARIETY)
     if args.doom:
         jobs = [(recording, sessions, piece, args.pieces, take, args.seed)
                 for recording in sorted(args.doom.glob("*.wav"))
                 for piece in range(args.pieces) for take in range(args.takes)]
-        labels += [pd.DataFrame(rows) for rows in run_jobs(make_doom_session, jobs, args.workers)]
-    table = sessions/"labels.csv"
-    pd.concat(labels, ignore_index=True).round(3).to_csv(table, index=False, lineterminator="\n")
-    prepare(sessions, table, args.work/"clips", PrepareConfig(half=True), workers=args.workers)
+        for name, more in zip(("labels", "events"), zip(*run_jobs(make_doom_session, jobs, args.workers))):
+            table = sessions/f"{name}.csv"
+            every = pd.concat([pd.read_csv(table), *more], ignore_index=True)
+            every.round(3).to_csv(table, index=False, lineterminator="\n")
+    prepare(sessions, sessions/"labels.csv", args.work/"clips", PrepareConfig(half=True), workers=args.workers)
     pack_clips(args.work/"clips", args.work/"sessions.pack")
     return args.work/"sessions.pack"
 
