@@ -39,15 +39,8 @@ from .recordings import keep_log_mel
 from .records import load_record
 from .results import Manifest
 from .stored_recordings import LOG_MEL, recording_frames
-from highlight_sense.taste import (
-    Summary,
-    Taste,
-    corrected_curve,
-    pretrained_taste,
-    relative_features,
-    save_taste,
-    to_known,
-)
+from .taste import Summary, Taste, corrected_curve, pretrained_taste
+from .taste import relative_features, save_taste, to_known
 
 # %% ../nbs/06a_learn.ipynb #51681ca2
 @dataclass(frozen=True, eq=False)
