@@ -13,7 +13,7 @@ import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeGuard
 
 import numpy as np
 import torch
@@ -186,7 +186,7 @@ _EXPECTED = "a checkpoint of a HighlightCRNN"
 _ADVICE = "use a file that `highlight-sense train` wrote"
 
 
-def _is_weights(value: object) -> bool:
+def _is_weights(value: object) -> TypeGuard[dict[str, torch.Tensor]]:
     "Tell whether a value is a dict of named tensors."
     if not isinstance(value, dict): return False
     return all(isinstance(name, str) and isinstance(tensor, torch.Tensor) for name, tensor in value.items())
@@ -266,7 +266,7 @@ def describe_threshold(info: CheckpointInfo) -> str:
 # %% ../nbs/machinery/checkpoint.ipynb #400d4530
 def in_words(values: object) -> object:
     "Format a number, names, a dict or a dataclass (without None) as one line; return other values unchanged."
-    if dataclasses.is_dataclass(values):
+    if dataclasses.is_dataclass(values) and not isinstance(values, type):
         values = {name: value for name, value in dataclasses.asdict(values).items() if value is not None}
     if isinstance(values, float): return f"{values:.4g}"
     if isinstance(values, (list, tuple)) and all(isinstance(one, str) for one in values): return ", ".join(values)

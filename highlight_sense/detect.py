@@ -24,6 +24,7 @@ from scipy.signal import find_peaks
 from .audio import read_log_mel
 from .config import DetectConfig, FrontEnd
 from .metrics import HILL_STEPS, smooth_curve, time_curve, to_probabilities
+from .model import HighlightCRNN
 from .tracks import Pair
 
 # %% ../nbs/04_detect.ipynb #7c280fb5
@@ -71,7 +72,7 @@ def cut_windows(
 @dataclass(frozen=True)
 class Detector:
     "A network that scores windows."
-    model: torch.nn.Module        # in evaluation mode
+    model: HighlightCRNN          # in evaluation mode; or another network with its `score_steps`
     windows: Windows
     front_end: FrontEnd
     scaling: tuple[float, float]  # temperature and offset, which turn logits into probabilities
@@ -242,6 +243,12 @@ _ALIKE = 0.5  # smallest ratio of two heights that merge
 _JOIN_S = 2.0  # longest gap between two that merge
 
 
+def _are_one(before: _Interval, after: _Interval, curve: np.ndarray, longest: int, gap: int) -> bool:
+    "Tell whether two neighbours are one event."
+    near = after.first - before.end <= gap and after.end - before.first <= longest
+    return near and _ALIKE < curve[after.peak] / curve[before.peak] < 1 / _ALIKE
+
+
 def _merge_intervals(
     intervals: Iterable[_Interval],  # in order of time
     curve: np.ndarray,
@@ -249,14 +256,13 @@ def _merge_intervals(
     gap: int,                        # at most this many steps between two that merge
 ) -> list[_Interval]:
     "Merge neighbours that are one event."
-    merged = []
+    merged: list[_Interval] = []
     for one in intervals:
-        before = merged[-1] if merged else None
-        near = before and one.first - before.end <= gap and one.end - before.first <= longest
-        if near and _ALIKE < curve[one.peak] / curve[before.peak] < 1 / _ALIKE:
+        if merged and _are_one(merged[-1], one, curve, longest, gap):
+            before = merged.pop()
             peak = one.peak if curve[one.peak] > curve[before.peak] else before.peak
-            merged[-1] = _Interval(before.first, one.end, peak)
-        else: merged.append(one)
+            one = _Interval(before.first, one.end, peak)
+        merged.append(one)
     return merged
 
 # %% ../nbs/04_detect.ipynb #2c8c504b
@@ -323,7 +329,8 @@ def _remove_overlaps(
     least_s: float = 0.0,       # the length of the shortest moment
 ) -> list[Moment]:              # in the same order
     "Cut each moment where a more probable one begins or ends."
-    kept, timeline = [], []  # the same moments, by probability and by time
+    kept: list[Moment] = []  # by probability
+    timeline: list[Moment] = []  # the same, by time
     for moment in moments:
         at = bisect(timeline, moment.peak_s, key=lambda other: other.start_s)
         earliest = timeline[at - 1].end_s if at else 0.0
@@ -377,7 +384,7 @@ def merge_streaks(
     gap_s: float,               # longest pause within a streak; 0: no streaks
 ) -> list[Moment]:              # the most probable first
     "Join moments that follow one another into streaks."
-    streaks = []
+    streaks: list[list[Moment]] = []
     for moment in sorted(moments, key=lambda moment: moment.start_s):
         if gap_s > 0 and streaks and moment.start_s - streaks[-1][-1].end_s <= gap_s: streaks[-1].append(moment)
         else: streaks.append([moment])
@@ -386,7 +393,7 @@ def merge_streaks(
 # %% ../nbs/04_detect.ipynb #d21ee99f
 def _how_many(moments: Sequence[Moment], limit: float, gap_s: float) -> int:
     "Count the best moments that make at most `limit` highlights."
-    for count in range(min(len(moments), limit), len(moments)):
+    for count in range(int(min(len(moments), limit)), len(moments)):
         if len(merge_streaks(moments[:count + 1], gap_s)) > limit: return count
     return len(moments)
 
@@ -497,6 +504,7 @@ def explain(
     no_game[1] = math.log(front_end.log_floor)
     logits, attention, step_logits = detector.score([mel, no_voice, no_game])
     inside_s = best.start_s - start_s, best.end_s - start_s
-    probabilities = _probabilities_inside(detector, logits, step_logits, *inside_s)
+    both, without_voice, without_game = _probabilities_inside(detector, logits, step_logits, *inside_s)
     shares = tuple(np.round(attention[0].astype(float), 5).tolist())
-    return Explanation(start_s, end_s, *probabilities, shares, front_end.seconds(windows.step))
+    step_s = front_end.seconds(windows.step)
+    return Explanation(start_s, end_s, both, without_voice, without_game, shares, step_s)

@@ -62,7 +62,9 @@ def _react(
 ) -> tuple[list[_Passage], list[tuple[float, float]]]:  # passages, highlights (start_s, end_s)
     "Plan how the streamer reacts to the game."
     fights = [scene for scene in scenes if scene[0] == "fight"]
-    said, highlights, cool = [], [], rng.uniform(0.05, 0.25)
+    said: list[_Passage] = []
+    highlights: list[tuple[float, float]] = []
+    cool = rng.uniform(0.05, 0.25)
     for kind, scene_s, _ in scenes:
         start_s = scene_s + rng.uniform(0.3, 2.5)
         end_s = start_s + rng.uniform(2.5, 9)
@@ -85,7 +87,7 @@ def _interrupt(
     hours = duration_s / 3600
     kinds = ["excited"] * rng.poisson(hours*rng.uniform(2, 20))
     kinds += list(rng.choice(list(DISTURBANCES), rng.poisson(hours*rng.uniform(10, 60)), p=_shares(1)))
-    added = []
+    added: list[_Passage] = []
     for kind in kinds:
         start_s = rng.uniform(1, duration_s - 1)
         end_s = start_s + (rng.uniform(2.5, 9) if kind == "excited" else rng.uniform(0.6, 4))

@@ -102,11 +102,13 @@ def _to_material(evening: Evening) -> _Material:
     seen = share_inside(judged, evening.times_s) > 0
     unknown = (share_inside(evening.open, evening.times_s) > 0) & ~seen
     weights = np.where(seen, 1, np.where(unknown, 0, _UNSEEN)).astype(np.float32)
-    values = evening.features.T, to_known(evening.curve), targets, weights
-    missing = max(0, _STRETCH - len(targets))
-    padded = (F.pad(torch.from_numpy(value).contiguous(), (0, missing)) for value in values)
     middles = judged.mean(1) / evening.step_s
-    return _Material(*padded, tuple(middles.astype(int).tolist()))
+
+    def padded(values: np.ndarray) -> torch.Tensor:
+        return F.pad(torch.from_numpy(values).contiguous(), (0, max(0, _STRETCH - len(targets))))
+
+    return _Material(padded(evening.features.T), padded(to_known(evening.curve)), padded(targets), padded(weights),
+                     tuple(middles.astype(int).tolist()))
 
 # %% ../nbs/06a_learn.ipynb #9f4aac2f
 def _draw(
@@ -119,7 +121,7 @@ def _draw(
     which = rng.choice(len(materials), p=lengths / lengths.sum())
     start = rng.integers(lengths[which] - _STRETCH + 1)
     if not moments or rng.random() < 0.5: return materials[which], int(start)
-    one, middle = moments[rng.integers(len(moments))]
+    one, middle = moments[int(rng.integers(len(moments)))]
     start = middle - rng.integers(_STRETCH // 8, _STRETCH - _STRETCH // 8)
     return one, int(np.clip(start, 0, len(one.targets) - _STRETCH))
 
@@ -261,9 +263,10 @@ def pool(rankings: Sequence[Ranking]) -> Ranking:
     firsts = np.cumsum([0, *(one.stretches for one in rankings)])
     places = [one.places + first for one, first in zip(rankings, firsts)]
     wanted = [one.wanted_places + first for one, first in zip(rankings, firsts)]
-    probabilities, hits = ([getattr(one, name) for one in rankings] for name in ("probabilities", "hits"))
-    arrays = map(np.concatenate, (probabilities, hits, places, wanted))
-    return Ranking(*arrays, int(firsts[-1]), sum(one.hours for one in rankings))
+    probabilities = np.concatenate([one.probabilities for one in rankings])
+    hits = np.concatenate([one.hits for one in rankings])
+    hours = sum(one.hours for one in rankings)
+    return Ranking(probabilities, hits, np.concatenate(places), np.concatenate(wanted), int(firsts[-1]), hours)
 
 # %% ../nbs/06a_learn.ipynb #e436e0cf
 def average_precision(ranking: Ranking, times: np.ndarray | None = None) -> float:  # times: (stretches,) each was drawn
@@ -474,7 +477,8 @@ class Learned:
 def _find_places(folders: Sequence[str | Path]) -> list[Path]:
     "List the detections with verdicts, each recording once."
     every = dict.fromkeys(place.resolve() for folder in folders for place in find_detections(folder))
-    places, wanted = {}, 0
+    places: dict[tuple[str, ...], Path] = {}
+    wanted = 0
     for place in every:
         if not read_picks(place/PICKS): continue
         record = read_detection(place)

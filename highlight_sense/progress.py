@@ -51,7 +51,7 @@ class SoundBar(Bar):
         self,
         title: str,
         total_s: float | None,  # length of the sound; None or 0: unknown
-        progress: bool,         # False: stay hidden
+        progress: bool | Callable[[float, str], None],  # as for `Bar`
     ):
         shape = "{desc}: {percentage:3.0f}%|{bar}| {sound}" if total_s else "{desc}: {sound}"
         super().__init__(desc=title, total=total_s or None, bar_format=shape, leave=False, progress=progress)

@@ -36,7 +36,7 @@ class Summary:
     def __init__(self, blocks: Iterable[torch.Tensor], step: int):
         self.blocks = blocks
         self.step = step
-        self.parts = []
+        self.parts: list[torch.Tensor] = []
 
     def __iter__(self) -> Iterator[torch.Tensor]:  # (2, n_mels, frames) each
         rest = None
@@ -62,6 +62,8 @@ def relative_features(features: np.ndarray) -> np.ndarray:  # (steps, 4 * n_mels
 # %% ../nbs/machinery/taste.ipynb #4f3cb0c1
 class Taste(nn.Module):
     "Correct step logits from step features."
+    hill_steps: torch.Tensor  # a whole number
+
     def __init__(
         self,
         features: int,        # of a step
