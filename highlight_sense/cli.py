@@ -156,7 +156,8 @@ _DATA_SET = "aadityahh/dataset-highlight-sense"
 
 @_verb
 def _fetch(
-    source: Annotated[str, argument("SOURCE", "Kaggle data set as owner/name, or a folder.")] = _DATA_SET,
+    source: Annotated[
+        str, argument("SOURCE", f"Kaggle data set as owner/name, or a folder (default: {_DATA_SET}).")] = _DATA_SET,
     /,
     *,
     weights: Annotated[
@@ -511,10 +512,11 @@ def _picks(
 # %% ../nbs/07_cli.ipynb #5c9b01c8
 @_verb
 def _learn(
-    out: Annotated[tuple[Path, ...], argument("OUT...", "Folders that `detect` wrote, with verdicts from `review`.")],
+    folders: Annotated[
+        tuple[Path, ...], argument("OUT...", "Folders that `detect` wrote, with verdicts from `review`.")],
     /,
     *,
-    output: Annotated[Path, option("Checkpoint to write.", "-o")],
+    out: Annotated[Path, option("Checkpoint to write.", "-o")],
     model: Annotated[str | None, option(
         "Model to start from: a file, a name that `models` lists, or hf://user/name (default: the one in use).",
     )] = None,
@@ -524,8 +526,8 @@ def _learn(
 ) -> None:
     "Learn your taste from the verdicts, and say whether the new model is better."
     from highlight_sense.learn import learn
-    found = learn(out, output, model, adopt, progress=not json)
-    if not json: print(*map(printable, f"{output}: {found}".splitlines()), sep="\n")
+    found = learn(folders, out, model, adopt, progress=not json)
+    if not json: print(*map(printable, f"{out}: {found}".splitlines()), sep="\n")
     else:
         more = {"gain": found.gain._asdict(), "may_replace": found.may_replace, "sentence": found.sentence}
         print(to_json(vars(found) | more))
@@ -540,7 +542,7 @@ def _share(
     licence: Annotated[
         str | None, option("Licence, as the Hub names it: mit, cc-by-4.0, ... (default: asked for).")] = None,
     results: Annotated[tuple[Path, ...], option(
-        "Folder that `evaluate -o` or `audit -o` wrote, for the card; repeat it for several.")] = (),
+        "Folder that `evaluate -o` or `audit -o` wrote, for the card; repeat it for several.", repeated=True)] = (),
     private: Annotated[bool, flag("Make a new repository private.")] = False,
 ) -> None:
     "Share a model on the Hugging Face Hub, with a card that says what it learned from and how good it is."
@@ -671,6 +673,7 @@ def _info(
     elif not path.exists() and "::" not in file:
         from highlight_sense.models import find_model
         _, path = find_model(file)
+        if not path.exists(): raise InputError(f"{file}: found no such file or folder, expected one; check the path")
     facts = _describer(path)(path)
     print(to_json(facts) if json else _table(facts))
 

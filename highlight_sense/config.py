@@ -248,7 +248,7 @@ class TrainConfig(_Training):
 class DetectConfig:
     "How a recording is scored, and how scores become highlights. Lengths and distances are in seconds."
     window: float | None = None    # length of a scored window, s (default: 30, or the longest training clip if shorter)
-    # from one window's start to the next, s (default: half the window; a sixth if the model learnt from clips alone)
+    # from one window's start to the next, s (default: half the window; a sixth if the model learned from clips alone)
     stride: float | None = None
     threshold: float | None = None  # lowest probability (default: the checkpoint's, unless --top or --per-hour)
     top: int | None = None         # keep only this many, the best (default: all)

@@ -391,9 +391,12 @@ def describe_recording(path: Path) -> dict[str, object]:
         expected = "expected a clip, a clip folder, a pack, a checkpoint or a recording"
         raise InputError(f"{path}: found no audio track, {expected}; choose one of those")
     lines: dict[str, object] = {"kind": "recording", "seconds": round(media.duration_s, 3)}
-    if (video := media.video): lines["video"] = f"{video.codec}, {video.width}x{video.height}, {video.rate} frames/s"
+    if (video := media.video):
+        pace = f"{float(video.rate):g} frames/s" if video.rate else "unknown frame rate"
+        lines["video"] = f"{video.codec}, {video.width}x{video.height}, {pace}"
     for track in media.tracks:
-        coding = f"{track.codec}, {track.rate_hz} Hz, {track.channels} channels"
+        channels = f"{track.channels} channel{'' if track.channels == 1 else 's'}"
+        coding = f"{track.codec}, {track.rate_hz} Hz, {channels}"
         lines[f"audio {track.number}"] = f"{track.title or 'no title'}: {coding}, starts at {track.start_s:.3f} s"
     return lines
 

@@ -231,8 +231,8 @@ def remove_model(name: str) -> None:
     "Remove an adopted model from the list, and delete its copy."
     def leave_out(known: _Registry) -> _Registry:
         if name not in [model.name for model in known.models]:
-            found = f"{name}: found no such model, expected an adopted one"
-            raise InputError(f"{found}; `highlight-sense models` lists them")
+            found = "the starter, which stays" if name == STARTER else "no such model"
+            raise InputError(f"{name}: found {found}, expected an adopted model; `highlight-sense models` lists them")
         if name == known.in_use:
             way = "use another one first, as with `highlight-sense models use starter`"
             raise InputError(f"{name}: found the model in use, expected one that is not; {way}")

@@ -24,9 +24,10 @@ from .process import on_interrupt
 from .text import printable, shown_url
 
 # %% ../nbs/machinery/usage.ipynb #5693b360
-def option(help: str, *aliases: str, show_choices: bool = True) -> Parameter:
+def option(help: str, *aliases: str, show_choices: bool = True, repeated: bool = False) -> Parameter:
     "Return what the annotation of an option that takes a value adds to its type."
-    return Parameter(help=help, alias=aliases or None, show_choices=show_choices)
+    once = Parameter(help=help, alias=aliases or None, show_choices=show_choices)
+    return Parameter.combine(once, Parameter(negative="", show_default=False)) if repeated else once
 
 # %% ../nbs/machinery/usage.ipynb #26b5b651
 def flag(help: str) -> Parameter:

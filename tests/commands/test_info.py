@@ -11,6 +11,7 @@ from running import TRAINING, printed, small_model, write_clips, write_rated, wr
 
 from highlight_sense import run as runs
 from highlight_sense.files import InputError
+from highlight_sense.sessions import make_sessions
 from highlight_sense.stored_recordings import store_recording
 
 
@@ -53,6 +54,17 @@ def test_detections(tmp_path):
     assert "found a file that does not fit" in described["torn"]
     for name, kind, rows in (("highlights.csv", "highlights", "2"), ("scores.csv", "scores of a recording", None)):
         assert told(found/name)["kind"] == kind and told(found/name)["rows"] == (rows or told(found/name)["rows"])
+
+
+def test_a_recording(tmp_path):
+    "Its tracks are counted in words, its frame rate is a decimal number; a file that is missing is called so."
+    write_stream(tmp_path/"evening.mka", 6)
+    assert "1 channel, starts at" in told(tmp_path/"evening.mka")["audio 0"]
+    make_sessions(tmp_path/"sessions", count=1, minutes=0.5, picture=True)
+    session, = (tmp_path/"sessions").rglob("*.mkv")
+    assert re.fullmatch(r"h264, \d+x\d+, [\d.]+ frames/s", told(session)["video"])
+    for name in ("missing.mkv", "missing.md", "missing.csv"):
+        assert f"{name}: found no such file or folder, expected one" in printed("info", tmp_path/name)
 
 
 @pytest.mark.parametrize(("labels", "words"), [

@@ -139,7 +139,7 @@ def test_removing(place, home):
     assert "mine is removed" in printed("models", "remove", "mine", code=0) and not (home/"mine.pt").exists()
     assert "found the model in use" in printed("models", "remove", "other") and (home/"other.pt").exists()
     assert "found no name" in printed("models", "remove")
-    assert "expected an adopted one" in printed("models", "remove", "starter")
+    assert "starter: found the starter, which stays, expected an adopted" in printed("models", "remove", "starter")
     assert go_back() == "starter" and "mine" not in printed("models", code=0)
 
 

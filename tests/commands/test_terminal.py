@@ -118,6 +118,16 @@ def test_recordings_are_evaluated_with_labels(detecting, tmp_path: Path):
     assert code == 0 and "of 4 highlights are recognised" in out
 
 
+@pytest.mark.parametrize("verb, there, not_there", [
+    ("share", "--results PATH", "--empty-results"), ("learn", "--out -o PATH", "--output"),
+    ("learn", "--no-adopt", "[default: ()]"), ("fetch", "(default: aadityahh/", "--no-weights")])
+def test_help_shows_the_options_that_there_are(verb: str, there: str, not_there: str):
+    "No twin of an option that may be repeated, `--out` as in every other command, and each default."
+    code, out, _ = run(verb, "--help")
+    words = " ".join(out.replace("│", " ").split())
+    assert code == 0 and there in words and not_there not in words, words
+
+
 def test_epochs_that_are_not_kept_are_marked(tmp_path: Path, monkeypatch):
     "An epoch has a remark only if it is surely worse than the one that is kept."
     verdicts = iter([False, True])
