@@ -7,7 +7,8 @@ __all__ = ['Known', 'write_card']
 
 # %% ../nbs/machinery/model_card.ipynb #90771013
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from scipy.stats import binomtest
 
@@ -22,8 +23,8 @@ class Known:
     taste: bool = False                                   # whether it corrects curves to a user's taste
     origin: Origin = Origin()                             # what `learn` made it from
     clips: Mapping[str, Mapping[str, int]] | None = None  # of its training: side, class, count
-    measured: tuple[Mapping[str, float | None], ...] = () # metrics.json of `evaluate`
-    audits: tuple[Mapping[str, object], ...] = ()         # audit.json of `audit`
+    measured: tuple[Mapping[str, Any], ...] = ()          # metrics.json of `evaluate`
+    audits: tuple[Mapping[str, Any], ...] = ()            # audit.json of `audit`
 
 # %% ../nbs/machinery/model_card.ipynb #60a436a9
 def _interval(hits: float, of: float) -> str:
@@ -38,20 +39,20 @@ _Row = tuple[str, str, str, str]
 
 def _event_rows(info: CheckpointInfo) -> list[_Row]:
     "List the figures on the validation recordings."
-    events = info.events
-    if events is None or events.f1 is None: return []
-    on = f"{events.recordings} validation recordings, {events.hours:.3g} h, {events.labels} moments"
-    hits = events.recall * events.labels
-    found = hits / events.precision if events.precision else 0
+    events = asdict(info.events) if info.events else {}
+    if events.get("f1") is None: return []
+    on = "{recordings} validation recordings, {hours:.3g} h, {labels} moments".format(**events)
+    hits = events["recall"] * events["labels"]
+    found = hits / events["precision"] if events["precision"] else 0
     return [
-        ("precision", f"{events.precision:.2f}", _interval(hits, found), on),
-        ("recall", f"{events.recall:.2f}", _interval(hits, events.labels), on),
-        ("F1 at IoU 0.3", f"{events.f1:.2f}", "", on),
-        ("mean AP over IoU 0.3, 0.5, 0.7", f"{events.mean_ap:.2f}", "", on),
-        ("false alarms an hour", f"{events.false_alarms_per_hour:.1f}", "", on)]
+        ("precision", f"{events['precision']:.2f}", _interval(hits, found), on),
+        ("recall", f"{events['recall']:.2f}", _interval(hits, events["labels"]), on),
+        ("F1 at IoU 0.3", f"{events['f1']:.2f}", "", on),
+        ("mean AP over IoU 0.3, 0.5, 0.7", f"{events['mean_ap']:.2f}", "", on),
+        ("false alarms an hour", f"{events['false_alarms_per_hour']:.1f}", "", on)]
 
 # %% ../nbs/machinery/model_card.ipynb #d0b7967c
-def _clip_rows(metrics: Mapping[str, float | None], on: str) -> list[_Row]:
+def _clip_rows(metrics: Mapping[str, Any], on: str) -> list[_Row]:
     "List figures on clips."
     if not {"tp", "fp", "fn", "ap", "roc_auc"} <= metrics.keys(): return []
     hits, rows = metrics["tp"], []
@@ -64,7 +65,7 @@ def _clip_rows(metrics: Mapping[str, float | None], on: str) -> list[_Row]:
     return rows
 
 # %% ../nbs/machinery/model_card.ipynb #724e30ce
-def _recording_rows(metrics: Mapping[str, float | None]) -> list[_Row]:
+def _recording_rows(metrics: Mapping[str, Any]) -> list[_Row]:
     "List figures of `evaluate` on recordings."
     if not {"recall_iou30", "precision_iou30", "labels", "found", "hours", "mean_ap"} <= metrics.keys(): return []
     others = "other recording" + "s" * (metrics["recordings"] > 1)
@@ -139,7 +140,8 @@ def _front_matter(known: Known, licence: str) -> list[str]:
     "Write the metadata that the Hub reads."
     from huggingface_hub import EvalResult, ModelCardData
     events, results = known.info.events, []
-    for name, value in (("f1", events and events.f1), ("mean_ap", events and events.mean_ap)):
+    figures = {"f1": events.f1, "mean_ap": events.mean_ap} if events else {}
+    for name, value in figures.items():
         if value is None: continue
         results.append(EvalResult(task_type="audio-classification", dataset_type="private", metric_type=name,
                                   dataset_name="validation recordings", metric_value=round(value, 4)))
