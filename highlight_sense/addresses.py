@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from .extras import import_extra
 from .files import InputError
@@ -71,7 +71,8 @@ def exists(place: Path) -> bool:
 # %% ../nbs/machinery/addresses.ipynb #6dbd656d
 _BLOCK_BYTES = 2**21  # that travel at a time
 _BLOCKS = 16          # in memory
-_READING_AHEAD = {"block_size": _BLOCK_BYTES, "cache_type": "background", "cache_options": {"maxblocks": _BLOCKS}}
+_READING_AHEAD: dict[str, Any] = {
+    "block_size": _BLOCK_BYTES, "cache_type": "background", "cache_options": {"maxblocks": _BLOCKS}}
 
 # %% ../nbs/machinery/addresses.ipynb #d6d5026d
 class _RemoteFile(io.RawIOBase):

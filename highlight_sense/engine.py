@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -63,7 +64,7 @@ class WholeWindows(nn.Module):
 # %% ../nbs/machinery/engine.ipynb #679ed68e
 def _import_openvino() -> ModuleType:
     "Import OpenVINO without its telemetry."
-    sys.modules.setdefault("openvino_telemetry", None)
+    sys.modules.setdefault("openvino_telemetry", cast(ModuleType, None))  # an import now fails
     return import_extra("openvino", "OpenVINO's engine and files", "openvino")
 
 # %% ../nbs/machinery/engine.ipynb #4883dde6
@@ -71,7 +72,7 @@ def _convert(
     module: nn.Module,
     sizes: Sequence[int],   # of an example input
     free: Sequence[int],    # axes of variable size
-) -> object:                # an openvino.Model
+) -> Any:                   # an openvino.Model
     "Convert a module for OpenVINO."
     openvino = _import_openvino()
     shape = openvino.PartialShape([-1 if axis in free else size for axis, size in enumerate(sizes)])
@@ -83,6 +84,21 @@ def windows_of(network: HighlightCRNN) -> WholeWindows:
     return WholeWindows(copy.deepcopy(network).cpu()).eval()
 
 # %% ../nbs/machinery/engine.ipynb #8ca681b1
+_PRECISIONS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}  # ours, and OpenVINO's
+
+
+def _compile(network: HighlightCRNN, precision: str) -> tuple[Any, Any, str]:  # convolutions; the rest; precision
+    "Compile the two parts of a network for this CPU."
+    settings = {"INFERENCE_PRECISION_HINT": _PRECISIONS[precision], "PERFORMANCE_HINT": "LATENCY",
+                "INFERENCE_NUM_THREADS": usable_cores()}
+    whole, core = windows_of(network), _import_openvino().Core()
+    cnn = _convert(whole.cnn, (2, 2, network.config.n_mels, 4 * network.shrink), free=(0, 3))
+    rest = _convert(whole.rest, (2, 4, network.rnn.input_size), free=(0, 1))
+    cnn, rest = (core.compile_model(part, "CPU", settings) for part in (cnn, rest))
+    computed = cnn.get_property("INFERENCE_PRECISION_HINT").to_string()
+    return cnn, rest, next(name for name, own in _PRECISIONS.items() if own == computed)
+
+# %% ../nbs/machinery/engine.ipynb #af01492d
 _IN_CACHE = 2  # windows
 
 
@@ -93,18 +109,10 @@ class OpenVINOEngine:
         network: HighlightCRNN,    # not accelerated
         precision: str = "fp32",   # fp32, bf16 or fp16, if the CPU supports it
     ):
-        names = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
-        settings = {"INFERENCE_PRECISION_HINT": names[precision], "PERFORMANCE_HINT": "LATENCY",
-                    "INFERENCE_NUM_THREADS": usable_cores()}
         self.shrink = network.shrink
         self.level_free = network.config.level_free
         self.features = network.rnn.input_size
-        whole, core = windows_of(network), _import_openvino().Core()
-        cnn = _convert(whole.cnn, (2, 2, network.config.n_mels, 4 * network.shrink), free=(0, 3))
-        rest = _convert(whole.rest, (2, 4, self.features), free=(0, 1))
-        self.cnn, self.rest = (core.compile_model(part, "CPU", settings) for part in (cnn, rest))
-        computed = self.cnn.get_property("INFERENCE_PRECISION_HINT").to_string()
-        self.precision = next(name for name, own in names.items() if own == computed)
+        self.cnn, self.rest, self.precision = _compile(network, precision)
 
     def _levels(self, part: torch.Tensor) -> np.ndarray:
         return (relative_level(part) if self.level_free else part).contiguous().numpy()
@@ -113,7 +121,7 @@ class OpenVINOEngine:
         "Score log-mels (B, 2, n_mels, T): logits (B, 1), attention and step logits (B, steps)."
         if specs.shape[3] % self.shrink:
             raise ValueError(f"found windows of {specs.shape[3]} frames, expected whole steps of {self.shrink}")
-        cnn, rest = self.cnn.create_infer_request(), self.rest.create_infer_request()  # for calls from several threads
+        cnn, rest = self.cnn.create_infer_request(), self.rest.create_infer_request()
         features = np.empty((len(specs), specs.shape[3] // self.shrink, self.features), np.float32)
         parts = np.split(features, range(_IN_CACHE, len(specs), _IN_CACHE))
         for level, out in zip(prefetch(self._levels, specs.split(_IN_CACHE), 2), parts):
@@ -139,7 +147,7 @@ def _find_note(path: Path) -> str | None:
 # %% ../nbs/machinery/engine.ipynb #fe1fc258
 def describe_exported(path: Path) -> dict[str, object]:
     "Describe an exported file by its note and the size of its weights; raise `InputError` for other files."
-    try: note = dict(**json.loads(_find_note(path)))
+    try: note = dict(**json.loads(_find_note(path) or ""))
     except (TypeError, ValueError, RecursionError):
         expected = "expected one that `highlight-sense export` wrote"
         raise InputError(f"{path}: found no network, {expected}; choose another file") from None
@@ -170,7 +178,7 @@ def load_exportable(
     return network, info
 
 # %% ../nbs/machinery/engine.ipynb #6e2e84c6
-def _write_files(converted: object, out: Path, weights: Path) -> None:
+def _write_files(converted: Any, out: Path, weights: Path) -> None:
     "Write a converted network and its weights, so that they always belong together."
     openvino = _import_openvino()
     with write_atomically(out) as new_out, write_atomically(weights) as new_weights:  # the weights are renamed first

@@ -11,6 +11,7 @@ import json
 import warnings
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import torch
@@ -36,7 +37,8 @@ def _export(
     step: int,        # frames
 ) -> bytes:           # of an .onnx file
     "Export a network for whole windows, with a variable number of windows and of steps."
-    content, axes = io.BytesIO(), {"log_mels": {0: "windows", 3: "frames"}, "logits": {0: "windows"}}
+    content: Any = io.BytesIO()  # PyTorch's annotation knows only paths
+    axes = {"log_mels": {0: "windows", 3: "frames"}, "logits": {0: "windows"}}
     axes |= {name: {0: "windows", 1: "steps"} for name in _OUTPUTS[1:]}
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")

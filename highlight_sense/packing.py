@@ -31,7 +31,8 @@ from .files import (
 from .fleet import Fleet
 from .local_copies import local_copy
 from .pack import PACK_VERSION, Pack, PackRow, is_pack, next_row, open_pack
-from .pack_source import ClipSource, PackedClip, download_mark, open_source, read_for_pack
+from .pack_source import (
+    ClipSource, PackedClip, UnusableClip, download_mark, open_source, read_for_pack)
 from .progress import Bar
 from .text import printable
 
@@ -73,8 +74,8 @@ def _written_row(line: bytes, end: int, mels: BinaryIO, frame_bytes: int) -> Pac
 # %% ../nbs/machinery/packing.ipynb #2e0521f4
 def _resume(folder: Path, mels: BinaryIO, index: BinaryIO, frame_bytes: int) -> list[PackRow]:
     "Return the rows of an unfinished pack, once everything after the last safe clip is cut off."
-    rows = []
-    names = set()
+    rows: list[PackRow] = []
+    names: set[str] = set()
     end = 0
     whole = 0
     mels.seek(HEAD)
@@ -119,7 +120,7 @@ class PackWriter:
 
     def add(self, clip: PackedClip) -> None:
         "Append a clip."
-        self.mels.write(clip.frames)
+        self.mels.write(clip.frames.data)
         self.fresh.append(clip)
         if sum(one.frames.nbytes for one in self.fresh) >= _FLUSH_BYTES: self.flush()
 
@@ -220,7 +221,7 @@ def _require_unchanged(paths: list[str], root: Path, rows: list[PackRow]) -> Non
     packed = {row.clip: msgspec.structs.replace(row, offset=0) for row in rows}
     for path in paths:
         clip = read_for_pack(path, root)
-        if clip.error or packed[clip.row.clip] != clip.row:
+        if isinstance(clip, UnusableClip) or packed[clip.row.clip] != clip.row:
             raise InputError(f"{path}: found a clip that has changed since it was packed, expected the same; "
                              "remove the unfinished pack to start again")
 
@@ -268,7 +269,7 @@ def _grow(
     writer = PackWriter(part)
     new, unusable = _left_to_pack(writer, source, consume), []
     for clip in Bar(source.read(new, threads, fleet), "packing", len(new), unit="clip", progress=progress):
-        if clip.error: unusable.append(str(clip.error).replace(str(source.root), source.name))
+        if isinstance(clip, UnusableClip): unusable.append(str(clip.error).replace(str(source.root), source.name))
         else: writer.add(clip)
     writer.flush()
     require_usable(source.name, len(writer.rows), unusable)

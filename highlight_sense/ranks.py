@@ -15,6 +15,7 @@ import threading
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -30,7 +31,8 @@ class _Here:
     count: int = 1
     rows: torch.Tensor | None = None   # (b,) its rows of the current batch; None: it computes whole batches
     clips: int = 0                     # rows of the whole batch
-    left: threading.Event = field(default_factory=threading.Event, compare=False)   # set once it parts from them
+    # set once it parts from them
+    left: threading.Event = field(default_factory=threading.Event, compare=False, repr=False)
 
 
 _here = _Here()
@@ -97,6 +99,7 @@ class _SharedDropout(nn.Dropout):
 # %% ../nbs/machinery/ranks.ipynb #18416eee
 def whole_rows(own: torch.Tensor) -> torch.Tensor:  # (b, ...) to (B, ...)
     "Put the rows of all processes together."
+    assert _here.rows is not None
     whole = own.new_zeros(_here.clips, *own.shape[1:])
     whole[_here.rows.to(own.device)] = own[:len(_here.rows)]
     return _add_up(whole)
@@ -105,12 +108,13 @@ def whole_rows(own: torch.Tensor) -> torch.Tensor:  # (b, ...) to (B, ...)
 class _WholeRows(torch.autograd.Function):
     "Put the rows of all processes together; pass back the gradient of this process's rows."
     @staticmethod
-    def forward(ctx: object, own: torch.Tensor) -> torch.Tensor:
+    def forward(ctx: Any, own: torch.Tensor) -> torch.Tensor:
+        assert _here.rows is not None
         ctx.rows, ctx.own = _here.rows.to(own.device), len(own)
         return whole_rows(own)
 
     @staticmethod
-    def backward(ctx: object, grad: torch.Tensor) -> torch.Tensor:
+    def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:
         own = grad.new_zeros(ctx.own, *grad.shape[1:])
         own[:len(ctx.rows)] = grad[ctx.rows]
         return own
@@ -125,7 +129,7 @@ def share_network(model: nn.Module) -> nn.Module:  # the same object
     "Have a network compute its share of a batch and return the logits of the whole; alone, it computes as before."
     for part in model.modules():
         if type(part) is nn.Dropout: part.__class__ = _SharedDropout
-    model.classifier.register_forward_hook(_join_logits)
+    model.get_submodule("classifier").register_forward_hook(_join_logits)
     return model
 
 # %% ../nbs/machinery/ranks.ipynb #cd14aca8
@@ -162,7 +166,8 @@ def _beat(counts: list[int | None], left: threading.Event) -> None:
 # %% ../nbs/machinery/ranks.ipynb #b1a70c02
 def _watch(counts: list[int | None], left: threading.Event) -> int | None:
     "Return the rank of a process whose count has stood still for `_SILENT_S`; None once `left` is set."
-    known, still_s = [None] * len(counts), [0.0] * len(counts)
+    known: list[int | None] = [None] * len(counts)
+    still_s = [0.0] * len(counts)
     while not left.wait(_BEAT_S):
         for rank, found in enumerate(counts):
             still_s[rank] = still_s[rank] + _BEAT_S if found == known[rank] else 0.0
@@ -174,7 +179,7 @@ def _watch(counts: list[int | None], left: threading.Event) -> int | None:
 # %% ../nbs/machinery/ranks.ipynb #1400dea8
 def _end_if_one_dies(left: threading.Event) -> None:
     "Watch the other processes, and end this one if one of them falls silent."
-    counts = [None] * _here.count
+    counts: list[int | None] = [None] * _here.count
     beating = threading.Thread(target=_beat, args=(counts, left), daemon=True)
     beating.start()
     silent = _watch(counts, left)
@@ -208,7 +213,7 @@ def join_ranks() -> int:
     return _here.rank
 
 # %% ../nbs/machinery/ranks.ipynb #ee26d8b7
-def hand_out(job: object) -> object:
+def hand_out(job: object) -> Any:
     "Return rank 0's job in every process."
     if _here.count == 1: return job
     import torch.distributed as dist

@@ -8,6 +8,7 @@ __all__ = ['share_loader']
 # %% ../nbs/machinery/shares.ipynb #241e2e71
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,8 +36,8 @@ def _own_rows(order: np.ndarray) -> np.ndarray:
 
 # %% ../nbs/machinery/shares.ipynb #fbc155f3
 def _take_share(
-    plan: object,  # a batch's `_BatchPlan`
-) -> object:       # that of this process's share
+    plan: Any,  # a batch's `_BatchPlan`
+) -> Any:       # that of this process's share
     "Plan this process's share of a batch."
     mixed = plan.other is not None
     rows = _own_rows(_follow_partners(plan.other) if mixed else np.arange(len(plan.clips)))
@@ -56,7 +57,7 @@ class _SharedClips(ClipLoader):
     "A loader of this process's share of every batch, with the targets of the whole."
     def planned(self) -> Iterator: return (_take_share(plan) for plan in super().planned())
 
-    def finish(self, gathered: object) -> tuple[torch.Tensor, ...]:
+    def finish(self, gathered: Any) -> tuple[torch.Tensor, ...]:
         plan, own = gathered.plan, slice(max(1, len(gathered.plan.rows)))
         specs, masks, *_ = super().finish(gathered)
         announce_rows(torch.from_numpy(plan.rows), len(plan.whole.clips))
@@ -73,7 +74,7 @@ class _SharedClips(ClipLoader):
 # %% ../nbs/machinery/shares.ipynb #5f3d4fdb
 class _SharedBatches(DataLoader):
     "A PyTorch loader that yields some rows of its log-mels and masks, and all labels."
-    def __iter__(self) -> Iterator[tuple[torch.Tensor, ...]]:
+    def __iter__(self) -> Any:  # tuples of tensors
         try:
             for specs, masks, labels in super().__iter__():
                 rows = torch.from_numpy(_own_rows(np.arange(len(labels))))
