@@ -108,9 +108,9 @@ function showWanted() {
     return bar
   })
   element("wanted").replaceChildren(...bars)
-  const least = open.length ? `, down to ${candidates[open.at(-1)].probability.toFixed(2)}` : ""
-  const unseen = open.length ? `, ${open.length} not looked at${least}` : ""
-  element("amounts").textContent = `${kept.length + open.length}, of which ${kept.length} kept${unseen}`
+  const count = kept.length + open.length, least = candidates[open.at(-1)]?.probability.toFixed(2)
+  const unseen = open.length ? `, ${open.length} not looked at (probability ${least} or more)` : ""
+  element("amounts").textContent = `${count} clip${count === 1 ? "" : "s"}: ${kept.length} kept${unseen}`
   const queue = new Set(queueOf(at.recording)), new_ = open.filter(number => !queue.has(number))
   element("askwanted").hidden = !new_.length
   element("askwanted").textContent = `Ask about ${new_.length} of them`

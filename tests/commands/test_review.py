@@ -375,7 +375,7 @@ def test_the_slider(visit, review):
     seen.page.locator("#amount").fill("4")
     seen.page.locator("#amount").dispatch_event("input")
     assert seen.value("document.querySelectorAll('#wanted rect').length") == 4
-    assert "4, of which 0 kept" in seen.shown("#amounts")
+    assert "4 clips: 0 kept, 4 not looked at (probability 0." in seen.shown("#amounts")
     candidates = review.state()["candidates"]
     best = sorted(range(len(candidates)), key=lambda number: -candidates[number]["probability"])
     assert seen.value("wantedOf(0).open") == best[:4]

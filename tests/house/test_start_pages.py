@@ -96,7 +96,8 @@ def follow(page: str, after: Callable[[str], object] = str) -> str:
 def test_a_streamer_gets_clips_and_a_model(place):
     "The page of the streamer ends with MP4 clips that later commands leave alone, and a sentence on the new model."
     printed = follow("streamer.md")
-    assert all(list((place/"evening"/"stream").glob(kind)) for kind in ("chapters/*.txt", "report.html", "timelines/*.xml"))
+    made = place/"evening"/"stream"
+    assert all(list(made.glob(kind)) for kind in ("chapters/*.txt", "report.html", "timelines/*.xml"))
     clips = list((place/"evening"/"stream"/"clips").glob("*.mp4"))
     assert clips and all(re.fullmatch(r"\d\dh\d\dm\d\ds_score\d+\.mp4", path.name) for path in clips)
     assert "kept" in printed and "mine" in printed and (place/"mine.pt").is_file()
