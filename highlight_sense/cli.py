@@ -558,7 +558,8 @@ def _export(
     /,
     *,
     out: Annotated[
-        Path, option("New file: .onnx, or .xml for OpenVINO, whose weights go next to it, into a .bin file.", "-o")],
+        Path, option("New file: .onnx (needs the packages onnx and onnxruntime), or .xml for OpenVINO (needs "
+        "openvino), whose weights go next to it, into a .bin file.", "-o")],
     format: Annotated[
         Literal["openvino", "onnx"] | None, option("Format (default: by the ending of the new file).")] = None,
 ) -> None:
