@@ -105,7 +105,8 @@ def test_prepare(place, bucket, tmp_path):
     options = "--labels", tmp_path/"labels.csv", "--negative-s", 2, "--lengths", 130, 215, 1
     printed("prepare", place/"in", "-o", tmp_path/"clips", *options, code=0)
     out = place_of(bucket)/"clips"
-    for _ in range(2): printed("prepare", f"{bucket}/in", "-o", out, *options, code=0)
+    for _ in range(2):
+        assert f"2 whole recordings in {out}\n" in printed("prepare", f"{bucket}/in", "-o", out, *options, code=0)
     assert contents(out) == contents(tmp_path/"clips") and len(contents(out)) > 6
     refused = printed("prepare", f"{bucket}/in", "-o", out, *options, "--ray", "10.9.8.7:6379")
     assert "expected a folder that all machines see" in refused

@@ -114,26 +114,37 @@ def dies_once(work: Callable, marker: Path, undo: Callable = lambda job: None) -
 
 
 def test_prepare_and_pack(place, local, tmp_path, monkeypatch):
-    "`prepare` and `pack` also write the bytes of a plain call, although one of their processes is killed."
+    """`prepare` and `pack` also write the bytes of a plain call, although one of their processes is killed. A recording
+    that fails is reported; the next call makes its clips, and keeps the others."""
     from highlight_sense import pack_source
     from highlight_sense import prepare as preparing
-    deaths = tmp_path/"in prepare", tmp_path/"in pack"
+    deaths, mended = (tmp_path/"in prepare", tmp_path/"in pack"), tmp_path/"mended"
+    cut_whole, read = preparing._prepare_far, pack_source.read_for_pack
 
-    def forget_recording(cut: object) -> None: (cut.out/list(cut.files)[-1]).unlink()
+    def cut(job: object) -> dict:
+        if job.recording.stem != "sunday" or mended.exists(): return cut_whole(job)
+        raise InputError(f"{job}: found it torn, expected it whole; copy it again")
 
-    cut, read = preparing._prepare_far, pack_source.read_for_pack
-    monkeypatch.setattr(preparing, "_prepare_far", dies_once(cut, deaths[0], forget_recording))
+    def forget_recording(job: object) -> None: (job.out/list(job.files)[-1]).unlink()
+
     table = "recording,start_s,end_s\n" + "".join(f"{name},{at},{at + 3}\n" for name in NAMES for at in (5, 20))
     (tmp_path/"labels.csv").write_text(table)
     options = "--labels", tmp_path/"labels.csv", "--negative-s", 2, "--lengths", 130, 215, 1
-    for name, way in (("plain", ()), ("ray", ("--ray", "local"))):
-        said = printed("prepare", place/"vods", "-o", tmp_path/name, *options, *way, code=0)
-        if way: monkeypatch.setattr(pack_source, "read_for_pack", dies_once(read, deaths[1]))
-        printed("pack", tmp_path/name, "-o", tmp_path/f"{name}.pack", *way, code=0)
-    assert all(death.exists() for death in deaths)
+    printed("prepare", place/"vods", "-o", tmp_path/"plain", *options, code=0)
+    printed("pack", tmp_path/"plain", "-o", tmp_path/"plain.pack", code=0)
+    monkeypatch.setattr(preparing, "_prepare_far", dies_once(cut, deaths[0], forget_recording))
+    monkeypatch.setattr(pack_source, "read_for_pack", dies_once(read, deaths[1]))
+    call = "prepare", place/"vods", "-o", tmp_path/"ray", *options, "--ray", "local"
+    said = printed(*call)
+    assert "1 of 4 recordings failed, the others are in " in said and "the first: sunday.mka: found it torn" in said
+    made = {path: path.stat().st_mtime_ns for path in (tmp_path/"ray").rglob("*.pt")}
+    mended.touch()
+    said = printed(*call, code=0)
     assert "sunday.mka: 2 positive and" in said and "4 whole recordings in" in said
-    assert tree(tmp_path/"ray") == tree(tmp_path/"plain") and len(tree(tmp_path/"ray")) > 20
-    assert tree(tmp_path/"ray.pack") == tree(tmp_path/"plain.pack")
+    assert tree(tmp_path/"ray") == tree(tmp_path/"plain") and len(tree(tmp_path/"ray")) > len(made) + 4
+    assert all(path.stat().st_mtime_ns == moment for path, moment in made.items())
+    printed("pack", tmp_path/"ray", "-o", tmp_path/"ray.pack", "--ray", "local", code=0)
+    assert tree(tmp_path/"ray.pack") == tree(tmp_path/"plain.pack") and all(death.exists() for death in deaths)
 
 
 def search(place: Path, out: Path) -> tuple[list[Job], partial]:
