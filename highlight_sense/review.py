@@ -170,7 +170,7 @@ def review(
     if budget < 0: raise InputError(f"budget: found {budget}, expected 0 or more; choose another number")
     folders = find_detections(out)
     reviews = [_open_review(folder, budget, recordings) for folder in folders]
-    teach = learn and partial(_teach, learn, folders, Path(out)/"learnt.pt")
+    teach = learn and partial(_teach, learn, folders, Path(out)/"learned.pt")
     server = ReviewServer(reviews, host, port, "google.colab" in sys.modules, teach)
     if _show_in_notebook(server): return server
     print(f"review: {server.address}\nEach verdict is saved at once; Ctrl-C ends the review", flush=True)

@@ -257,7 +257,7 @@ def _epoch_line(row: dict, kept: bool) -> str:
     line = (f"epoch {row['epoch']}: train loss {row['train_loss']:.4f}, val loss {row['val_loss']:.4f}, "
             f"AP {row['ap']:.4f}, F1 {row['f1']:.4f}")
     if row["skipped"]: line += f", {row['skipped']} non-finite batches skipped"
-    return line if kept else line + " (surely worse, not kept)"
+    return line if kept else line + " (clearly worse, not kept)"
 
 # %% ../nbs/03_train.ipynb #6eeaaf0c
 def keep_best(state: TrainState, measured: Evaluation) -> None:
@@ -284,7 +284,7 @@ def fit(
     run: Run | None = None,  # saves the training and resumes it; default: nothing is saved
     progress: bool = True,   # show progress bars and a line for each epoch
 ) -> TrainState:             # with the model of the last epoch, and the best weights
-    "Train, validate after every epoch, and keep the latest weights that are not surely worse than earlier ones."
+    "Train, validate after every epoch, and keep the latest weights that are not clearly worse than earlier ones."
     device = pick_device(config.device)
     precision = pick_precision(device, config.precision)
     state = start_training(model, config, device, precision, config.epochs * len(train_loader))

@@ -129,12 +129,12 @@ def test_help_shows_the_options_that_there_are(verb: str, there: str, not_there:
 
 
 def test_epochs_that_are_not_kept_are_marked(tmp_path: Path, monkeypatch):
-    "An epoch has a remark only if it is surely worse than the one that is kept."
+    "An epoch has a remark only if it is clearly worse than the one that is kept."
     verdicts = iter([False, True])
     monkeypatch.setattr("highlight_sense.train.surely_lower", lambda *measured: next(verdicts))
     clips = write_clips(tmp_path/"clips", 8, 8)
     code, out, err = run("train", clips, "-o", tmp_path/"run", *TRAINING, "--epochs", 3, "--workers", 0)
-    remarks = [line.endswith(" (surely worse, not kept)") for line in out.splitlines() if line.startswith("epoch ")]
+    remarks = [line.endswith(" (clearly worse, not kept)") for line in out.splitlines() if line.startswith("epoch ")]
     assert code == 0 and remarks == [False, False, True] and "(kept)" not in out, err
 
 
