@@ -198,6 +198,26 @@ def _split(index: pd.DataFrame, how: str, val_split: float, seed: int) -> tuple[
     if whole and (_holds_both(*whole) or not _know_times(index)): return whole
     return _split_by_time(index, val_split, seed)
 
+# %% ../nbs/00_data.ipynb #6b1f0a02
+def _count_clips(index: pd.DataFrame) -> str:  # label, group
+    "Say how many clips of how many recordings there are."
+    recordings = index.group.nunique()
+    plural = "" if recordings == 1 else "s"
+    return f"{len(index)} clips ({index.label.sum()} positive) of {recordings} recording{plural}"
+
+# %% ../nbs/00_data.ipynb #6b1f0a05
+def _require_splittable(index: pd.DataFrame, how: str, val_split: float) -> None:
+    "Raise `InputError` if no split of this kind is possible."
+    if not 0 < val_split < 1:
+        raise InputError(f"val_split: found {val_split}, expected a share between 0 and 1; 0.15 holds out 15 %")
+    positives = index.label.sum()
+    if min(positives, len(index) - positives) < 2:
+        raise InputError(f"found {positives} positive and {len(index) - positives} negative clips, expected at least 2 "
+                         "of each, to train on one and validate with another; add clips, or label more highlights")
+    if not _know_times(index) and (how == "time" or (how == "group" and index.group.nunique() < 2)):
+        raise InputError(f"found {_count_clips(index)} that do not say when they start, expected at least 2 recordings "
+                         "and --split group; add recordings or use the notebook's split (--split notebook)")
+
 # %% ../nbs/00_data.ipynb #393a32f3
 def split_clips(
     index: pd.DataFrame,      # path, label, group
@@ -206,23 +226,15 @@ def split_clips(
     seed: int = 42,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:  # training, validation
     "Split an index so that both sides hold both classes; `InputError` if that is impossible."
-    if not 0 < val_split < 1:
-        raise InputError(f"val_split: found {val_split}, expected a share between 0 and 1; 0.15 holds out 15 %")
-    positives = index.label.sum()
-    if min(positives, len(index) - positives) < 2:
-        raise InputError(f"found {positives} positive and {len(index) - positives} negative clips, expected at least 2 "
-                         "of each, to train on one and validate with another; add clips, or label more highlights")
-    counts = f"{len(index)} clips ({positives} positive) of {index.group.nunique()} recordings"
-    if not _know_times(index) and (how == "time" or (how == "group" and index.group.nunique() < 2)):
-        raise InputError(f"found {counts} that do not say when they start, expected at least 2 recordings and "
-                         "--split group; add recordings or use the notebook's split (--split notebook)")
+    _require_splittable(index, how, val_split)
     try: train, val = _split(index, how, val_split, seed)
     except ValueError as error:
         expected = f"at least 2 on each side when {val_split:.0%} are held out"
-        raise InputError(f"found {counts}, expected {expected}; add clips or change --val-split") from error
+        found = f"found {_count_clips(index)}"
+        raise InputError(f"{found}, expected {expected}; add clips or change --val-split") from error
     for side, table in (("training", train), ("validation", val)):
         classes = table.label.nunique()
         if classes < 2:
-            raise InputError(f"found {len(table)} {side} clips of {classes} class after the split of {counts}, "
-                             "expected both classes; add recordings or change the share")
+            raise InputError(f"found {len(table)} {side} clips of {classes} class after the split of "
+                             f"{_count_clips(index)}, expected both classes; add recordings or change --val-split")
     return train, val
