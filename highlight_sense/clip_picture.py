@@ -87,7 +87,8 @@ def _turning_filters(axes: _Axes) -> list[tuple[str, str | None]]:  # name, argu
     level, swapped = abs(axes.x_right) + abs(axes.y_down), abs(axes.x_down) + abs(axes.y_right)
     if min(level, swapped) > 0.02 * max(level, swapped): return []
     right, down = (axes.y_right, axes.x_down) if swapped > level else (axes.x_right, axes.y_down)
-    return [_SWAP] * (swapped > level) + [_MIRROR_DOWN] * (down < 0) + [_MIRROR_RIGHT] * (right < 0)
+    needed = (_SWAP, swapped > level), (_MIRROR_DOWN, down < 0), (_MIRROR_RIGHT, right < 0)
+    return [step for step, is_needed in needed if is_needed]
 
 # %% ../nbs/machinery/clip_picture.ipynb #d9122581
 def _upright(frame: av.VideoFrame, axes: _Axes) -> av.VideoFrame:

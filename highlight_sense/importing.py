@@ -35,7 +35,7 @@ def _chapter_marks(path: Path, recording: str) -> list[Mark]:
     "Read the chapters of a recording as points, without the one at its start."
     with open_media(path) as container:
         begin_s = start_of(container)
-        times_s = [float(chapter["start"] * chapter["time_base"]) - begin_s for chapter in container.chapters()]
+        times_s = [float(chapter["start"] * (chapter["time_base"] or 0)) - begin_s for chapter in container.chapters()]
     return [Mark(time_s, recording=recording) for time_s in times_s if time_s > 0.1]
 
 # %% ../nbs/machinery/importing.ipynb #cd811588

@@ -258,7 +258,7 @@ def title_of(stream: av.stream.Stream) -> str | None:
 # %% ../nbs/machinery/media.ipynb #dd0e8c7f
 def _length_of(stream: av.AudioStream) -> float | None:  # seconds
     "Read the length of a track; None where the header does not say."
-    if stream.duration is not None: return float(stream.duration * stream.time_base)
+    if stream.duration is not None and stream.time_base: return float(stream.duration * stream.time_base)
     try: hours, minutes, seconds = map(float, stream.metadata.get("DURATION", "").split(":"))
     except ValueError: return None
     return 3600 * hours + 60 * minutes + seconds
@@ -268,7 +268,7 @@ def _describe_track(stream: av.AudioStream, number: int, start_s: float) -> Audi
     "Describe an audio stream by its header, in a file whose clock starts at `start_s`."
     coding = stream.codec_context  # None for an unknown codec
     kind = (coding.name, coding.sample_rate, coding.layout.nb_channels) if coding else ("unknown", 0, 0)
-    late_s = float((stream.start_time or 0) * stream.time_base) - start_s
+    late_s = float((stream.start_time or 0) * (stream.time_base or 0)) - start_s
     return AudioTrack(number, title_of(stream), *kind, max(0.0, late_s), _length_of(stream))
 
 # %% ../nbs/machinery/media.ipynb #1fb18eb3
@@ -361,9 +361,9 @@ _GUESSED = {"mp3", "aac", "loas", "ac3", "eac3", "dts", "truehd"}  # formats who
 
 def _duration_of(container: av.container.InputContainer, path: str | Path) -> float:  # seconds
     "Find the length of a file: from its header, or else from its packets."
-    known = (container.duration or 0) > 0 and container.format.name not in _GUESSED
-    if known: duration_s = container.duration / av.time_base
-    else: duration_s = max(0.0, end_of(demuxed(container)) - start_of(container))
+    duration_s = (container.duration or 0) / av.time_base
+    if duration_s <= 0 or container.format.name in _GUESSED:
+        duration_s = max(0.0, end_of(demuxed(container)) - start_of(container))
     if duration_s <= LONGEST_RECORDING_S: return duration_s
     found = f"found a header that promises {duration_s:g} s"
     raise InputError(f"{path}: {found}, expected at most {LONGEST_RECORDING_S:g} s; copy the file again")
@@ -414,10 +414,11 @@ def _go_to(
     target = int(clock_s * av.time_base)
     try:
         container.seek(target)
-        first = next((packet for packet in demuxed(container) if packet.pts is not None), None)
+        times_s = (packet.pts * packet.time_base for packet in demuxed(container) if packet.pts is not None)
+        first_s = next(times_s, None)
         container.seek(target)
     except av.FFmpegError: return False
-    return first is not None and first.pts * first.time_base <= clock_s
+    return first_s is not None and first_s <= clock_s
 
 # %% ../nbs/machinery/media.ipynb #f1421c0b
 def seeks_at_once(path: str | Path) -> bool:
@@ -469,7 +470,7 @@ class MediaReader:
 
     def seek(self, time_s: float) -> bool:  # whether it worked; if not, the file has to be opened again
         "Seek to a packet at or before a time on the line."
-        if self.known_clock(time_s).even: return _go_to(self.container, time_s)
-        self.byte = self.clock.byte_before(time_s)
+        if (clock := self.known_clock(time_s)).even: return _go_to(self.container, time_s)
+        self.byte = clock.byte_before(time_s)
         self.container.seek(self.byte, unsupported_byte_offset=True)
         return True

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['Loader', 'make_loaders', 'clip_loss', 'step_loss', 'predict', 'Evaluation', 'judge', 'evaluate', 'calibrate',
-           'rate_at', 'TrainState', 'start_training', 'start_epoch', 'end_epoch', 'keep_best', 'Run', 'fit',
-           'train_and_eval', 'free_memory']
+           'rate_at', 'TrainState', 'start_training', 'start_epoch', 'end_epoch', 'keep_best', 'fit', 'train_and_eval',
+           'free_memory']
 
 # %% ../nbs/03_train.ipynb #373fde6c
 import gc
@@ -267,7 +267,7 @@ def keep_best(state: TrainState, measured: Evaluation) -> None:
     state.best_weights = {name: value.detach().cpu().clone() for name, value in state.model.state_dict().items()}
 
 # %% ../nbs/03_train.ipynb #dcc9e1b6
-class Run(Protocol):
+class _Run(Protocol):
     "Where a training is saved."
     def restore(self, state: TrainState) -> None: ...
 
@@ -281,9 +281,9 @@ def fit(
     train_loader: Loader,
     val_loader: Loader,
     config: TrainConfig,
-    run: Run | None = None,  # saves the training and resumes it; default: nothing is saved
-    progress: bool = True,   # show progress bars and a line for each epoch
-) -> TrainState:             # with the model of the last epoch, and the best weights
+    run: _Run | None = None,  # saves the training and resumes it; default: nothing is saved
+    progress: bool = True,    # show progress bars and a line for each epoch
+) -> TrainState:              # with the model of the last epoch, and the best weights
     "Train, validate after every epoch, and keep the latest weights that are not clearly worse than earlier ones."
     device = pick_device(config.device)
     precision = pick_precision(device, config.precision)
