@@ -184,6 +184,8 @@ your taste; a model trained on your own labels is better.
 - {made[highlights]} highlights in all. **None of it is recorded speech or a real stream.** The weights are under the
   licence of this package (MIT).
 
+The same sessions taught `taste.pt` which sounds there are (`tools/pretrain_taste.py`); `learn` starts from it.
+
 Made on {made[date]} by
 
 ```
