@@ -8,7 +8,6 @@ __all__ = ['read_decisions', 'published_highlights']
 # %% ../nbs/machinery/decisions.ipynb #f2c35095
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import count
 from pathlib import Path
 
 from .detect import Highlight, Moment, Scores, add_context
@@ -63,8 +62,10 @@ def _kept_highlights(record: DetectionRecord, picks: Sequence[Pick], scores: Sco
     if late: warn(f"{record.recording.name}: found {late} kept after its end, expected it before; not published")
     ones = [matched.get(pick.key) for pick in chosen]
     moments = [_to_moment(pick, one, scores) for pick, one in zip(chosen, ones)]
-    free = count(1 + max((one.rank for one in record.highlights), default=0))
-    ranks = [one.rank if one in record.highlights else next(free) for one in ones]
+    first = 1 + max((one.rank for one in record.highlights), default=0)
+    new = [place for place, one in enumerate(ones) if one not in record.highlights]
+    new.sort(key=lambda place: -moments[place].probability)
+    ranks = [first + new.index(place) if place in new else one.rank for place, one in enumerate(ones)]
     contexts = add_context(moments, record.settings, scores.duration_s)
     return sorted(map(_to_highlight, ranks, contexts, ones), key=lambda one: (-one.probability, one.rank))
 

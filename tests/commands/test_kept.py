@@ -1,5 +1,6 @@
 "`publish` makes what the user kept on the review page, in all its products."
 import json
+import re
 import shutil
 from itertools import pairwise
 from pathlib import Path
@@ -69,6 +70,15 @@ def test_everything_follows(folder):
     page = (folder/"report.html").read_text()
     assert page.count("<article") == 2 and "1 kept, 1 added, 1 dropped; 1 of 3 highlights was not looked at" in page
     assert run("info", folder)[1].splitlines()[-1].split(maxsplit=1) == ["decided", "1 kept, 1 added, 1 dropped"]
+
+
+def test_ranks_follow_the_probability(folder):
+    "What was added has ranks after what was found, and in the order in which the report shows it: the best first."
+    for start_s in range(2, SECONDS - 4, 8): save_pick(folder/PICKS, Pick("stream.mka", start_s, start_s + 3, "missed"))
+    assert run("publish", folder, "--report")[0] == 0
+    ranks = [int(rank) for rank in re.findall(r"(\d+)\. 0:\d\d to 0:\d\d", (folder/"report.html").read_text())]
+    added = [rank for rank in ranks if rank > 3]  # three were found
+    assert len(added) > 3 and added == sorted(added), ranks
 
 
 def test_nothing_kept(folder):
