@@ -270,7 +270,7 @@ _FLANK_BY_ATTENTION = 0.25  # of a peak's height above the floor
 
 
 def _intervals_by_attention(scores: Scores, longest: int) -> list[_Interval]:  # longest: steps
-    "Find the intervals of a network that learnt from clips alone."
+    "Find the intervals of a network that learned from clips alone."
     curve = _above_floor(scores.curve, longest, scores.step_s)
     intervals = _find_intervals(curve, longest, _FLANK_BY_ATTENTION)
     return _merge_intervals(intervals, curve, longest, int(_JOIN_S / scores.step_s))

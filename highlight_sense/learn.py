@@ -425,11 +425,12 @@ def may_replace(wanted: int, gain: Gain) -> bool:
     return wanted >= _FEWEST and gain.high >= _BAD
 
 # %% ../nbs/06a_learn.ipynb #b01bfef8
-def _gain_in_words(gain: Gain) -> str:
+def _in_words(change: float, gain: Gain) -> str:
     "Say how sure a gain or a loss is."
     if gain.low > 0: return "surely better"
     if gain.high < _BAD: return "clearly worse"
-    return "probably worse" if gain.high < 0 else "too few verdicts to be sure"
+    if gain.high < 0: return "probably worse"
+    return f"{'worse' if change < 0 else 'better'} there, but too few verdicts to be sure"
 
 # %% ../nbs/06a_learn.ipynb #e475310c
 def _sentence(wanted: int, rival: str, before: Figures, after: Figures, gain: Gain) -> str:
@@ -437,9 +438,10 @@ def _sentence(wanted: int, rival: str, before: Figures, after: Figures, gain: Ga
     if wanted < _FEWEST:
         return f"{wanted} wanted moments are too few to learn from; keep or add {_FEWEST} in all"
     low, high = gain
-    return (f"average precision {after.ap:.2f} on what it did not learn from, {rival} {before.ap:.2f}; a gain of "
-            f"{low:+.2f} to {high:+.2f}, {_gain_in_words(gain)}; {after.false_alarms_per_hour:.1f} false alarms an "
-            f"hour at its threshold, {before.false_alarms_per_hour:.1f} before")
+    sure = _in_words(after.ap - before.ap, gain)
+    return (f"average precision {after.ap:.2f} on what it did not learn from, {rival} {before.ap:.2f} "
+            f"({low:+.2f} to {high:+.2f}): {sure}; {after.false_alarms_per_hour:.1f} false alarms an hour at its "
+            f"threshold, {before.false_alarms_per_hour:.1f} before")
 
 # %% ../nbs/06a_learn.ipynb #bfb17cd6
 @dataclass(frozen=True)
@@ -471,7 +473,8 @@ class Learned:
     def __str__(self) -> str:
         "Say whether it is better, and which model is in use now."
         if self.adopted is None: return f"{self.sentence}\n{self.base} stays in use"
-        return f"{self.sentence}\n{self.adopted} is in use from now on"
+        back = f"`highlight-sense models use {self.base}` goes back"
+        return f"{self.sentence}\n{self.adopted} is in use from now on; {back}"
 
 # %% ../nbs/06a_learn.ipynb #6b492788
 def _find_places(folders: Sequence[str | Path]) -> list[Path]:

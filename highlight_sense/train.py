@@ -276,6 +276,24 @@ class _Run(Protocol):
     def save_epoch(self, state: TrainState, measured: Evaluation, kept: bool) -> None: ...
 
 # %% ../nbs/03_train.ipynb #c9122784
+def _gradients_of(
+    model: HighlightCRNN, state: TrainState, config: TrainConfig, device: torch.device, precision: str,
+) -> CudaGraphed:  # takes a batch, returns the loss of its clips
+    "Make the function that computes the gradients of a batch."
+    def forward_and_backward(
+        specs: torch.Tensor, masks: torch.Tensor, labels: torch.Tensor, places: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor]:
+        state.optimizer.zero_grad(set_to_none=False)
+        forward = model.score_steps if places is not None and config.step_weight else model
+        with autocast(device, precision): logits, _, *step_logits = forward(specs, masks)
+        loss = clip_loss(logits.float().squeeze(1), labels, config.pos_weight)
+        total = loss + config.step_weight * step_loss(step_logits[0].float(), places) if step_logits else loss
+        state.scaler.scale(total).backward()
+        return (loss.detach(),)  # of the clips, to compare with validation
+
+    return CudaGraphed(forward_and_backward, device, records=is_accelerated(model))
+
+# %% ../nbs/03_train.ipynb #b277bda3
 def fit(
     model: HighlightCRNN,
     train_loader: Loader,
@@ -289,19 +307,7 @@ def fit(
     precision = pick_precision(device, config.precision)
     state = start_training(model, config, device, precision, config.epochs * len(train_loader))
     if run: run.restore(state)
-
-    def forward_and_backward(
-        specs: torch.Tensor, masks: torch.Tensor, labels: torch.Tensor, places: torch.Tensor | None = None,
-    ) -> tuple[torch.Tensor]:
-        state.optimizer.zero_grad(set_to_none=False)
-        forward = model.score_steps if places is not None and config.step_weight else model
-        with autocast(device, precision): logits, _, *step_logits = forward(specs, masks)
-        loss = clip_loss(logits.float().squeeze(1), labels, config.pos_weight)
-        total = loss + config.step_weight * step_loss(step_logits[0].float(), places) if step_logits else loss
-        state.scaler.scale(total).backward()
-        return (loss.detach(),)  # of the clips, to compare with validation
-
-    learn = CudaGraphed(forward_and_backward, device, records=is_accelerated(model))
+    learn = _gradients_of(model, state, config, device, precision)
     while state.epoch < config.epochs:
         start_epoch(state, train_loader, config, learn)
         with rest_of_epoch(train_loader, state, config.epochs, progress) as batches:
