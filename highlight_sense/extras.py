@@ -23,9 +23,10 @@ def import_extra(
     *modules: str,  # to import, of one package
 ) -> ModuleType:    # that package
     "Import an optional package, or raise an `InputError` that says how to install it."
-    try: imported = [import_module(name) for name in modules]
+    try:
+        for name in modules: import_module(name)
     except ImportError as error:
         missing = (error.name or modules[0]).partition(".")[0]
         way = f"run pip install {_PACKAGES[extra]}"
         raise InputError(f"found no {missing}, expected it for {purpose}; {way}") from None
-    return import_module(imported[0].__name__.partition(".")[0])
+    return import_module(modules[0].partition(".")[0])
