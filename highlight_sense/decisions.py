@@ -63,11 +63,13 @@ def _kept_highlights(record: DetectionRecord, picks: Sequence[Pick], scores: Sco
     ones = [matched.get(pick.key) for pick in chosen]
     moments = [_to_moment(pick, one, scores) for pick, one in zip(chosen, ones)]
     first = 1 + max((one.rank for one in record.highlights), default=0)
-    new = [place for place, one in enumerate(ones) if one not in record.highlights]
-    new.sort(key=lambda place: -moments[place].probability)
-    ranks = [first + new.index(place) if place in new else one.rank for place, one in enumerate(ones)]
+    ranks = {place: one.rank for place, one in enumerate(ones) if one and one in record.highlights}
+    added = [place for place in range(len(ones)) if place not in ranks]
+    added.sort(key=lambda place: -moments[place].probability)
+    ranks |= {place: first + number for number, place in enumerate(added)}
     contexts = add_context(moments, record.settings, scores.duration_s)
-    return sorted(map(_to_highlight, ranks, contexts, ones), key=lambda one: (-one.probability, one.rank))
+    highlights = map(_to_highlight, [ranks[place] for place in range(len(ones))], contexts, ones)
+    return sorted(highlights, key=lambda one: (-one.probability, one.rank))
 
 # %% ../nbs/machinery/decisions.ipynb #cc06f2cd
 def _in_words(record: DetectionRecord, picks: Sequence[Pick]) -> str:
