@@ -19,14 +19,14 @@ from torch.nn import functional as F
 
 from highlight_sense.config import FrontEnd
 from highlight_sense.decide import stored_blocks
-from highlight_sense.learn import share_inside
+from highlight_sense.learn import augment, share_inside
 from highlight_sense.records import write_record
 from highlight_sense.stored_recordings import recording_frames
-from highlight_sense.taste import PRETRAINED, Summary, Taste, relative_features
+from highlight_sense.taste import PRETRAINED, Taste, relative_features, summarise
 
 STEP = 16            # frames
 STRETCH = 80         # steps, 30 s
-BATCH, RATE, GAIN, MIXUP, DROPOUT = 16, 2e-3, 0.33, 0.3, 0.2
+BATCH, RATE, DROPOUT = 16, 2e-3, 0.2
 VALIDATION = 60      # sessions
 ABOUT = "taste of highlight-sense that knows synthetic sounds, and no one's taste"
 
@@ -34,10 +34,9 @@ ABOUT = "taste of highlight-sense that knows synthetic sounds, and no one's tast
 class Session:
     "The features of a session, and what happens in it."
     def __init__(self, path: Path, events: pd.DataFrame, kinds: list[str]):
-        summary = Summary(stored_blocks(recording_frames(str(path))), STEP)
-        for _ in summary: pass
         step_s = FrontEnd().seconds(STEP)
-        self.features = relative_features(summary.features).T.astype(np.float16)  # (4 * n_mels, steps)
+        summary = summarise(stored_blocks(recording_frames(str(path))), STEP)
+        self.features = relative_features(summary).T.astype(np.float16)  # (4 * n_mels, steps)
         times_s = (np.arange(self.features.shape[1]) + 0.5) * step_s
         self.targets = np.zeros((len(kinds), len(times_s)), np.float32)
         for kind, table in events.groupby("kind"):
@@ -73,15 +72,6 @@ def draw(
     return session.cut(rng.integers(session.features.shape[1]))
 
 
-def augment(features: torch.Tensor, targets: torch.Tensor, rng: np.random.Generator) -> tuple[torch.Tensor, ...]:
-    "Change the gain of each track, and mix each stretch with another."
-    gains = torch.from_numpy(rng.normal(0, GAIN, (BATCH, 1, 2, 1, 1)).astype(np.float32))
-    features.view(BATCH, 2, 2, -1, STRETCH).add_(gains)
-    share = float(rng.beta(MIXUP, MIXUP))
-    share, other = max(share, 1 - share), torch.from_numpy(rng.permutation(BATCH))
-    return tuple(torch.lerp(part[other], part, share) for part in (features, targets))
-
-
 def pretrain(sessions: list[Session], kinds: list[str], batches: int, seed: int) -> Taste:
     "Train a taste with an output for each kind."
     torch.manual_seed(seed)
@@ -94,8 +84,8 @@ def pretrain(sessions: list[Session], kinds: list[str], batches: int, seed: int)
     optimizer = torch.optim.AdamW(taste.parameters(), RATE, weight_decay=0.01)
     rates = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, batches, pct_start=0.1, cycle_momentum=False)
     for number in range(1, batches + 1):
-        parts = zip(*(draw(sessions, places, rng) for _ in range(BATCH)))
-        features, targets = augment(*map(torch.stack, parts), rng)
+        features, targets = map(torch.stack, zip(*(draw(sessions, places, rng) for _ in range(BATCH))))
+        (features, targets), _ = augment(features, [targets], rng)
         logits = taste.leave(taste.encode(features))
         loss = F.binary_cross_entropy_with_logits(logits, targets, reduction="none").sum(1).mean()
         optimizer.zero_grad()
