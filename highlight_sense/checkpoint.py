@@ -13,7 +13,7 @@ import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal, TypeGuard
+from typing import Annotated, Any, Literal, TypeGuard
 
 import numpy as np
 import torch
@@ -145,7 +145,7 @@ def _translate_names(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor
     return renamed
 
 # %% ../nbs/machinery/checkpoint.ipynb #f637bf2f
-NOTEBOOK_FLAGS = {"mask_aware": False, "level_free": False}  # for a file that does not store them
+NOTEBOOK_FLAGS: dict[str, Any] = {"mask_aware": False, "level_free": False}  # for a file that does not store them
 
 
 def _config_of(weights: dict[str, torch.Tensor]) -> ModelConfig:

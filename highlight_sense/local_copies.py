@@ -16,9 +16,15 @@ from .files import InputError, hash_file
 from .results import MANIFEST, Manifest
 
 # %% ../nbs/machinery/local_copies.ipynb #94a3ee38
+def _hashes_below(folder: Path) -> dict[str, str]:  # by name, in order
+    "Hash all files below a folder."
+    return {path.relative_to(folder).as_posix(): hash_file(path)
+            for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
 def _send(local: Path, address: Path, before: dict[str, str]) -> None:
     "Send the files that differ from those before, and remove those that are gone."
-    now = {path.relative_to(local).as_posix(): hash_file(path) for path in sorted(local.rglob("*")) if path.is_file()}
+    now = _hashes_below(local)
     if now == before: return
     changed = [name for name, content in now.items() if before.get(name) != content and name != MANIFEST]
     manifest = Manifest(local)
@@ -50,7 +56,7 @@ def local_copy(folder: Path) -> Iterator[Path]:
         with reaching(folder):
             names = _names_below(folder)
             at_service(folder).fs.get(list(names), [str(local/name) for name in names.values()])
-        before = {path.relative_to(local).as_posix(): hash_file(path) for path in local.rglob("*") if path.is_file()}
+        before = _hashes_below(local)
         failure = None
         try: yield local
         except InputError as error:

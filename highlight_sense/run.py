@@ -16,7 +16,6 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -245,8 +244,7 @@ def _build_network(spec: _RunSpec, last: Path) -> HighlightCRNN:
     if spec.init is not None: known = _load_init(last if last.exists() else spec.init.file)
     config = spec.model_config
     if known: config = dataclasses.replace(known.config, mask_aware=config.mask_aware, level_free=config.level_free)
-    flags: dict[str, Any] = NOTEBOOK_FLAGS if spec.config.recipe == "notebook" else {}
-    config = dataclasses.replace(config, **flags)
+    if spec.config.recipe == "notebook": config = dataclasses.replace(config, **NOTEBOOK_FLAGS)
     torch.manual_seed(spec.config.seed)
     model = HighlightCRNN.from_config(config)
     if known: model.load_state_dict(known.state_dict())
